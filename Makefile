@@ -1,0 +1,40 @@
+# Every target works on a machine that has only Python 3.11, make and git: the virtual environment is made when
+# it is missing, and made again when pyproject.toml or constraints.txt changed.
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help setup demo test lint format benchmark clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "==> Setting up $(VENV) (about 3 minutes and 6 GB the first time)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.installed  ## make the virtual environment
+
+demo: setup  ## run the main job on the bundled or downloaded pictures
+	$(BIN)/python -m nst.train style=starry_night optimizer=lbfgs
+
+lint: setup  ## check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint  ## everything a change must pass
+	$(BIN)/python -m pytest
+
+format: setup  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmark: setup  ## time our evaluation against a bare loop
+	$(BIN)/python -m benchmarks.overhead
+
+clean:  ## remove the virtual environment and the caches
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

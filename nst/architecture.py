@@ -1,0 +1,44 @@
+"""The shapes of the VGG networks and the names of their layers (Simonyan and Zisserman, arXiv:1409.1556)."""
+
+from collections.abc import Sequence
+
+#: Output channels of each convolution, block by block; a pooling follows each block.
+BLOCKS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "vgg16": ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3),
+    "vgg19": ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4),
+    "slim": ((16,) * 2, (32,) * 2, (64,) * 4, (128,) * 4, (128,) * 4),
+}
+
+
+def layer_names(architecture: str) -> list[str]:
+    """Every layer that can be asked for, in the order of computation: conv1_1 (before the ReLU), relu1_1, …"""
+    return [
+        f"{kind}{block}_{index}"
+        for block, channels in enumerate(BLOCKS[architecture], 1)
+        for index in range(1, len(channels) + 1)
+        for kind in ("conv", "relu")
+    ]
+
+
+def deepest(architecture: str, layers: Sequence[str]) -> str:
+    """Of ``layers``, the one that is computed last."""
+    return max(layers, key=layer_names(architecture).index)
+
+
+def smallest_side(layers: Sequence[str], *, kernel: int = 2, stride: int = 2) -> int:
+    """The smallest side in px that the poolings before the deepest of ``layers`` leave at least 1 px of."""
+    side = 1
+    for _ in range(max(int(layer[4]) for layer in layers) - 1):
+        side = (side - 1) * stride + kernel
+    return side
+
+
+def convolution_indices(architecture: str) -> dict[str, int]:
+    """The index of each convolution in torchvision's ``features``: conv1_1 → 0, conv1_2 → 2, conv2_1 → 5, …"""
+    indices, position = {}, 0
+    for block, channels in enumerate(BLOCKS[architecture], 1):
+        for index in range(1, len(channels) + 1):
+            indices[f"conv{block}_{index}"] = position
+            position += 2  # a ReLU follows each convolution
+        position += 1  # and a pooling each block
+    return indices

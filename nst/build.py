@@ -1,0 +1,179 @@
+"""From a configuration to the objects of a run; the only caller of ``hydra.utils.instantiate``."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+
+from nst import config as schema
+from nst import encoder, image, inputs
+from nst.callbacks import Overview, Record
+from nst.checkpoint import WholeCheckpointIO
+from nst.config import Config
+from nst.encoder import Encoder
+from nst.errors import UserError
+from nst.inputs import Inputs
+from nst.module import StyleTransfer
+from nst.objective import Objective, Weights
+from nst.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that a run consists of."""
+
+    module: StyleTransfer
+    trainer: pl.Trainer
+    record: Record
+    checkpoint: Path | None
+
+
+def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
+    """Checks a composed configuration and finds the files that it needs, before anything is built or written.
+
+    Raises UserError with everything that is wrong with it; what has to be downloaded is looked at last.
+    """
+    missing = [f"{key}: must be given" for key in OmegaConf.missing_keys(cfg)]
+    if missing:
+        raise UserError(sorted(missing))
+    try:
+        raw = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(str(error).splitlines()[0]) from error
+    assert isinstance(raw, dict)
+    found = [*schema.problems(raw), *inputs.problems(raw)]
+    if found:
+        raise UserError(found)
+    config = Config.model_validate(raw)
+    return config, inputs.gather(config)
+
+
+def build(
+    cfg: DictConfig, config: Config, files: Inputs, folder: RunFolder, choices: Mapping[str, str]
+) -> Run:
+    """Makes the objects of a run whose configuration was checked by ``prepare``.
+
+    ``choices`` are the names of the options that were picked, by group, for TensorBoard.
+    """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    pl.seed_everything(config.seed, verbose=False)
+    content, style, start = _pictures(cfg, config, files)
+    [stage] = instantiate(cfg.schedule)(shape=tuple(content.shape[-2:]), evaluations=config.evaluations)
+    module = StyleTransfer(
+        image=start,
+        objective=_objective(cfg, config, files, content, style),
+        optimizer=_make(cfg, "optimizer"),
+        evaluations=stage.evaluations,
+    )
+    checkpoint = _checkpoint(config, folder)
+    record = Record(folder=folder)
+    overview = Overview(
+        pictures={"content": content, "style": style, "start": start},
+        config=OmegaConf.to_yaml(cfg),
+        hyperparameters=_hyperparameters(config, files, choices),
+    )
+    trainer = _make(cfg, "trainer")(
+        logger=_loggers(cfg, config, folder, checkpoint),
+        callbacks=[record, overview, *_callbacks(cfg, folder)],
+        plugins=[WholeCheckpointIO()],
+        max_epochs=-1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    return Run(module, trainer, record, checkpoint)
+
+
+def _make(cfg: DictConfig, group: str) -> Any:
+    try:
+        return instantiate(cfg[group], _convert_="all")
+    except InstantiationException as error:
+        raise UserError(f"{group}: {str(error).splitlines()[0]}") from error
+
+
+def _pictures(cfg: DictConfig, config: Config, files: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+    """The content image at the picture's size, the style image stretched to it as the seed does, and the start."""
+    assert files.content.path is not None
+    assert files.style.path is not None
+    dtype = torch.float64 if config.precision == 64 else torch.float32
+    content = image.load(files.content.path, key="content.path").to(dtype)
+    height, width = content.shape[-2:]
+    content = image.resize(content, image.fit(height, width, config.size))
+    height, width = content.shape[-2:]
+    style = image.resize(image.load(files.style.path, key="style.path").to(dtype), (height, width))
+    generator = torch.Generator().manual_seed(config.seed)
+    return content, style, _make(cfg, "init")(content=content, style=style, generator=generator)
+
+
+def _objective(cfg: DictConfig, config: Config, files: Inputs, content: Tensor, style: Tensor) -> Objective:
+    network = Encoder(
+        architecture=files.architecture,
+        layers=schema.needed_layers(config),
+        pooling=_make(cfg, "pooling"),
+        state=_weights(config, files),
+    )
+    return Objective(
+        encoder=network.to(content.dtype),
+        formulas=_make(cfg, "objective"),
+        weights=Weights(**config.weights.model_dump()),
+        content_layers=config.layers.content,
+        style_layers=config.layers.style,
+        content=content,
+        style=style,
+    )
+
+
+def _weights(config: Config, files: Inputs) -> encoder.State:
+    if files.weights.path is not None:
+        return encoder.load_state(files.weights.path, files.architecture)
+    seed = inputs.STAND_IN_SEED if files.weights.source == "stand-in" else config.seed
+    return encoder.random_state(files.architecture, seed)
+
+
+def _checkpoint(config: Config, folder: RunFolder) -> Path | None:
+    """The newest checkpoint of the run that goes on; None for a new run, or one stopped before its first."""
+    saved = folder.saved_checkpoints() if config.resume is not None else []
+    return saved[-1] if saved else None
+
+
+def _loggers(cfg: DictConfig, config: Config, folder: RunFolder, checkpoint: Path | None) -> Any:
+    make = _make(cfg, "logger")
+    if not callable(make):
+        return False
+    if cfg.logger._target_ == "pytorch_lightning.loggers.TensorBoardLogger" and checkpoint is not None:
+        # What an interrupted run logged after its checkpoint is computed again.
+        make = functools.partial(make, purge_step=int(checkpoint.stem) + 1)
+    return make(save_dir=folder.logs(str(config.name)))
+
+
+def _callbacks(cfg: DictConfig, folder: RunFolder) -> list[pl.Callback]:
+    made = instantiate(cfg.callbacks, _convert_="all").values()
+    return [make(folder=folder) if isinstance(make, functools.partial) else make for make in made]
+
+
+def _hyperparameters(config: Config, files: Inputs, choices: Mapping[str, str]) -> dict[str, str | float]:
+    return {
+        "content": config.content.name if config.content.path is None else Path(config.content.path).stem,
+        "style": config.style.name if config.style.path is None else Path(config.style.path).stem,
+        "layers.content": " ".join(config.layers.content),
+        "layers.style": " ".join(config.layers.style),
+        "weights.content": config.weights.content,
+        "weights.style": config.weights.style,
+        "weights.tv": config.weights.tv,
+        "encoder": f"{files.architecture} ({files.weights.source})",
+        **{group: choices[group] for group in ("pooling", "objective", "init", "optimizer") if group in choices},
+        "optimizer.lr": float(config.optimizer.get("lr", 0)),
+        "size": config.size or 0,
+        "evaluations": config.evaluations,
+        "seed": config.seed,
+    }

@@ -1,0 +1,188 @@
+"""What happens during a run besides the optimization. All of it counts evaluations."""
+
+import textwrap
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import TensorBoardLogger
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from nst import image as images
+from nst.module import StyleTransfer
+from nst.run_folder import LossTable, RunFolder
+
+
+class Record(pl.Callback):
+    """Every evaluation's losses, to ``losses.csv`` and to every logger; and the seconds spent, over all sittings."""
+
+    def __init__(self, *, folder: RunFolder) -> None:
+        self.folder = folder
+        self._earlier = 0.0
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of optimization, those before a resumed checkpoint included."""
+        return self._earlier + time.monotonic() - self._started
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._earlier = state_dict["seconds"]
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        self._started = time.monotonic()
+        self.table = LossTable(self.folder.losses, kept=module.evaluation.number)
+
+    def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        evaluation = module.evaluation
+        self.table.add(evaluation)
+        scalars = {
+            **{f"loss/{name}": loss for name, loss in evaluation.losses.items()},
+            **{f"share/{name}": share for name, share in evaluation.shares.items()},
+            "gradient_norm": evaluation.gradient_norm,
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, step=evaluation.number)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.table.flush()
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        if hasattr(self, "table"):
+            self.table.flush()
+
+
+class Overview(pl.Callback):
+    """What TensorBoard shows once: the pictures that went in, the configuration, and the final losses by HParams.
+
+    Args:
+        pictures: image tensors by name.
+        config: the resolved configuration, as YAML.
+        hyperparameters: the ones that mean something, as plain values.
+    """
+
+    def __init__(
+        self, *, pictures: dict[str, Tensor], config: str, hyperparameters: dict[str, str | float]
+    ) -> None:
+        self.pictures = pictures
+        self.config = config
+        self.hyperparameters = hyperparameters
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and module.evaluation.number == 0:
+                for name, picture in self.pictures.items():
+                    logger.experiment.add_image(name, images.to_bytes(picture), 0)
+                # Four spaces make it a block of code in Markdown, whatever it holds.
+                logger.experiment.add_text("configuration", textwrap.indent(self.config, "    "), 0)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        metrics = {f"final/{name}": loss for name, loss in module.best.losses.items()}
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(self.hyperparameters, metrics, step=module.evaluation.number)
+
+
+class Snapshot(pl.Callback):
+    """The picture every so many evaluations, to ``snapshots/`` and to TensorBoard.
+
+    Args:
+        folder: where.
+        every_evaluations: how often.
+    """
+
+    def __init__(self, *, folder: RunFolder, every_evaluations: int) -> None:
+        self.folder = folder
+        self.every_evaluations = every_evaluations
+
+    def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        number = module.evaluation.number
+        if number % self.every_evaluations == 0:
+            images.save(module.image, self.folder.snapshot(number))
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_image("picture", images.to_bytes(module.image), number)
+
+
+class Checkpoint(pl.Callback):
+    """All that it takes to go on, every so many evaluations, at the end of an iteration; the last two are kept.
+
+    Args:
+        folder: where.
+        every_evaluations: how often, at least; an iteration with a line search takes several evaluations.
+    """
+
+    def __init__(self, *, folder: RunFolder, every_evaluations: int) -> None:
+        self.folder = folder
+        self.every_evaluations = every_evaluations
+        self.saved_at = 0
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        self.saved_at = module.evaluation.number
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(module, StyleTransfer)
+        if module.evaluation.number - self.saved_at >= self.every_evaluations:
+            self._save(trainer, module, keep=2)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        if module.evaluation.number > self.saved_at:
+            self._save(trainer, module, keep=1)
+
+    def _save(self, trainer: pl.Trainer, module: StyleTransfer, *, keep: int) -> None:
+        self.saved_at = module.evaluation.number
+        trainer.save_checkpoint(self.folder.checkpoint(self.saved_at))
+        if trainer.is_global_zero:
+            for old in self.folder.saved_checkpoints()[:-keep]:
+                old.unlink(missing_ok=True)
+
+
+class ProgressBar(pl.Callback):
+    """Evaluations done and to do, the losses and the time left; a line for each tenth where there is no terminal."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[losses]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = TaskID(0)
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        done = module.evaluation.number
+        self.task = self.progress.add_task("evaluations", total=module.evaluations, completed=done, losses="")
+        self.progress.start()
+
+    def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        number, total = module.evaluation.number, module.evaluations
+        losses = " ".join(f"{k} {v:.4g}" for k, v in module.evaluation.losses.items() if k != "tv" or v)
+        self.progress.update(self.task, completed=number, losses=losses)
+        if not self.console.is_terminal and number * 10 // total > (number - 1) * 10 // total:
+            self.console.print(f"evaluation {number}/{total}: {losses}", soft_wrap=True, highlight=False)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.progress.stop()
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        self.progress.stop()

@@ -1,0 +1,25 @@
+"""Checkpoints on disk: written whole or not at all, read without executing anything in them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io import TorchCheckpointIO
+
+from nst.file import replacing
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Streams a checkpoint to a temporary file and renames it; Lightning's own copies it through memory first."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        with replacing(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        checkpoint: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
+        return checkpoint

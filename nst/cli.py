@@ -1,0 +1,205 @@
+"""The command line around a Hydra job: mistakes first, all at once, before anything is written; exit status 2.
+
+Hydra writes its folder before a job starts and ends with status 1 and part of a traceback. So a plain run is composed
+and checked here beforehand, and Hydra's own errors are put into words that name key, value and choices.
+"""
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nst import paths
+from nst.errors import DivergedError, UserError, choices, problem
+
+
+def run(task: Callable[[], Any]) -> int:
+    """Runs a ``hydra.main`` task with the process's arguments and returns the exit status.
+
+    0: done; 1: the run failed or diverged; 2: the user's mistake, told in one message.
+    """
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        task()
+        return 0
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that exceptions reach us instead of Hydra's own report
+    arguments = get_args_parser().parse_args()
+    try:
+        if _is_plain_run(arguments):
+            sys.argv[1:] = _check(arguments)
+        task()
+    except UserError as error:
+        return _report(error.problems)
+    except (HydraException, OmegaConfBaseException) as error:
+        return _report(_explain(error, arguments))
+    except DivergedError as error:
+        print(f"error: the run diverged: {error}. Try a smaller optimizer.lr or weights.style.", file=sys.stderr)
+        return 1
+    finally:
+        del os.environ["HYDRA_FULL_ERROR"]
+    return 0
+
+
+def _report(problems: list[str]) -> int:
+    for line in problems:
+        print(f"error: {line}", file=sys.stderr)
+    return 2
+
+
+def _is_plain_run(arguments: argparse.Namespace) -> bool:
+    others = ("help", "hydra_help", "version", "multirun", "cfg", "info", "shell_completion", "experimental_rerun")
+    multirun = any(override.lower() == "hydra.mode=multirun" for override in arguments.overrides)
+    return not multirun and not any(getattr(arguments, name, None) for name in others)
+
+
+def _check(arguments: argparse.Namespace) -> list[str]:
+    """The arguments for Hydra, once the configuration that they make was found right and its folder made."""
+    from nst.build import prepare  # imports torch, which --help need not wait for
+
+    source = _source(arguments)
+    cfg = source.compose()
+    folder = Path(str(OmegaConf.select(cfg, "hydra.run.dir"))).absolute()
+    problems = list(_folder_problems(folder))
+    try:
+        prepare(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]))
+    except UserError as error:
+        problems = [*error.problems, *problems]
+    if problems:
+        raise UserError(problems)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(problem("hydra.run.dir", folder, f"can't be written: {error.strerror}")) from error
+    # Hydra composes again, maybe a second later: it must not think of another folder.
+    return [*source.flags, *source.overrides, f"hydra.run.dir={_quoted(folder)}"]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a configuration is composed from."""
+
+    folder: Path
+    name: str
+    overrides: list[str]
+    flags: list[str]
+
+    def compose(self, overrides: list[str] | None = None) -> DictConfig:
+        """The configuration, Hydra's own part included."""
+        with initialize_config_dir(str(self.folder), job_name="train", version_base="1.3"):
+            return compose(
+                self.name, self.overrides if overrides is None else overrides, return_hydra_config=True
+            )
+
+
+def _source(arguments: argparse.Namespace) -> _Source:
+    """The project's configurations, or what an earlier run saved when it is to go on."""
+    overrides = list(arguments.overrides)
+    resumed = [o.value() for o in _parse(overrides) if o.key_or_group == "resume"]
+    if resumed and resumed[-1] is not None:
+        return _resumed(Path(str(resumed[-1])).absolute(), overrides)
+    flags = []
+    if arguments.config_dir is not None:
+        flags = ["--config-dir", arguments.config_dir]
+        searched = f"hydra.searchpath=[{_quoted('file://' + str(Path(arguments.config_dir).absolute()))}]"
+        overrides.append(searched)
+    folder = Path(arguments.config_path).absolute() if arguments.config_path is not None else paths.configs()
+    name = arguments.config_name if arguments.config_name is not None else "train"
+    return _Source(folder, name, overrides, ["--config-path", str(folder), "--config-name", name, *flags])
+
+
+def _resumed(folder: Path, overrides: list[str]) -> _Source:
+    from nst.run_folder import RunFolder
+
+    saved = RunFolder(folder).config
+    if not saved.is_file():
+        why = f"this folder is no run: it has no {saved.name}" if folder.is_dir() else "there is no such folder"
+        raise UserError(problem("resume", folder, f"{why}; give a folder that nst.train made"))
+    hydra = [
+        f"hydra.searchpath=[{_quoted('file://' + str(paths.configs()))}]",
+        "hydra/job_logging=nst",
+        "hydra.output_subdir=null",  # .hydra/ keeps what the run began with
+        f"hydra.run.dir={_quoted(folder)}",
+    ]
+    flags = ["--config-path", str(folder), "--config-name", saved.stem]
+    return _Source(folder, saved.stem, [*overrides, *hydra], flags)
+
+
+def _folder_problems(folder: Path) -> Iterator[str]:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir():
+        yield problem("hydra.run.dir", folder, f"can't be written: {existing} is not a folder")
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        yield problem("hydra.run.dir", folder, f"can't be written: no permission in {existing}")
+
+
+def _explain(error: Exception, arguments: argparse.Namespace) -> list[str]:
+    """Hydra's complaint in our words: every unknown option and every unknown key among the overrides."""
+    try:
+        source = _source(arguments)
+        with initialize_config_dir(str(source.folder), job_name="train", version_base="1.3"):
+            lines = list(_override_problems(source.name, source.overrides))
+    except (UserError, HydraException, OmegaConfBaseException):
+        lines = []
+    return lines or [line for line in str(error).splitlines() if line.strip()]
+
+
+def _override_problems(config_name: str, texts: list[str]) -> Iterator[str]:
+    loader = GlobalHydra.instance().config_loader()
+    right, values = [], []
+    for text, override in zip(texts, _parse(texts), strict=True):
+        options = loader.get_group_options(override.key_or_group)
+        if not options:
+            values.append(override)
+            continue
+        wrong = [value for value in _values(override) if value not in (*options, "null")]
+        if wrong:
+            for value in wrong:
+                yield problem(override.key_or_group, value, f"there is no such option; {choices(value, options)}")
+        elif not override.is_sweep_override():
+            right.append(text)
+    cfg = compose(config_name, right, return_hydra_config=True)
+    known = list(_keys(cfg))
+    groups = [group for group in loader.list_groups("") if group != "hydra"]
+    for override in values:
+        key = override.key_or_group
+        if not override.is_add() and not override.is_force_add() and key not in known:
+            near = difflib.get_close_matches(key, [*groups, *known], n=3)
+            hint = f"did you mean {', '.join(near)}?" if near else f"groups and keys: {', '.join(dict.fromkeys([*groups, *(k for k in known if '.' not in k and k != 'hydra')]))}"
+            yield f"{override.input_line}: there is no key {key}; {hint}"
+
+
+def _values(override: Override) -> list[str]:
+    if override.is_sweep_override():
+        return [str(value) for value in override.sweep_string_iterator()]
+    value = override.value()
+    return [str(item) for item in value] if isinstance(value, list) else ["null" if value is None else str(value)]
+
+
+def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in cfg:
+        yield f"{prefix}{key}"
+        if not OmegaConf.is_missing(cfg, key) and not OmegaConf.is_interpolation(cfg, key):
+            if isinstance(cfg[key], DictConfig):
+                yield from _keys(cfg[key], f"{prefix}{key}.")
+
+
+def _parse(overrides: list[str]) -> list[Override]:
+    return OverridesParser.create().parse_overrides(overrides)
+
+
+def _quoted(value: object) -> str:
+    """A value as Hydra's grammar reads it back, whatever characters it has."""
+    escaped = str(value).replace("'", "\\'")
+    return f"'{escaped}'"

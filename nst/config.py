@@ -1,0 +1,249 @@
+"""The configuration's typed schema, and everything about it that can be checked without reading a file."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from nst import architecture as arch
+from nst.errors import choices, problem
+
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
+
+
+class Strict(BaseModel):
+    """Refuses keys that it doesn't know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Node(Strict):
+    """A node that Hydra makes one object of."""
+
+    target: str = Field(alias="_target_")
+    partial: Literal[True] = Field(alias="_partial_")
+
+
+class Picture(Strict):
+    """One of the groups ``content`` and ``style``."""
+
+    name: str
+    path: str | None
+    url: str
+    sha256: Sha256
+
+
+class EncoderConfig(Strict):
+    """The group ``encoder``."""
+
+    architecture: Literal["vgg16", "vgg19", "slim"]
+    weights: str
+    url: str
+    sha256: Sha256
+
+
+class Pooling(Node):
+    kernel_size: PositiveInt
+    stride: PositiveInt
+
+
+class Layers(Strict):
+    content: list[str]
+    style: list[str]
+
+
+class WeightsConfig(Strict):
+    content: NonNegative
+    style: NonNegative
+    tv: NonNegative
+    content_layers: dict[str, NonNegative]
+    style_layers: dict[str, NonNegative]
+
+
+class ContentNoise(Node):
+    deviation: NonNegative
+
+
+class StartImage(Node):
+    path: str
+
+
+class LBFGSConfig(Node):
+    lr: Positive
+    history_size: PositiveInt
+    line_search_fn: Literal["strong_wolfe"] | None
+    tolerance_grad: NonNegative
+    tolerance_change: NonNegative
+    max_evaluations: PositiveInt
+
+
+class AdamConfig(Node):
+    lr: Positive
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
+    eps: Positive
+
+
+class Periodic(Node):
+    every_evaluations: PositiveInt
+
+
+class TrainerConfig(BaseModel):
+    """The group ``trainer``: Lightning's own arguments, of which these are checked here."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
+
+
+class Config(Strict):
+    """The whole configuration. Nodes that become objects are checked by the schema of their ``_target_``."""
+
+    content: Picture
+    style: Picture
+    encoder: EncoderConfig
+    pooling: dict[str, Any]
+    layers: Layers
+    objective: dict[str, Any]
+    weights: WeightsConfig
+    init: dict[str, Any]
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
+    trainer: TrainerConfig
+    logger: dict[str, Any]
+    callbacks: dict[str, dict[str, Any]]
+    size: PositiveInt | None
+    evaluations: PositiveInt
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    precision: Literal[32, 64]
+    threads: PositiveInt | None
+    assets: Literal["auto", "strict"]
+    resume: str | None
+    name: str | None
+
+
+#: The schemas of the nodes whose keys we know; Hydra finds out whether the keys of others fit.
+NODES: dict[str, type[BaseModel]] = {
+    "torch.nn.AvgPool2d": Pooling,
+    "torch.nn.MaxPool2d": Pooling,
+    "nst.init.content": Node,
+    "nst.init.content_noise": ContentNoise,
+    "nst.init.noise": Node,
+    "nst.init.style": Node,
+    "nst.init.image": StartImage,
+    "nst.optimizer.LBFGS": LBFGSConfig,
+    "torch.optim.Adam": AdamConfig,
+    "nst.schedule.single": Node,
+    "nst.callbacks.Snapshot": Periodic,
+    "nst.callbacks.Checkpoint": Periodic,
+}
+
+
+def problems(raw: Mapping[str, Any]) -> list[str]:
+    """Every mistake in a resolved configuration, a line each."""
+    lines = list(_schema_problems(Config, raw, ""))
+    for key, node in _nodes(raw):
+        schema = NODES.get(str(node.get("_target_")))
+        if schema is not None:
+            lines += _schema_problems(schema, node, f"{key}.")
+    return [*lines, *_layer_problems(raw), *_weight_problems(raw)]
+
+
+def needed_layers(config: Config) -> list[str]:
+    """Every layer that the objective reads."""
+    return [*config.layers.content, *config.layers.style]
+
+
+def smallest_side(config: Config) -> int:
+    """The smallest side in px of a picture whose deepest layer still has a position."""
+    kernel, stride = (int(config.pooling.get(key, 2)) for key in ("kernel_size", "stride"))
+    return arch.smallest_side(needed_layers(config), kernel=kernel, stride=stride)
+
+
+def _nodes(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for group in ("pooling", "objective", "init", "optimizer", "schedule", "logger"):
+        if isinstance(raw.get(group), Mapping):
+            yield group, raw[group]
+    callbacks = raw.get("callbacks")
+    if isinstance(callbacks, Mapping):
+        for name, node in callbacks.items():
+            if isinstance(node, Mapping):
+                yield f"callbacks.{name}", node
+
+
+def _schema_problems(schema: type[BaseModel], raw: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    try:
+        schema.model_validate(raw)
+    except ValidationError as error:
+        seen = set()
+        for mistake in error.errors():
+            location = [str(part) for part in mistake["loc"] if part != "[key]"]
+            key = prefix + ".".join(_without_alternatives(location, raw))
+            if key in seen:  # `int | None` reports each alternative
+                continue
+            seen.add(key)
+            yield _explain(key, mistake, schema)
+
+
+def _without_alternatives(location: list[str], raw: Any) -> Iterator[str]:
+    """Drops the names of union members, which pydantic appends to the keys."""
+    for part in location:
+        if isinstance(raw, Mapping):
+            yield part
+            raw = raw.get(part)
+        elif isinstance(raw, list | tuple) and part.isdigit() and int(part) < len(raw):
+            yield part
+            raw = raw[int(part)]
+        else:
+            return
+
+
+def _explain(key: str, mistake: Any, schema: type[BaseModel]) -> str:
+    kind, value = mistake["type"], mistake["input"]
+    if kind == "extra_forbidden":
+        fields = [field.alias or name for name, field in schema.model_fields.items()]
+        return problem(key, value, f"there is no such key; {choices(key.rsplit('.', 1)[-1], fields, noun='keys')}")
+    if kind == "missing":
+        return f"{key}: must be given"
+    message = str(mistake["msg"])
+    for technical in ("Input should be ", "Value error, "):
+        message = message.removeprefix(technical)
+    return problem(key, value, message if kind == "value_error" else f"must be {message}")
+
+
+def _layer_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    architecture, layers = _get(raw, "encoder", "architecture"), _get(raw, "layers")
+    if architecture not in arch.BLOCKS or not isinstance(layers, Mapping):
+        return
+    valid = arch.layer_names(str(architecture))
+    named = [(part, name) for part in ("content", "style") for name in layers.get(part) or []]
+    if not named:
+        yield f"layers.content=[], layers.style=[]: at least one layer is needed; {choices('', valid)}"
+    for part, name in named:
+        if name not in valid:
+            yield problem(f"layers.{part}", name, f"no layer of {architecture}; {choices(name, valid)}")
+    for part in ("content", "style"):
+        names = layers.get(part) or []
+        for name in sorted({str(name) for name in names if names.count(name) > 1}):
+            yield problem(f"layers.{part}", name, "named more than once")
+
+
+def _weight_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    weights, layers = _get(raw, "weights"), _get(raw, "layers")
+    if not isinstance(weights, Mapping) or not isinstance(layers, Mapping):
+        return
+    for part in ("content", "style"):
+        factors, names = weights.get(f"{part}_layers"), layers.get(part) or []
+        for name in factors if isinstance(factors, Mapping) else ():
+            if name not in names:
+                why = f"not among layers.{part}; {choices(name, names)}"
+                yield problem(f"weights.{part}_layers", name, why)
+    effective = [weights.get(part) for part in ("content", "style") if layers.get(part)]
+    if not any([*effective, weights.get("tv")]):
+        yield "weights: every part that has layers has the weight 0, so there is nothing to optimize"
+
+
+def _get(raw: Any, *keys: str) -> Any:
+    for key in keys:
+        raw = raw.get(key) if isinstance(raw, Mapping) else None
+    return raw

@@ -1,0 +1,164 @@
+"""A frozen VGG that returns features by layer name, and the readers of its checkpoints."""
+
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import vgg
+
+from nst import architecture as arch
+from nst.errors import UserError, choices, problem
+
+State = Mapping[str, Tensor]
+
+#: ImageNet's channel means and standard deviations, which torchvision's weights expect (sRGB in [0, 1]).
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+class Encoder(nn.Module):
+    """VGG up to the deepest layer asked for, with its poolings replaced and its weights frozen.
+
+    Args:
+        architecture: a key of ``nst.architecture.BLOCKS``.
+        layers: names of the layers whose features are returned; nothing past the deepest is computed.
+        pooling: makes one pooling module, called once for each block but the last.
+        state: weights in torchvision's layout (``features.0.weight``, …), at least up to the deepest layer.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, *, architecture: str, layers: Sequence[str], pooling: Callable[[], nn.Module], state: State
+    ) -> None:
+        super().__init__()
+        self.layers = frozenset(layers)
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
+        self.sequence = _sequence(architecture, layers, pooling)
+        indices = arch.convolution_indices(architecture)
+        for name, module in self.sequence.items():
+            if isinstance(module, nn.Conv2d):
+                prefix = f"features.{indices[name]}"
+                with torch.no_grad():
+                    module.weight.copy_(state[f"{prefix}.weight"])
+                    assert module.bias is not None
+                    module.bias.copy_(state[f"{prefix}.bias"])
+        self.requires_grad_(requires_grad=False).eval()
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Features by layer name, each (1, C, H, W), of an image tensor (1, 3, H, W) in [0, 1]."""
+        features = {}
+        x = (image - self.mean) / self.std
+        for name, module in self.sequence.items():
+            x = module(x)
+            if name in self.layers:
+                features[name] = x
+        return features
+
+
+def _sequence(architecture: str, layers: Sequence[str], pooling: Callable[[], nn.Module]) -> nn.ModuleDict:
+    """torchvision's layers under their names, up to the deepest one asked for."""
+    plan: list[str | int] = []
+    names: list[str] = []
+    for block, channels in enumerate(arch.BLOCKS[architecture], 1):
+        plan += [*channels, "M"]
+        for index in range(1, len(channels) + 1):
+            names += [f"conv{block}_{index}", f"relu{block}_{index}"]
+        names.append(f"pool{block}")
+    last = names.index(arch.deepest(architecture, layers))
+    with torch.device("meta"):  # the weights come from a checkpoint: don't draw random ones first
+        modules = vgg.make_layers(plan, batch_norm=False)[: last + 1]
+    modules.to_empty(device="cpu")
+    sequence = nn.ModuleDict()
+    for name, module in zip(names, modules, strict=False):
+        if isinstance(module, nn.MaxPool2d):
+            sequence[name] = pooling()
+        elif isinstance(module, nn.ReLU):
+            # In place saves memory, unless the values before the ReLU were asked for.
+            sequence[name] = nn.ReLU(inplace=name.replace("relu", "conv") not in layers)
+        else:
+            sequence[name] = module
+    return sequence
+
+
+def random_state(architecture: str, seed: int) -> dict[str, Tensor]:
+    """Seeded random weights that keep the variance of the activations (He et al., arXiv:1502.01852)."""
+    generator = torch.Generator().manual_seed(seed)
+    state, inputs = {}, 3
+    indices = iter(arch.convolution_indices(architecture).values())
+    for channels in (channels for block in arch.BLOCKS[architecture] for channels in block):
+        prefix = f"features.{next(indices)}"
+        deviation = (2 / (inputs * 9)) ** 0.5
+        state[f"{prefix}.weight"] = torch.randn(channels, inputs, 3, 3, generator=generator) * deviation
+        state[f"{prefix}.bias"] = torch.zeros(channels)
+        inputs = channels
+    return state
+
+
+def load_state(path: Path, architecture: str, *, key: str = "encoder.weights") -> dict[str, Tensor]:
+    """Reads a checkpoint in torchvision's layout without executing anything in it.
+
+    It may be partial: convolutions missing at the end are allowed, ones in the middle are not.
+
+    Raises UserError when the file is missing, is no checkpoint, or holds another architecture.
+    """
+    if not path.is_file():
+        raise UserError(problem(key, path, "there is no such file"))
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(problem(key, path, f"this file is no checkpoint of weights: {reason}")) from error
+    if not isinstance(state, dict):
+        raise UserError(problem(key, path, "this checkpoint holds no dictionary of weights"))
+    _check_architecture(state, architecture, path, key)
+    return state
+
+
+def available_layers(state: State, architecture: str) -> list[str]:
+    """The layers that ``state`` has weights for, in order."""
+    held = {
+        name
+        for name, index in arch.convolution_indices(architecture).items()
+        if f"features.{index}.weight" in state
+    }
+    return [name for name in arch.layer_names(architecture) if name.replace("relu", "conv") in held]
+
+
+def _check_architecture(state: State, architecture: str, path: Path, key: str) -> None:
+    fitting = [name for name in arch.BLOCKS if _fits(state, name)]
+    if architecture in fitting:
+        return
+    if fitting:
+        why = f"this checkpoint is of {' or '.join(fitting)}, not of {architecture}; {choices('', arch.BLOCKS, noun='encoders')}"
+    else:
+        why = f"this checkpoint is not in torchvision's layout for {architecture} (features.0.weight, …)"
+    raise UserError(problem(key, path, why))
+
+
+def _fits(state: State, architecture: str) -> bool:
+    """Whether the convolutions in ``state`` are the first ones of ``architecture``, at its shapes."""
+    found = {
+        int(name.split(".")[1])
+        for name in state
+        if isinstance(name, str) and name.startswith("features.") and name.endswith(".weight")
+        and name.split(".")[1].isdigit()
+    }
+    indices = list(arch.convolution_indices(architecture).values())
+    if not found or found != set(indices[: len(found)]):
+        return False
+    inputs = 3
+    outputs = [channels for block in arch.BLOCKS[architecture] for channels in block]
+    for index, channels in zip(sorted(found), outputs, strict=False):
+        weight, bias = state[f"features.{index}.weight"], state.get(f"features.{index}.bias")
+        if not (isinstance(weight, Tensor) and weight.shape == (channels, inputs, 3, 3)):
+            return False
+        if not (isinstance(bias, Tensor) and bias.shape == (channels,)):
+            return False
+        inputs = channels
+    return True

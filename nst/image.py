@@ -1,0 +1,108 @@
+"""Pictures as tensors: float32, shape (1, 3, H, W), sRGB in [0, 1], everywhere outside the encoder."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageCms, ImageOps
+from torch import Tensor
+
+from nst.errors import UserError, problem
+from nst.file import replacing
+
+
+def read(path: Path, *, key: str) -> Image.Image:
+    """Decodes a picture to 8-bit sRGB, upright, on white where it is transparent.
+
+    ``key`` is the configuration key that named the file, for the message. Applies the EXIF orientation and an
+    embedded colour profile; reads palettes, CMYK, 16 bits and floats in [0, 1]; of an animation the first frame.
+
+    Raises UserError when the file is missing, is no picture, or is damaged.
+    """
+    if not path.exists():
+        raise UserError(problem(key, path, "there is no such file"))
+    if not path.is_file():
+        raise UserError(problem(key, path, "this is not a file"))
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return _to_srgb(ImageOps.exif_transpose(picture))
+    except Image.UnidentifiedImageError:
+        raise UserError(problem(key, path, "this file is no picture that can be read")) from None
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise UserError(problem(key, path, f"this picture can't be read: {error}")) from error
+
+
+def load(path: Path, *, key: str) -> Tensor:
+    """Reads a picture (see ``read``) as an image tensor."""
+    pixels = np.array(read(path, key=key), dtype=np.uint8)
+    return torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0).float() / 255
+
+
+def save(image: Tensor, path: Path) -> None:
+    """Writes an image tensor as PNG, each value rounded to the nearest of 256, whole or not at all."""
+    pixels = to_bytes(image).permute(1, 2, 0).cpu().numpy()
+    with replacing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG")
+
+
+def to_bytes(image: Tensor) -> Tensor:
+    """An image tensor as uint8 of shape (3, H, W), rounded, not truncated."""
+    return (image.detach()[0].clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def fit(height: int, width: int, size: int | None) -> tuple[int, int]:
+    """The height and width in px whose longest side is ``size``, at the same shape; ``None`` keeps both."""
+    if size is None:
+        return height, width
+    scale = size / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def resize(image: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Stretches an image tensor to (height, width) in px: bicubic, anti-aliased, back within [0, 1]."""
+    if tuple(image.shape[-2:]) == shape:
+        return image
+    return F.interpolate(image, size=shape, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def _to_srgb(picture: Image.Image) -> Image.Image:
+    picture = _to_eight_bits(picture)
+    alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
+    if picture.mode in ("P", "PA") or alpha is not None:
+        picture = picture.convert("RGB")
+    opaque = _apply_profile(picture).convert("RGB")
+    if alpha is None:
+        return opaque
+    white = Image.new("RGB", opaque.size, "white")
+    white.paste(opaque, mask=alpha)
+    return white
+
+
+def _to_eight_bits(picture: Image.Image) -> Image.Image:
+    """Pillow clips deeper greys when it converts them; scale them instead."""
+    if picture.mode == "F":
+        scale = 255.0
+    elif picture.mode.startswith("I"):
+        scale = 255 / 65535
+    else:
+        return picture
+    grey = np.clip(np.nan_to_num(np.asarray(picture, dtype=np.float64)) * scale, 0, 255)
+    return Image.fromarray(np.round(grey).astype(np.uint8))
+
+
+def _apply_profile(picture: Image.Image) -> Image.Image:
+    """Converts from the embedded colour profile to sRGB; a profile that doesn't fit the picture is ignored."""
+    profile = picture.info.get("icc_profile")
+    if not profile:
+        return picture
+    try:
+        converted = ImageCms.profileToProfile(
+            picture, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except ImageCms.PyCMSError:
+        return picture
+    assert converted is not None
+    return converted

@@ -1,0 +1,38 @@
+"""The start image: functions of the content and style image tensors, of the picture's shape (1, 3, H, W)."""
+
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from nst import image as images
+
+
+def content(content: Tensor, style: Tensor, generator: Generator) -> Tensor:
+    """The content image itself."""
+    return content.clone()
+
+
+def content_noise(content: Tensor, style: Tensor, generator: Generator, *, deviation: float) -> Tensor:
+    """The content image plus white noise of the standard deviation ``deviation``, in units of the pixel range."""
+    return (content + deviation * _normal(content, generator)).clamp(0, 1)
+
+
+def noise(content: Tensor, style: Tensor, generator: Generator) -> Tensor:
+    """White noise, uniform in [0, 1]."""
+    return torch.rand(content.shape, generator=generator).to(content)
+
+
+def style(content: Tensor, style: Tensor, generator: Generator) -> Tensor:
+    """The style image, stretched to the picture's size."""
+    return images.resize(style, (content.shape[-2], content.shape[-1])).clone()
+
+
+def image(content: Tensor, style: Tensor, generator: Generator, *, path: str) -> Tensor:
+    """Any picture, stretched to the picture's size."""
+    start = images.load(Path(path), key="init.path").to(content)
+    return images.resize(start, (content.shape[-2], content.shape[-1])).clone()
+
+
+def _normal(like: Tensor, generator: Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator).to(like)

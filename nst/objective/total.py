@@ -1,0 +1,120 @@
+"""The total loss of a picture: content + style + total variation (Gatys et al. 2015, eq. 7)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from nst.objective import functional
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formulas:
+    """Which formulas make up the objective; each is a pure function (see ``nst.objective.functional``).
+
+    Attributes:
+        content: distance of the picture's features from the content's, both (1, C, H, W), a scalar.
+        statistic: what is kept of a style layer's features (1, C, H, W).
+        distance: distance of the picture's statistic from the style's, a scalar.
+        style_layers_averaged: whether the style layers are averaged (the paper's ``w_l``) or summed.
+    """
+
+    content: Callable[[Tensor, Tensor], Tensor]
+    statistic: Callable[[Tensor], Tensor]
+    distance: Callable[[Tensor, Tensor], Tensor]
+    style_layers_averaged: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """The factors of the parts and, within them, of single layers (1 where a layer isn't named)."""
+
+    content: float
+    style: float
+    tv: float
+    content_layers: Mapping[str, float] = field(default_factory=dict)
+    style_layers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """One evaluation of the objective, as scalars.
+
+    ``content``, ``style`` and ``tv`` come before their weights, so that runs with different weights compare;
+    ``parts`` are what each layer adds to ``total``, by ``content/relu4_2``, ``style/relu1_1`` …
+    """
+
+    total: Tensor
+    content: Tensor
+    style: Tensor
+    tv: Tensor
+    parts: dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    """Holds the encoder and the targets; maps an image tensor (1, 3, H, W) to its losses.
+
+    Args:
+        encoder: returns features by layer name.
+        formulas: the mathematics.
+        weights: the factors.
+        content_layers: layers compared with the content image, position by position.
+        style_layers: layers whose statistics are compared with the style image.
+        content: the content image tensor; its size is the picture's.
+        style: the style image tensor.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: nn.Module,
+        formulas: Formulas,
+        weights: Weights,
+        content_layers: Sequence[str],
+        style_layers: Sequence[str],
+        content: Tensor,
+        style: Tensor,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.formulas = formulas
+        self.weights = weights
+        self.content_layers = list(content_layers)
+        self.style_layers = list(style_layers)
+        with torch.no_grad():
+            features = encoder(content)
+            for name in self.content_layers:
+                # A copy: a later ReLU may work in place on the very tensor.
+                self.register_buffer(f"content_{name}", features[name].clone())
+            features = encoder(style)
+            for name in self.style_layers:
+                self.register_buffer(f"style_{name}", formulas.statistic(features[name]))
+
+    def forward(self, image: Tensor) -> Losses:
+        """The losses of an image tensor (1, 3, H, W); ``total`` carries the gradient."""
+        features = self.encoder(image)
+        content = {name: self._content(name, features[name]) for name in self.content_layers}
+        style = {name: self._style(name, features[name]) for name in self.style_layers}
+        tv = functional.total_variation(image) if self.weights.tv else image.new_zeros(())
+        parts = {
+            **{f"content/{name}": self.weights.content * loss for name, loss in content.items()},
+            **{f"style/{name}": self.weights.style * loss for name, loss in style.items()},
+        }
+        return Losses(
+            total=sum(parts.values(), start=self.weights.tv * tv),
+            content=sum(content.values(), start=image.new_zeros(())),
+            style=sum(style.values(), start=image.new_zeros(())),
+            tv=tv,
+            parts=parts,
+        )
+
+    def _content(self, name: str, features: Tensor) -> Tensor:
+        target = self.get_buffer(f"content_{name}")
+        return self.weights.content_layers.get(name, 1.0) * self.formulas.content(features, target)
+
+    def _style(self, name: str, features: Tensor) -> Tensor:
+        target = self.get_buffer(f"style_{name}")
+        loss = self.formulas.distance(self.formulas.statistic(features), target)
+        share = 1 / len(self.style_layers) if self.formulas.style_layers_averaged else 1.0
+        return self.weights.style_layers.get(name, 1.0) * share * loss

@@ -1,0 +1,152 @@
+"""L-BFGS, one iteration a step, so that it can be checkpointed at every iteration and wastes no evaluation."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lbfgs import _strong_wolfe  # private, and held in place by our tests
+
+
+class LBFGS(torch.optim.Optimizer):
+    """Limited-memory BFGS (Nocedal and Wright 2006, algorithm 7.5) over one tensor.
+
+    It visits the very points that a single ``torch.optim.LBFGS.step(max_iter=N)`` visits, but a call of ``step`` is
+    one iteration, and all that the next needs is in the state: the gradient at the current point and the direction
+    from it. The first step evaluates the start only; each later one moves, and without a line search costs exactly
+    one evaluation.
+
+    Args:
+        params: the one tensor to optimize.
+        lr: length of the first trial step along each direction; the very first is also divided by |gradient|₁.
+        history_size: curvature pairs kept, each of twice the tensor's bytes.
+        line_search_fn: None, or ``strong_wolfe``.
+        tolerance_grad: converged when no entry of the gradient is larger than this.
+        tolerance_change: converged when neither the tensor nor the loss changes by more than this in an iteration.
+        max_evaluations: the closure is never called more often than this.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        *,
+        lr: float = 1,
+        history_size: int = 100,
+        line_search_fn: str | None = None,
+        tolerance_grad: float = 0,
+        tolerance_change: float = 0,
+        max_evaluations: int | None = None,
+    ) -> None:
+        super().__init__(params, {"lr": lr})
+        if len(self.param_groups) != 1 or len(self.param_groups[0]["params"]) != 1:
+            raise ValueError("LBFGS takes exactly one tensor")
+        if line_search_fn not in (None, "strong_wolfe"):
+            raise ValueError(f"line_search_fn={line_search_fn!r}: choices: null, strong_wolfe")
+        self.history_size = history_size
+        self.line_search_fn = line_search_fn
+        self.tolerance_grad = tolerance_grad
+        self.tolerance_change = tolerance_change
+        self.max_evaluations = max_evaluations
+
+    @property
+    def converged(self) -> bool:
+        """Whether another step can't improve."""
+        return bool(self.state[self._param].get("converged", False))
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any]) -> float:  # type: ignore[override]
+        """One iteration; returns the loss at the point it ends at."""
+        closure = torch.enable_grad()(closure)
+        state = self.state[self._param]
+        if not state:
+            loss, gradient = self._evaluate(closure)
+            state.update(loss=loss, gradient=gradient, evaluations=1, y=[], s=[], rho=[])
+            direction = gradient.neg()
+            length = min(1.0, 1.0 / gradient.abs().sum()) * self.param_groups[0]["lr"]
+            self._aim(state, direction, length, moved=True)
+        elif not self.converged:
+            moved = self._move(state, closure)
+            self._aim(state, self._direction(state), self.param_groups[0]["lr"], moved=moved)
+        return float(state["loss"])
+
+    def _move(self, state: dict[str, Any], closure: Callable[[], Any]) -> bool:
+        """Goes along the direction and updates the memory; False when that led nowhere."""
+        loss, gradient, direction, length = (state[key] for key in ("loss", "gradient", "direction", "length"))
+        if self.line_search_fn is None:
+            self._param.add_(direction, alpha=length)
+            new_loss, new_gradient = self._evaluate(closure)
+            state["evaluations"] += 1
+        else:
+            new_loss, new_gradient, length, calls = self._line_search(state, closure)
+            self._param.add_(direction, alpha=length)
+            state["evaluations"] += calls
+        state.update(loss=new_loss, gradient=new_gradient)
+        self._remember(state, y=new_gradient.sub(gradient), s=direction.mul(length).flatten())
+        change = direction.mul(length).abs().max()
+        return bool(change > self.tolerance_change) and not abs(new_loss - loss) < self.tolerance_change
+
+    def _line_search(
+        self, state: dict[str, Any], closure: Callable[[], Any]
+    ) -> tuple[float, Tensor, float, int]:
+        start = self._param.clone(memory_format=torch.contiguous_format)
+
+        def probe(_: Tensor, length: float, direction: Tensor) -> tuple[float, Tensor]:
+            self._param.add_(direction.view_as(self._param), alpha=length)
+            result = self._evaluate(closure)
+            self._param.copy_(start)
+            return result
+
+        direction = state["direction"].flatten()
+        probes = 25  # at most, as in minFunc, which torch's search was ported from
+        if self.max_evaluations is not None:
+            probes = min(probes, self.max_evaluations - state["evaluations"] - 1)
+        loss, gradient, length, calls = _strong_wolfe(
+            probe, start, state["length"], direction, state["loss"], state["gradient"],
+            state["gradient"].dot(direction), max_ls=probes,
+        )  # fmt: skip
+        return loss, gradient, length, calls
+
+    def _remember(self, state: dict[str, Any], *, y: Tensor, s: Tensor) -> None:
+        curvature = y.dot(s)
+        if not curvature > 1e-10:
+            return
+        if len(state["y"]) == self.history_size:
+            for memory in (state["y"], state["s"], state["rho"]):
+                memory.pop(0)
+        state["y"].append(y)
+        state["s"].append(s)
+        state["rho"].append(1.0 / curvature)
+        state["scale"] = curvature / y.dot(y)
+
+    def _direction(self, state: dict[str, Any]) -> Tensor:
+        """The two-loop recursion (Nocedal and Wright 2006, algorithm 7.4)."""
+        pairs = list(zip(state["y"], state["s"], state["rho"], strict=True))
+        direction = state["gradient"].neg()
+        alphas = []
+        for y, s, rho in reversed(pairs):
+            alpha = s.dot(direction) * rho
+            direction.add_(y, alpha=-alpha)
+            alphas.append(alpha)
+        direction = torch.mul(direction, state.get("scale", 1))
+        for (y, s, rho), alpha in zip(pairs, reversed(alphas), strict=True):
+            beta = y.dot(direction) * rho
+            direction.add_(s, alpha=alpha - beta)
+        return direction
+
+    def _aim(self, state: dict[str, Any], direction: Tensor, length: float | Tensor, *, moved: bool) -> None:
+        """Sets out the next iteration, or finds that there is none."""
+        gradient = state["gradient"]
+        slope = gradient.dot(direction)
+        flat = bool(gradient.abs().max() <= self.tolerance_grad)
+        converged = flat or not moved or bool(slope > -self.tolerance_change)
+        state.update(direction=direction.view_as(self._param), length=length, converged=converged)
+
+    def _evaluate(self, closure: Callable[[], Any]) -> tuple[float, Tensor]:
+        loss = float(closure())
+        assert self._param.grad is not None
+        return loss, self._param.grad.flatten().clone(memory_format=torch.contiguous_format)
+
+    @property
+    def _param(self) -> Tensor:
+        param: Tensor = self.param_groups[0]["params"][0]
+        return param

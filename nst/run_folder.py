@@ -1,0 +1,102 @@
+"""A run's folder: the names of its files, and their writing, whole or not at all."""
+
+import csv
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from nst import image as images
+from nst.file import write_text
+from nst.module import Evaluation
+
+
+class RunFolder:
+    """The files of one run. Nothing else in the project knows their names.
+
+    Args:
+        path: the folder; it is made when the first file is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.result = path / "result.png"
+        self.config = path / "config.yaml"
+        self.losses = path / "losses.csv"
+        self.summary = path / "summary.json"
+        self.snapshots = path / "snapshots"
+        self.checkpoints = path / "checkpoints"
+
+    def logs(self, name: str) -> Path:
+        """The logger's folder; TensorBoard shows its path, and so the run's name."""
+        return self.path / "tensorboard" / name
+
+    def snapshot(self, evaluation: int) -> Path:
+        """The name of the picture after so many evaluations."""
+        return self.snapshots / f"{evaluation:06d}.png"
+
+    def checkpoint(self, evaluation: int) -> Path:
+        """The name of the checkpoint after so many evaluations."""
+        return self.checkpoints / f"{evaluation:06d}.ckpt"
+
+    def saved_checkpoints(self) -> list[Path]:
+        """The checkpoints there are, oldest first."""
+        return sorted(self.checkpoints.glob("[0-9]*.ckpt"))
+
+    def save_result(self, image: Tensor) -> None:
+        """Writes the picture: an image tensor (1, 3, H, W)."""
+        images.save(image, self.result)
+
+    def read_summary(self) -> dict[str, Any]:
+        """The summary so far; empty where there is none."""
+        if not self.summary.is_file():
+            return {}
+        summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
+        return summary
+
+    def update_summary(self, values: Mapping[str, Any]) -> None:
+        """Adds to the summary, or replaces what it has under the same names."""
+        summary = {**self.read_summary(), **values}
+        write_text(self.summary, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+
+
+class LossTable:
+    """``losses.csv``: a row for each evaluation.
+
+    The table is kept in memory and rewritten whole, at most every ``interval`` seconds and at ``flush``.
+
+    Args:
+        path: the file.
+        kept: rows of an interrupted run that stay: those of evaluations up to this number.
+    """
+
+    interval = 5.0
+
+    def __init__(self, path: Path, *, kept: int = 0) -> None:
+        self.path = path
+        self._lines = self._read(kept)
+        self._written = time.monotonic()
+
+    def add(self, evaluation: Evaluation) -> None:
+        """Adds a row: evaluation, total, content, style, tv, gradient_norm, share/… of each layer."""
+        shares = {f"share/{name}": share for name, share in evaluation.shares.items()}
+        row = {**evaluation.losses, "gradient_norm": evaluation.gradient_norm, **shares}
+        if not self._lines:
+            self._lines.append(",".join(["evaluation", *row]))
+        self._lines.append(",".join([str(evaluation.number), *(repr(value) for value in row.values())]))
+        if time.monotonic() - self._written >= self.interval:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes the table."""
+        write_text(self.path, "".join(f"{line}\n" for line in self._lines))
+        self._written = time.monotonic()
+
+    def _read(self, kept: int) -> list[str]:
+        if kept == 0 or not self.path.is_file():
+            return []
+        header, *rows = self.path.read_text(encoding="utf-8").splitlines()
+        return [header, *(row for row in rows if int(next(csv.reader([row]))[0]) <= kept)]
