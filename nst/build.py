@@ -42,24 +42,19 @@ def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
 
     Raises UserError with everything that is wrong with it; what has to be downloaded is looked at last.
     """
-    missing = [f"{key}: must be given" for key in OmegaConf.missing_keys(cfg)]
-    if missing:
-        raise UserError(sorted(missing))
+    missing = [f"{key}: must be given" for key in sorted(OmegaConf.missing_keys(cfg))]
     try:
-        raw = OmegaConf.to_container(cfg, resolve=True)
+        raw: Any = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from error
-    assert isinstance(raw, dict)
-    found = [*schema.problems(raw), *inputs.problems(raw)]
+    found = [*missing, *schema.problems(raw), *inputs.problems(raw)]
     if found:
         raise UserError(found)
     config = Config.model_validate(raw)
     return config, inputs.gather(config)
 
 
-def build(
-    cfg: DictConfig, config: Config, files: Inputs, folder: RunFolder, choices: Mapping[str, str]
-) -> Run:
+def build(cfg: DictConfig, config: Config, files: Inputs, folder: RunFolder, choices: Mapping[str, str]) -> Run:
     """Makes the objects of a run whose configuration was checked by ``prepare``.
 
     ``choices`` are the names of the options that were picked, by group, for TensorBoard.

@@ -68,9 +68,7 @@ class Overview(pl.Callback):
         hyperparameters: the ones that mean something, as plain values.
     """
 
-    def __init__(
-        self, *, pictures: dict[str, Tensor], config: str, hyperparameters: dict[str, str | float]
-    ) -> None:
+    def __init__(self, *, pictures: dict[str, Tensor], config: str, hyperparameters: dict[str, str | float]) -> None:
         self.pictures = pictures
         self.config = config
         self.hyperparameters = hyperparameters

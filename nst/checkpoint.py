@@ -12,9 +12,7 @@ from nst.file import replacing
 class WholeCheckpointIO(TorchCheckpointIO):
     """Streams a checkpoint to a temporary file and renames it; Lightning's own copies it through memory first."""
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         with replacing(Path(path)) as temporary:
             torch.save(checkpoint, temporary)
 

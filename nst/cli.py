@@ -59,7 +59,16 @@ def _report(problems: list[str]) -> int:
 
 
 def _is_plain_run(arguments: argparse.Namespace) -> bool:
-    others = ("help", "hydra_help", "version", "multirun", "cfg", "info", "shell_completion", "experimental_rerun")
+    others = (
+        "help",
+        "hydra_help",
+        "version",
+        "multirun",
+        "cfg",
+        "info",
+        "shell_completion",
+        "experimental_rerun",
+    )
     multirun = any(override.lower() == "hydra.mode=multirun" for override in arguments.overrides)
     return not multirun and not any(getattr(arguments, name, None) for name in others)
 
@@ -73,7 +82,7 @@ def _check(arguments: argparse.Namespace) -> list[str]:
     folder = Path(str(OmegaConf.select(cfg, "hydra.run.dir"))).absolute()
     problems = list(_folder_problems(folder))
     try:
-        prepare(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]))
+        prepare(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
     except UserError as error:
         problems = [*error.problems, *problems]
     if problems:
@@ -98,9 +107,7 @@ class _Source:
     def compose(self, overrides: list[str] | None = None) -> DictConfig:
         """The configuration, Hydra's own part included."""
         with initialize_config_dir(str(self.folder), job_name="train", version_base="1.3"):
-            return compose(
-                self.name, self.overrides if overrides is None else overrides, return_hydra_config=True
-            )
+            return compose(self.name, self.overrides if overrides is None else overrides, return_hydra_config=True)
 
 
 def _source(arguments: argparse.Namespace) -> _Source:
@@ -146,6 +153,9 @@ def _folder_problems(folder: Path) -> Iterator[str]:
 
 def _explain(error: Exception, arguments: argparse.Namespace) -> list[str]:
     """Hydra's complaint in our words: every unknown option and every unknown key among the overrides."""
+    unreadable = list(_unreadable(arguments.overrides))
+    if unreadable:
+        return unreadable
     try:
         source = _source(arguments)
         with initialize_config_dir(str(source.folder), job_name="train", version_base="1.3"):
@@ -153,6 +163,14 @@ def _explain(error: Exception, arguments: argparse.Namespace) -> list[str]:
     except (UserError, HydraException, OmegaConfBaseException):
         lines = []
     return lines or [line for line in str(error).splitlines() if line.strip()]
+
+
+def _unreadable(overrides: list[str]) -> Iterator[str]:
+    for text in overrides:
+        try:
+            _parse([text])
+        except HydraException as error:
+            yield f"{text}: this override can't be read: {str(error).splitlines()[0]}"
 
 
 def _override_problems(config_name: str, texts: list[str]) -> Iterator[str]:
@@ -175,8 +193,9 @@ def _override_problems(config_name: str, texts: list[str]) -> Iterator[str]:
     for override in values:
         key = override.key_or_group
         if not override.is_add() and not override.is_force_add() and key not in known:
-            near = difflib.get_close_matches(key, [*groups, *known], n=3)
-            hint = f"did you mean {', '.join(near)}?" if near else f"groups and keys: {', '.join(dict.fromkeys([*groups, *(k for k in known if '.' not in k and k != 'hydra')]))}"
+            near = difflib.get_close_matches(key, known, n=3)
+            roots = [root for root in known if "." not in root and root not in (*groups, "hydra")]
+            hint = f"did you mean {', '.join(near)}?" if near else f"groups and keys: {', '.join([*groups, *roots])}"
             yield f"{override.input_line}: there is no key {key}; {hint}"
 
 
@@ -187,12 +206,13 @@ def _values(override: Override) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else ["null" if value is None else str(value)]
 
 
-def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in cfg:
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    for key in map(str, node):
         yield f"{prefix}{key}"
-        if not OmegaConf.is_missing(cfg, key) and not OmegaConf.is_interpolation(cfg, key):
-            if isinstance(cfg[key], DictConfig):
-                yield from _keys(cfg[key], f"{prefix}{key}.")
+        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+            continue
+        if isinstance(node[key], DictConfig):
+            yield from _keys(node[key], f"{prefix}{key}.")
 
 
 def _parse(overrides: list[str]) -> list[Override]:

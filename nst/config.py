@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from nst import architecture as arch
 from nst.errors import choices, problem
@@ -40,8 +40,14 @@ class EncoderConfig(Strict):
 
     architecture: Literal["vgg16", "vgg19", "slim"]
     weights: str
-    url: str
-    sha256: Sha256
+    url: str | None = None
+    sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _auto_needs_an_address(self) -> "EncoderConfig":
+        if self.weights == "auto" and (self.url is None or self.sha256 is None):
+            raise ValueError("no weights to download are known for it; choices: random, or a path")
+        return self
 
 
 class Pooling(Node):
@@ -76,7 +82,6 @@ class LBFGSConfig(Node):
     line_search_fn: Literal["strong_wolfe"] | None
     tolerance_grad: NonNegative
     tolerance_change: NonNegative
-    max_evaluations: PositiveInt
 
 
 class AdamConfig(Node):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import vgg
 
 from nst import architecture as arch
-from nst.errors import UserError, choices, problem
+from nst.errors import UserError, problem
 
 State = Mapping[str, Tensor]
 
@@ -123,9 +123,7 @@ def load_state(path: Path, architecture: str, *, key: str = "encoder.weights") -
 def available_layers(state: State, architecture: str) -> list[str]:
     """The layers that ``state`` has weights for, in order."""
     held = {
-        name
-        for name, index in arch.convolution_indices(architecture).items()
-        if f"features.{index}.weight" in state
+        name for name, index in arch.convolution_indices(architecture).items() if f"features.{index}.weight" in state
     }
     return [name for name in arch.layer_names(architecture) if name.replace("relu", "conv") in held]
 
@@ -135,7 +133,7 @@ def _check_architecture(state: State, architecture: str, path: Path, key: str) -
     if architecture in fitting:
         return
     if fitting:
-        why = f"this checkpoint is of {' or '.join(fitting)}, not of {architecture}; {choices('', arch.BLOCKS, noun='encoders')}"
+        why = f"this checkpoint is of {' or '.join(fitting)}, not of {architecture}: encoder={fitting[0]}"
     else:
         why = f"this checkpoint is not in torchvision's layout for {architecture} (features.0.weight, …)"
     raise UserError(problem(key, path, why))
@@ -146,7 +144,9 @@ def _fits(state: State, architecture: str) -> bool:
     found = {
         int(name.split(".")[1])
         for name in state
-        if isinstance(name, str) and name.startswith("features.") and name.endswith(".weight")
+        if isinstance(name, str)
+        and name.startswith("features.")
+        and name.endswith(".weight")
         and name.split(".")[1].isdigit()
     }
     indices = list(arch.convolution_indices(architecture).values())

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from nst.errors import UserError, problem
@@ -29,7 +29,7 @@ def read(path: Path, *, key: str) -> Image.Image:
         with Image.open(path) as picture:
             picture.load()
             return _to_srgb(ImageOps.exif_transpose(picture))
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UserError(problem(key, path, "this file is no picture that can be read")) from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise UserError(problem(key, path, f"this picture can't be read: {error}")) from error

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nst import architecture as arch
 from nst import asset, encoder, image, paths
@@ -11,6 +12,8 @@ from nst.asset import Asset
 from nst.config import Config, Picture, needed_layers, smallest_side
 from nst.errors import UserError, problem
 from nst.file import sha256
+
+T = TypeVar("T")
 
 #: The encoder that stands in for VGG where its weights can't be had, and the seed of its filters.
 STAND_IN = "slim"
@@ -28,7 +31,11 @@ class Inputs:
 
     def warnings(self) -> list[str]:
         """What stands in for what, and how to get the real thing."""
-        return [part.detail for part in (self.content, self.style, self.weights) if part.source == "stand-in" and part.detail]
+        return [
+            part.detail
+            for part in (self.content, self.style, self.weights)
+            if part.source == "stand-in" and part.detail
+        ]
 
     def provenance(self) -> dict[str, dict[str, str | None]]:
         """Where each came from and its SHA-256, for the summary."""
@@ -41,18 +48,14 @@ class Inputs:
 
 def problems(raw: Mapping[str, Any]) -> list[str]:
     """What is wrong with the files that a resolved configuration names; nothing is downloaded."""
-    lines = []
-    for key in ("content.path", "style.path", "init.path"):
-        group, name = key.split(".")
-        path = raw[group].get(name) if isinstance(raw.get(group), Mapping) else None
-        if isinstance(path, str):
-            lines += _complaints(lambda path=path, key=key: image.read(Path(path), key=key))
-    weights, architecture = (
-        raw["encoder"].get(key) if isinstance(raw.get("encoder"), Mapping) else None
-        for key in ("weights", "architecture")
-    )
+    lines: list[str] = []
+    for group in ("content", "style", "init"):
+        path = _get(raw, group, "path")
+        if isinstance(path, str) and path != "???":
+            _attempt(lines, partial(image.read, Path(path), key=f"{group}.path"))
+    weights, architecture = _get(raw, "encoder", "weights"), _get(raw, "encoder", "architecture")
     if isinstance(weights, str) and weights not in ("auto", "random") and architecture in arch.BLOCKS:
-        lines += _complaints(lambda: _check_depth(raw, Path(weights), str(architecture)))
+        _attempt(lines, partial(_check_depth, raw, Path(weights), str(architecture)))
     return lines
 
 
@@ -62,25 +65,30 @@ def gather(config: Config) -> Inputs:
     Raises UserError for a download with another SHA-256, for missing assets under ``assets=strict``, and for
     pictures too small for the layers, all at once.
     """
-    found: dict[str, Asset] = {}
-    lines = []
-    for key, picture in (("content", config.content), ("style", config.style)):
-        lines += _complaints(lambda key=key, picture=picture: found.update({key: _picture(key, picture, config)}))
-    lines += _complaints(lambda: found.update(weights=_weights(config)))
-    if "content" in found:
-        lines += _complaints(lambda: _check_size(config, found["content"]))
-    if lines:
+    lines: list[str] = []
+    content = _attempt(lines, partial(_picture, "content", config.content, config))
+    style = _attempt(lines, partial(_picture, "style", config.style, config))
+    weights = _attempt(lines, partial(_weights, config))
+    if content is not None:
+        _attempt(lines, partial(_check_size, config, content))
+    if content is None or style is None or weights is None or lines:
         raise UserError(lines)
-    stands_in = found["weights"].source == "stand-in"
-    return Inputs(**found, architecture=STAND_IN if stands_in else config.encoder.architecture)
+    stands_in = weights.source == "stand-in"
+    return Inputs(content, style, weights, STAND_IN if stands_in else config.encoder.architecture)
 
 
-def _complaints(check: Callable[[], object]) -> list[str]:
+def _attempt(lines: list[str], action: Callable[[], T]) -> T | None:
+    """The action's result; None and its complaints in ``lines`` where the user made a mistake."""
     try:
-        check()
+        return action()
     except UserError as error:
-        return error.problems
-    return []
+        lines += error.problems
+        return None
+
+
+def _get(raw: Mapping[str, Any], group: str, key: str) -> object:
+    node = raw.get(group)
+    return node.get(key) if isinstance(node, Mapping) else None
 
 
 def _check_depth(raw: Mapping[str, Any], path: Path, architecture: str) -> None:
@@ -107,7 +115,7 @@ def _check_size(config: Config, content: Asset) -> None:
     if min(shape) >= needed:
         return
     deepest = arch.deepest(config.encoder.architecture, needed_layers(config))
-    why = f"the picture would be {shape[1]}×{shape[0]} px, but {deepest} needs at least {needed} px on each side"
+    why = f"the picture would be {shape[1]} x {shape[0]} px, but {deepest} needs at least {needed} px on each side"
     raise UserError(problem("size", config.size, f"{why}; choose a larger size or layers less deep"))
 
 
@@ -123,9 +131,9 @@ def _picture(key: str, picture: Picture, config: Config) -> Asset:
             why = f"can be had neither from the cache nor from {picture.url} ({error}); give {key}.path=FILE"
             raise UserError(problem(key, picture.name, why)) from error
         why = (
-            f"STAND-IN PICTURE: {key} {picture.name} could not be downloaded ({error}). The bundled stand-in {bundled} takes "
-            f"its place. To get the real one, connect to the internet, or give your own with {key}.path=FILE; "
-            "assets=strict makes this an error."
+            f"STAND-IN PICTURE: {key} {picture.name} could not be downloaded ({error}). The bundled stand-in "
+            f"{bundled} takes its place. To get the real one, connect to the internet, or give your own with "
+            f"{key}.path=FILE; assets=strict makes this an error."
         )
         return Asset(bundled, "stand-in", sha256(bundled), why)
 
@@ -136,6 +144,8 @@ def _weights(config: Config) -> Asset:
         return Asset(None, "random", None, f"seeded random filters, seed {config.seed}")
     if wanted.weights != "auto":
         return asset.from_path(Path(wanted.weights))
+    assert wanted.url is not None
+    assert wanted.sha256 is not None
     try:
         return asset.fetch(key="encoder.url", url=wanted.url, digest=wanted.sha256, cache=paths.weights_cache())
     except OSError as error:
@@ -143,9 +153,9 @@ def _weights(config: Config) -> Asset:
             why = f"can be had neither from the cache nor from {wanted.url} ({error}); give encoder.weights=FILE"
             raise UserError(problem("encoder.weights", wanted.weights, why)) from error
         why = (
-            f"STAND-IN ENCODER: the weights of {wanted.architecture} could not be downloaded ({error}). The {STAND_IN} "
-            f"encoder with random filters (seed {STAND_IN_SEED}) takes its place, and the picture will not be what "
-            f"{wanted.architecture} paints. To get the real weights, connect to the internet, or give a checkpoint with "
-            "encoder.weights=FILE; assets=strict makes this an error."
+            f"STAND-IN ENCODER: the weights of {wanted.architecture} could not be downloaded ({error}). "
+            f"The {STAND_IN} encoder with random filters (seed {STAND_IN_SEED}) takes its place, and the picture "
+            f"will not be what {wanted.architecture} paints. To get the real weights, connect to the internet, or "
+            "give a checkpoint with encoder.weights=FILE; assets=strict makes this an error."
         )
         return Asset(None, "stand-in", None, why)

@@ -28,7 +28,16 @@ from nst.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-_PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "tensorboard", "pillow", "numpy")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "hydra-core",
+    "omegaconf",
+    "tensorboard",
+    "pillow",
+    "numpy",
+)
 
 
 def paint(cfg: DictConfig) -> float:
@@ -58,9 +67,9 @@ def _fit(run: Run, folder: RunFolder) -> float:
     except DivergedError as divergence:
         status, error = "diverged", str(divergence)
         raise
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C and SIGTERM into SystemExit
+    except SystemExit as stop:  # what Lightning makes of Ctrl-C (status 1) and SIGTERM (143)
         status = "interrupted"
-        raise
+        raise SystemExit(130 if stop.code == 1 else stop.code) from None
     except Exception as failure:
         error = f"{type(failure).__name__}: {failure}"
         raise
@@ -85,6 +94,8 @@ def _report(run: Run, folder: RunFolder, status: str, error: str | None) -> None
             "error": error,
         }
     )
+    if status == "completed" and module.evaluation.number < module.evaluations:
+        log.info("The optimizer converged: no further step improves the picture.")
     if status != "completed":
         log.warning("The run was %s after %d evaluations.", status, module.evaluation.number)
         log.warning("To go on: python -m nst.train resume=%s", folder.path)
@@ -110,8 +121,7 @@ def _settle(cfg: DictConfig, config: Config, folder: RunFolder) -> Config:
 def _name(config: Config) -> str:
     """The pictures and the overrides, readable and fit for a file name: ``tubingen-picasso,weights.style=1e5``."""
     pictures = "-".join(
-        picture.name if picture.path is None else Path(picture.path).stem
-        for picture in (config.content, config.style)
+        picture.name if picture.path is None else Path(picture.path).stem for picture in (config.content, config.style)
     )
     apart = re.compile(r"(content|style|content\.path|style\.path|assets|threads|name|pair|resume)=")
     shown = [override for override in HydraConfig.get().overrides.task if not apart.match(override)]
@@ -147,7 +157,11 @@ def _provenance(config: Config, files: Inputs, run: Run, choices: Mapping[str, s
         "threads": torch.get_num_threads(),
         "seed": config.seed,
         "git_commit": _git_commit(),
-        "versions": {"nst": _own_version(), "python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
+        "versions": {
+            "nst": _own_version(),
+            "python": platform.python_version(),
+            **{p: version(p) for p in _PACKAGES},
+        },
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from nst.errors import DivergedError
 from nst.objective import Losses, Objective
+from nst.optimizer import LBFGS
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ class StyleTransfer(pl.LightningModule):
         self.strict_loading = False  # a checkpoint holds the images, not the objective
 
     def configure_optimizers(self) -> Optimizer:
-        return self.make_optimizer([self.image])
+        optimizer = self.make_optimizer([self.image])
+        if isinstance(optimizer, LBFGS):
+            optimizer.max_evaluations = self.evaluations
+        return optimizer
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         with torch.no_grad():
@@ -121,6 +125,7 @@ class StyleTransfer(pl.LightningModule):
             self.best_image.copy_(self.image.detach())
 
     def _stop_when_done(self) -> None:
-        optimizer = self.trainer.optimizers[0]
-        if self.evaluation.number >= self.evaluations or getattr(optimizer, "converged", False):
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        converged = isinstance(optimizer, LBFGS) and optimizer.converged
+        if converged or self.evaluation.number >= self.evaluations:
             self.trainer.should_stop = True

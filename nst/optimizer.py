@@ -23,7 +23,9 @@ class LBFGS(torch.optim.Optimizer):
         line_search_fn: None, or ``strong_wolfe``.
         tolerance_grad: converged when no entry of the gradient is larger than this.
         tolerance_change: converged when neither the tensor nor the loss changes by more than this in an iteration.
-        max_evaluations: the closure is never called more often than this.
+
+    Attributes:
+        max_evaluations: the closure is never called more often than this, nor is a line search begun beyond it.
     """
 
     def __init__(
@@ -35,7 +37,6 @@ class LBFGS(torch.optim.Optimizer):
         line_search_fn: str | None = None,
         tolerance_grad: float = 0,
         tolerance_change: float = 0,
-        max_evaluations: int | None = None,
     ) -> None:
         super().__init__(params, {"lr": lr})
         if len(self.param_groups) != 1 or len(self.param_groups[0]["params"]) != 1:
@@ -46,7 +47,7 @@ class LBFGS(torch.optim.Optimizer):
         self.line_search_fn = line_search_fn
         self.tolerance_grad = tolerance_grad
         self.tolerance_change = tolerance_change
-        self.max_evaluations = max_evaluations
+        self.max_evaluations: int | None = None
 
     @property
     def converged(self) -> bool:
@@ -85,9 +86,7 @@ class LBFGS(torch.optim.Optimizer):
         change = direction.mul(length).abs().max()
         return bool(change > self.tolerance_change) and not abs(new_loss - loss) < self.tolerance_change
 
-    def _line_search(
-        self, state: dict[str, Any], closure: Callable[[], Any]
-    ) -> tuple[float, Tensor, float, int]:
+    def _line_search(self, state: dict[str, Any], closure: Callable[[], Any]) -> tuple[float, Tensor, float, int]:
         start = self._param.clone(memory_format=torch.contiguous_format)
 
         def probe(_: Tensor, length: float, direction: Tensor) -> tuple[float, Tensor]:
@@ -100,7 +99,7 @@ class LBFGS(torch.optim.Optimizer):
         probes = 25  # at most, as in minFunc, which torch's search was ported from
         if self.max_evaluations is not None:
             probes = min(probes, self.max_evaluations - state["evaluations"] - 1)
-        loss, gradient, length, calls = _strong_wolfe(
+        loss, gradient, length, calls = _strong_wolfe(  # type: ignore[no-untyped-call]
             probe, start, state["length"], direction, state["loss"], state["gradient"],
             state["gradient"].dot(direction), max_ls=probes,
         )  # fmt: skip

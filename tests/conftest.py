@@ -1,0 +1,95 @@
+"""Small pictures and encoders, and the command line without a network."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nst import architecture as arch
+from nst import asset, encoder
+
+#: An address on this machine where nothing listens.
+NOWHERE = "http://127.0.0.1:9"
+
+
+def paint(seed: int, height: int, width: int) -> Image.Image:
+    """A smooth random picture."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A content and a style picture, 40×32 and 36×48 px."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paint(1, 32, 40).save(folder / "content.png")
+    paint(2, 48, 36).save(folder / "style.png")
+    return folder / "content.png", folder / "style.png"
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the slim architecture, as a file in torchvision's layout."""
+    path = tmp_path_factory.mktemp("weights") / "slim.pth"
+    torch.save(encoder.random_state("slim", 3), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def partial_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """VGG-19's first two blocks with random weights."""
+    indices = [index for name, index in arch.convolution_indices("vgg19").items() if name < "conv3"]
+    state = encoder.random_state("vgg19", 3)
+    path = tmp_path_factory.mktemp("weights") / "first-blocks.pth"
+    torch.save({name: w for name, w in state.items() if int(name.split(".")[1]) in indices}, path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's caches are read or written by a test."""
+    monkeypatch.setenv("NST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    asset._outcome.cache_clear()
+
+
+@pytest.fixture
+def small(pictures: tuple[Path, Path]) -> list[str]:
+    """Overrides for a run that takes no network and hardly any time."""
+    content, style = pictures
+    return [
+        f"content.path={content}",
+        f"style.path={style}",
+        "encoder=slim",
+        "encoder.weights=random",
+        "size=32",
+        "evaluations=6",
+        "trainer.accelerator=cpu",
+        "threads=1",
+    ]
+
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def nst(tmp_path: Path) -> Command:
+    """Runs ``python -m nst.train`` in a folder that is not the project's."""
+
+    def run(*arguments: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "nst.train", *arguments]
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=os.environ.copy())
+
+    return run
+
+
+def image(seed: int, height: int = 24, width: int = 20) -> Tensor:
+    """A random image tensor in float64."""
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

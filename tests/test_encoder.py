@@ -1,0 +1,108 @@
+"""The encoder is torchvision's VGG, by layer name."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+from torchvision.models import vgg
+
+from nst import architecture as arch
+from nst import encoder
+from nst.encoder import MEAN, STD, Encoder
+from nst.errors import UserError
+
+from .conftest import image
+
+POOLS = {"avg": lambda: nn.AvgPool2d(2, 2), "max": lambda: nn.MaxPool2d(2, 2)}
+
+
+def make(architecture: str, layers: list[str], pooling: str = "avg") -> Encoder:
+    state = encoder.random_state(architecture, 0)
+    return Encoder(architecture=architecture, layers=layers, pooling=POOLS[pooling], state=state).double()
+
+
+@pytest.mark.parametrize(("name", "key"), [("vgg16", "D"), ("vgg19", "E")])
+def test_the_blocks_are_torchvisions(name: str, key: str) -> None:
+    assert [c for block in arch.BLOCKS[name] for c in (*block, "M")] == vgg.cfgs[key]
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+@pytest.mark.parametrize("architecture", ["vgg16", "vgg19"])
+def test_every_feature_equals_torchvisions_layer_by_layer(architecture: str, pooling: str) -> None:
+    layers = arch.layer_names(architecture)
+    ours = make(architecture, layers, pooling)
+    theirs = getattr(models, architecture)(weights=None).features.double()
+    theirs.load_state_dict({k.removeprefix("features."): v for k, v in encoder.random_state(architecture, 0).items()})
+    picture = image(1, 32, 32)
+    features = ours(picture)
+    x = (picture - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    names = iter(layers)
+    for module in theirs:
+        if isinstance(module, nn.MaxPool2d):
+            x = POOLS[pooling]()(x)
+            continue
+        x = nn.functional.relu(x) if isinstance(module, nn.ReLU) else module(x)
+        torch.testing.assert_close(features[next(names)], x, rtol=1e-6, atol=1e-7)
+    assert list(names) == []
+
+
+def test_conv_is_before_the_relu_and_relu_after_it() -> None:
+    features = make("slim", ["conv2_1", "relu2_1"])(image(1))
+    assert (features["conv2_1"] < 0).any()
+    assert torch.equal(features["relu2_1"], features["conv2_1"].clamp(min=0))
+
+
+def test_nothing_is_computed_past_the_deepest_layer() -> None:
+    assert list(make("vgg19", ["relu2_1", "relu1_1"]).sequence)[-1] == "relu2_1"
+
+
+def test_the_weights_are_frozen() -> None:
+    assert not any(parameter.requires_grad for parameter in make("slim", ["relu1_1"]).parameters())
+
+
+def test_a_partial_checkpoint_serves_the_layers_that_it_holds(partial_checkpoint: Path) -> None:
+    state = encoder.load_state(partial_checkpoint, "vgg19")
+    assert encoder.available_layers(state, "vgg19")[-1] == "relu2_2"
+    network = Encoder(architecture="vgg19", layers=["relu2_2"], pooling=POOLS["avg"], state=state)
+    assert network(image(1).float())["relu2_2"].shape == (1, 128, 12, 10)
+
+
+@pytest.mark.parametrize("architecture", ["vgg19", "vgg16"])
+def test_a_checkpoint_of_another_architecture_is_refused(checkpoint: Path, architecture: str) -> None:
+    with pytest.raises(UserError, match="this checkpoint is of slim, not of"):
+        encoder.load_state(checkpoint, architecture)
+
+
+def test_batch_norm_checkpoints_are_refused(tmp_path: Path) -> None:
+    torch.save(models.vgg19_bn(weights=None).state_dict(), tmp_path / "bn.pth")
+    with pytest.raises(UserError, match="not in torchvision's layout for vgg19"):
+        encoder.load_state(tmp_path / "bn.pth", "vgg19")
+
+
+class Evil:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (self.path,)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("writer", [pickle.dump, torch.save])
+def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path, writer: object) -> None:
+    with (tmp_path / "evil.pth").open("wb") as file:
+        writer({"features.0.weight": Evil(tmp_path / "owned")}, file)  # type: ignore[operator]
+    with pytest.raises(UserError, match="no checkpoint of weights"):
+        encoder.load_state(tmp_path / "evil.pth", "vgg19")
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04broken"])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(UserError, match="no checkpoint"):
+        encoder.load_state(tmp_path / "x.pth", "vgg19")

@@ -1,0 +1,215 @@
+"""A run through Lightning is the plain loop, evaluation by evaluation, and never computes more than it may."""
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from nst import encoder
+from nst.checkpoint import WholeCheckpointIO
+from nst.encoder import Encoder
+from nst.errors import DivergedError
+from nst.module import StyleTransfer
+from nst.objective import Formulas, Objective, Weights, functional
+from nst.optimizer import LBFGS
+
+from .conftest import image
+
+N = 40
+
+
+class Counted(nn.Module):
+    """Passes on to an encoder, and keeps every image that went in."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        self.seen.append(x.detach().clone())
+        result: dict[str, Tensor] = self.inner(x)
+        return result
+
+
+def make_objective(style_weight: float = 3e2) -> tuple[Objective, Counted]:
+    layers = ["relu1_1", "relu2_1"]
+    state = encoder.random_state("slim", 0)
+    network = Encoder(architecture="slim", layers=layers, pooling=lambda: nn.AvgPool2d(2, 2), state=state)
+    counted = Counted(network.double())
+    objective = Objective(
+        encoder=counted,
+        formulas=Formulas(
+            content=functional.mean_squared_difference,
+            statistic=functional.gram_per_element,
+            distance=functional.mean_squared_difference,
+            style_layers_averaged=False,
+        ),
+        weights=Weights(content=1, style=style_weight, tv=0),
+        content_layers=["relu2_1"],
+        style_layers=layers,
+        content=image(1),
+        style=image(2),
+    )
+    counted.seen.clear()
+    return objective, counted
+
+
+def make_trainer(**options: Any) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator="cpu",
+        max_epochs=-1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        plugins=[WholeCheckpointIO()],
+        **options,
+    )
+
+
+def run(optimizer: Callable[..., Any], evaluations: int = N) -> tuple[list[Tensor], StyleTransfer]:
+    objective, counted = make_objective()
+    module = StyleTransfer(image=image(3), objective=objective, optimizer=optimizer, evaluations=evaluations)
+    make_trainer().fit(module, itertools.repeat(0))
+    return counted.seen, module
+
+
+def plain_lbfgs(line_search_fn: str | None) -> list[Tensor]:
+    """One call of torch's step, the pixels clamped in the closure."""
+    objective, counted = make_objective()
+    x = nn.Parameter(image(3))
+    optimizer = torch.optim.LBFGS(
+        [x],
+        max_iter=N,
+        max_eval=10 * N,
+        history_size=7,
+        tolerance_grad=0,
+        tolerance_change=0,
+        line_search_fn=line_search_fn,
+    )
+
+    def closure() -> Tensor:
+        with torch.no_grad():
+            x.clamp_(0, 1)
+        optimizer.zero_grad()
+        loss = objective(x).total
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return counted.seen
+
+
+def plain_adam() -> list[Tensor]:
+    objective, counted = make_objective()
+    x = nn.Parameter(image(3))
+    optimizer = torch.optim.Adam([x], lr=0.05)
+    for _ in range(N):
+        optimizer.zero_grad()
+        objective(x).total.backward()
+        optimizer.step()
+        with torch.no_grad():
+            x.clamp_(0, 1)
+    return counted.seen
+
+
+OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "lbfgs": partial(LBFGS, history_size=7),
+    "lbfgs with line search": partial(LBFGS, history_size=7, line_search_fn="strong_wolfe"),
+    "adam": partial(torch.optim.Adam, lr=0.05),
+}
+PLAIN: dict[str, Callable[[], list[Tensor]]] = {
+    "lbfgs": lambda: plain_lbfgs(None),
+    "lbfgs with line search": lambda: plain_lbfgs("strong_wolfe"),
+    "adam": plain_adam,
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_lightning_visits_the_images_of_the_plain_loop(name: str) -> None:
+    ours, _ = run(OPTIMIZERS[name])
+    theirs = PLAIN[name]()
+    assert len(ours) == N
+    assert len(theirs) >= N
+    for number, (mine, plain) in enumerate(zip(ours, theirs, strict=False), 1):
+        assert torch.equal(mine, plain), f"evaluation {number} differs"
+    assert ((ours[-1] == 0) | (ours[-1] == 1)).any(), "the bounds were never reached, so nothing was shown of them"
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("evaluations", [1, 2, 3, 10, 11, 12, 13])
+def test_never_more_evaluations_than_asked_for(name: str, evaluations: int) -> None:
+    seen, module = run(OPTIMIZERS[name], evaluations)
+    assert len(seen) == evaluations
+    assert module.evaluation.number == evaluations
+
+
+def test_a_line_search_does_not_evaluate_its_start_again() -> None:
+    seen, _ = run(OPTIMIZERS["lbfgs with line search"])
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(seen, 2))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_best_image_is_the_one_with_the_lowest_loss(name: str) -> None:
+    seen, module = run(OPTIMIZERS[name])
+    objective, _ = make_objective()
+    totals = [objective(x).total.item() for x in seen]
+    assert module.best.losses["total"] == min(totals)
+    assert torch.equal(module.best_image, seen[totals.index(min(totals))])
+    assert module.best.number == totals.index(min(totals)) + 1
+
+
+class SaveAtEveryIteration(pl.Callback):
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+        trainer.save_checkpoint(self.folder / f"{module.evaluation.number}.ckpt")
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_run_resumed_at_any_iteration_equals_the_uninterrupted_one(name: str, tmp_path: Path) -> None:
+    objective, counted = make_objective()
+    whole = StyleTransfer(image=image(3), objective=objective, optimizer=OPTIMIZERS[name], evaluations=N)
+    make_trainer(callbacks=[SaveAtEveryIteration(tmp_path)]).fit(whole, itertools.repeat(0))
+    saved = sorted(tmp_path.glob("*.ckpt"), key=lambda path: int(path.stem))
+    assert len(saved) >= 10
+    for checkpoint in saved[:: max(1, len(saved) // 5)]:
+        objective, again = make_objective()
+        module = StyleTransfer(image=image(4), objective=objective, optimizer=OPTIMIZERS[name], evaluations=N)
+        make_trainer().fit(module, itertools.repeat(0), ckpt_path=checkpoint)
+        done = int(checkpoint.stem)
+        assert len(again.seen) == N - done
+        assert all(torch.equal(a, b) for a, b in zip(counted.seen[done:], again.seen, strict=True))
+        assert torch.equal(module.best_image, whole.best_image)
+        assert module.best == whole.best
+
+
+def test_a_checkpoint_holds_no_weights_of_the_encoder(tmp_path: Path) -> None:
+    objective, _ = make_objective()
+    module = StyleTransfer(image=image(3), objective=objective, optimizer=OPTIMIZERS["adam"], evaluations=2)
+    trainer = make_trainer()
+    trainer.fit(module, itertools.repeat(0))
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    assert set(torch.load(tmp_path / "x.ckpt", weights_only=True)["state_dict"]) == {"image", "best_image"}
+
+
+def test_convergence_ends_the_run() -> None:
+    _, module = run(partial(LBFGS, tolerance_grad=1e9))
+    assert module.evaluation.number == 1
+
+
+def test_a_loss_that_is_no_number_stops_the_run_at_once() -> None:
+    objective, _ = make_objective()
+    start = image(3)
+    start[0, 0, 0, 0] = torch.nan
+    module = StyleTransfer(image=start, objective=objective, optimizer=OPTIMIZERS["adam"], evaluations=N)
+    with pytest.raises(DivergedError, match="nan at evaluation 1"):
+        make_trainer().fit(module, itertools.repeat(0))
