@@ -1,0 +1,78 @@
+"""Every option composes, fits its schema, and stands in the vocabulary of the contract."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from nst import config, paths
+
+GROUPS = {
+    "content", "style", "pair", "encoder", "pooling", "layers", "objective", "weights", "init", "optimizer",
+    "schedule", "trainer", "logger", "callbacks", "experiment",
+}  # fmt: skip
+OPTIONS = sorted(
+    f"{path.parent.name}={path.stem}" for path in paths.configs().glob("*/*.yaml") if path.parent.name in GROUPS
+)
+#: What an option needs beside it.
+COMPANIONS = {"init=image": ["init.path=picture.png"]}
+PAIRS = {
+    "ballerina-picasso": ("relu4_2", 1e7),
+    "ballerina-starry_night": ("relu4_1", 1e7),
+    "ballerina-shipwreck": ("relu5_1", 1e6),
+    "ballerina-scream": ("relu5_1", 5e5),
+    "ballerina-composition": ("relu4_2", 1e6),
+    "tubingen-picasso": ("relu5_1", 1e6),
+    "tubingen-starry_night": ("relu4_1", 1e8),
+    "tubingen-shipwreck": ("relu5_1", 1e6),
+    "tubingen-scream": ("relu5_1", 5e5),
+    "tubingen-composition": ("relu5_1", 1e6),
+}
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(paths.configs()), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+def test_the_groups_are_the_contracts() -> None:
+    assert {path.name for path in paths.configs().iterdir() if path.is_dir()} == {*GROUPS, "hydra"}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_fits_its_schema(option: str) -> None:
+    raw = OmegaConf.to_container(composed(option, *COMPANIONS.get(option, [])), resolve=True)
+    assert isinstance(raw, dict)
+    assert config.problems(raw) == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted(paths.configs().glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}={path.stem}"
+)
+def test_every_option_says_what_it_is(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").lstrip().startswith("#")
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_pairs_have_the_seeds_settings(pair: str) -> None:
+    cfg = composed(f"pair={pair}")
+    assert f"{cfg.content.name}-{cfg.style.name}" == pair
+    assert (list(cfg.layers.content), cfg.weights.style) == ([PAIRS[pair][0]], PAIRS[pair][1])
+
+
+def test_the_defaults_are_the_seeds_recipe() -> None:
+    cfg = composed()
+    assert list(cfg.layers.style) == ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
+    assert (cfg.weights.content, cfg.weights.style) == (1, 1e6)
+    assert (cfg.optimizer.lr, cfg.optimizer.history_size, cfg.evaluations) == (1, 100, 600)
+    assert cfg.init.deviation == 0.01
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    raw = OmegaConf.to_container(
+        composed("weights.style=-1", "size=0", "layers.style=[relu9_1]", "optimizer.lr=.nan"), resolve=True
+    )
+    assert isinstance(raw, dict)
+    keys = [line.split("=")[0] for line in config.problems(raw)]
+    assert keys == ["weights.style", "size", "optimizer.lr", "layers.style"]

@@ -1,0 +1,69 @@
+"""Who may import whom: data flow one way, and only the outer rooms know Hydra."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nst import paths
+
+#: From the inside out: a module may import those before it, and no other of ours.
+ORDER = [
+    "nst.errors", "nst.paths", "nst.file", "nst.architecture", "nst.image", "nst.asset", "nst.config", "nst.encoder",
+    "nst.objective.functional", "nst.objective.total", "nst.objective", "nst.init", "nst.schedule", "nst.optimizer",
+    "nst.module", "nst.checkpoint", "nst.run_folder", "nst.callbacks", "nst.inputs", "nst.build", "nst.job",
+    "nst.cli", "nst.train",
+]  # fmt: skip
+KNOW_HYDRA = {"nst.build", "nst.job", "nst.cli", "nst.train"}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where they lead"
+            assert node.module is not None
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def modules() -> dict[str, Path]:
+    named = {}
+    for path in paths.PACKAGE.rglob("*.py"):
+        parts = path.relative_to(paths.PACKAGE.parent).with_suffix("").parts
+        named[".".join(parts).removesuffix(".__init__")] = path
+    del named["nst"], named["nst.assets"]
+    return named
+
+
+def test_every_module_has_its_place() -> None:
+    assert sorted(modules()) == sorted(ORDER)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_imports_follow_the_direction_of_the_house(name: str) -> None:
+    ours = {
+        max((module for module in ORDER if target == module or target.startswith(f"{module}.")), key=len, default="")
+        for target in imports(modules()[name])
+        if target.startswith("nst.")
+    }
+    assert "" not in ours
+    assert ours <= set(ORDER[: ORDER.index(name)])
+
+
+@pytest.mark.parametrize("name", sorted(set(ORDER) - KNOW_HYDRA))
+def test_core_modules_know_nothing_of_hydra(name: str) -> None:
+    assert not {target for target in imports(modules()[name]) if target.split(".")[0] in ("hydra", "omegaconf")}
+
+
+def test_only_build_instantiates() -> None:
+    assert [n for n, path in modules().items() if "hydra.utils.instantiate" in imports(path)] == ["nst.build"]
+
+
+def test_no_target_points_into_the_entry_point() -> None:
+    for path in paths.configs().rglob("*.yaml"):
+        assert "nst.train." not in str(yaml.safe_load(path.read_text(encoding="utf-8")))
