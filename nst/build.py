@@ -75,6 +75,7 @@ def build(cfg: DictConfig, config: Config, files: Inputs, folder: RunFolder, cho
     overview = Overview(
         pictures={"content": content, "style": style, "start": start},
         config=OmegaConf.to_yaml(cfg),
+        assets=OmegaConf.to_yaml(OmegaConf.create(files.provenance())),
         hyperparameters=_hyperparameters(config, files, choices),
     )
     trainer = _make(cfg, "trainer")(

@@ -65,12 +65,15 @@ class Overview(pl.Callback):
     Args:
         pictures: image tensors by name.
         config: the resolved configuration, as YAML.
+        assets: where the pictures and the weights came from, as YAML.
         hyperparameters: the ones that mean something, as plain values.
     """
 
-    def __init__(self, *, pictures: dict[str, Tensor], config: str, hyperparameters: dict[str, str | float]) -> None:
+    def __init__(
+        self, *, pictures: dict[str, Tensor], config: str, assets: str, hyperparameters: dict[str, str | float]
+    ) -> None:
         self.pictures = pictures
-        self.config = config
+        self.texts = {"configuration": config, "assets": assets}
         self.hyperparameters = hyperparameters
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -80,7 +83,8 @@ class Overview(pl.Callback):
                 for name, picture in self.pictures.items():
                     logger.experiment.add_image(name, images.to_bytes(picture), 0)
                 # Four spaces make it a block of code in Markdown, whatever it holds.
-                logger.experiment.add_text("configuration", textwrap.indent(self.config, "    "), 0)
+                for name, text in self.texts.items():
+                    logger.experiment.add_text(name, textwrap.indent(text, "    "), 0)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)

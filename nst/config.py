@@ -244,7 +244,7 @@ def _weight_problems(raw: Mapping[str, Any]) -> Iterator[str]:
                 why = f"not among layers.{part}; {choices(name, names)}"
                 yield problem(f"weights.{part}_layers", name, why)
     effective = [weights.get(part) for part in ("content", "style") if layers.get(part)]
-    if not any([*effective, weights.get("tv")]):
+    if effective and not any([*effective, weights.get("tv")]):
         yield "weights: every part that has layers has the weight 0, so there is nothing to optimize"
 
 

@@ -5,6 +5,7 @@ import logging
 import platform
 import re
 import resource
+import signal
 import subprocess
 import sys
 import warnings
@@ -67,9 +68,9 @@ def _fit(run: Run, folder: RunFolder) -> float:
     except DivergedError as divergence:
         status, error = "diverged", str(divergence)
         raise
-    except SystemExit as stop:  # what Lightning makes of Ctrl-C (status 1) and SIGTERM (143)
+    except SystemExit as stop:  # what Lightning makes of Ctrl-C (status 1) and SIGTERM (none)
         status = "interrupted"
-        raise SystemExit(130 if stop.code == 1 else stop.code) from None
+        raise SystemExit(128 + (signal.SIGINT if stop.code == 1 else signal.SIGTERM)) from None
     except Exception as failure:
         error = f"{type(failure).__name__}: {failure}"
         raise

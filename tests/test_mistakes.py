@@ -1,0 +1,213 @@
+"""Each mistake on the command line gets one clear message, exit status 2, no traceback, and leaves nothing behind."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from nst import cli
+from nst.train import train
+
+from .conftest import NOWHERE, Command
+
+Invoke = Callable[..., tuple[int, list[str]]]
+
+
+@pytest.fixture
+def invoke(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], small: list[str]
+) -> Invoke:
+    """Runs the command line in an empty folder; returns its exit status and the lines of its messages."""
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def run(*arguments: str, defaults: bool = True) -> tuple[int, list[str]]:
+        monkeypatch.setattr(sys, "argv", ["nst.train", *(small if defaults else []), *arguments])
+        status = cli.run(train)
+        captured = capfd.readouterr()
+        assert captured.out == ""
+        assert "Traceback" not in captured.err
+        assert list(folder.iterdir()) == []
+        return status, captured.err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path: Path, pictures: tuple[Path, Path], checkpoint: Path, partial_checkpoint: Path) -> dict[str, Path]:
+    """Files by the names that the table below uses."""
+    whole = pictures[0].read_bytes()
+    Image.new("RGB", (200, 100)).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-100])
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "file").write_text("in the way")
+    torch.save([1, 2], tmp_path / "list.pth")
+    Image.new("RGB", (100, 3)).save(tmp_path / "narrow.png")
+    return {
+        "CUT_JPEG": tmp_path / "cut.jpg",
+        "CUT_PNG": tmp_path / "cut.png",
+        "TEXT": tmp_path / "text.jpg",
+        "FILE": tmp_path / "file",
+        "FOLDER": tmp_path,
+        "LIST": tmp_path / "list.pth",
+        "NARROW": tmp_path / "narrow.png",
+        "SLIM": checkpoint,
+        "PARTIAL": partial_checkpoint,
+    }
+
+
+TABLE: list[tuple[list[str], list[str]]] = [
+    (["layers.style=[relu9_1]"], ["layers.style=relu9_1: no layer of slim; did you mean", "choices: conv1_1, relu1_1"]),
+    (["layers.content=[relu4]"], ["layers.content=relu4: no layer of slim"]),
+    (["layers.content=[relu1_1,relu1_1]"], ["layers.content=relu1_1: named more than once"]),
+    (
+        ["encoder=vgg16", "layers.style=[relu3_4]", "encoder.weights=random"],
+        ["layers.style=relu3_4: no layer of vgg16"],
+    ),
+    (
+        ["encoder=vgg19", "encoder.weights=PARTIAL", "layers.content=[relu2_2]", "layers.style=[relu3_1]"],
+        ["layers.style=relu3_1: deeper than the checkpoint", "which has conv1_1", "relu2_2"],
+    ),
+    (["layers.content=[]", "layers.style=[]"], ["layers.content=[], layers.style=[]: at least one layer is needed"]),
+    (["content.path=NONE.jpg"], ["content.path=NONE.jpg: there is no such file"]),
+    (["style.path=FOLDER"], ["style.path=", "this is not a file"]),
+    (["style.path=TEXT"], ["style.path=", "no picture"]),
+    (["content.path=CUT_JPEG"], ["content.path=", "can't be read: ", "truncated"]),
+    (["content.path=CUT_PNG"], ["content.path=", "can't be read: "]),
+    (["init=image", "init.path=TEXT"], ["init.path=", "no picture"]),
+    (["init=image"], ["init.path: must be given"]),
+    (["size=8"], ["size=8: the picture would be 8 x 6 px, but relu5_1 needs at least 16 px on each side"]),
+    (["content.path=NARROW", "size=null"], ["size=null: the picture would be 100 x 3 px"]),
+    (["weights.style=-1"], ["weights.style=-1: must be greater than or equal to 0"]),
+    (["weights.content=nan"], ["weights.content=nan: must be a finite number"]),
+    (["weights.style=inf"], ["weights.style=inf: must be a finite number"]),
+    (["weights.style=much"], ["weights.style=much: must be a valid number"]),
+    (["weights.style=0", "weights.content=0"], ["weights: every part that has layers has the weight 0"]),
+    (
+        ["+weights.style_layers.relu4_4=2"],
+        ["weights.style_layers=relu4_4: not among layers.style; did you mean relu4_1?"],
+    ),
+    (["evaluations=0"], ["evaluations=0: must be greater than 0"]),
+    (["evaluations=1.5"], ["evaluations=1.5: must be a valid integer"]),
+    (["size=0"], ["size=0: must be greater than 0"]),
+    (["seed=-1"], ["seed=-1: must be greater than or equal to 0"]),
+    (["precision=8"], ["precision=8: must be 32 or 64"]),
+    (["assets=maybe"], ["assets=maybe: must be 'auto' or 'strict'"]),
+    (["optimizer.line_search_fn=armijo"], ["optimizer.line_search_fn=armijo: must be 'strong_wolfe'"]),
+    (["optimizer=adam", "optimizer.betas=[0.9,1]"], ["optimizer.betas.1=1: must be less than 1"]),
+    (["callbacks.snapshot.every_evaluations=0"], ["callbacks.snapshot.every_evaluations=0: must be greater than 0"]),
+    (["trainer.accelerator=abacus"], ["trainer.accelerator=abacus: must be 'auto', 'cpu'"]),
+    (
+        ["style=starry"],
+        ["style=starry: there is no such option; did you mean starry_night? choices: composition, picasso"],
+    ),
+    (["optimizer=sgd"], ["optimizer=sgd: there is no such option; choices: adam, lbfgs"]),
+    (["optimzer.lr=1"], ["optimzer.lr=1: there is no key optimzer.lr; did you mean optimizer.lr"]),
+    (["stlye=picasso"], ["stlye=picasso: there is no key stlye; did you mean style"]),
+    (["evaluation=3"], ["evaluation=3: there is no key evaluation; did you mean evaluations"]),
+    (["+optimizer.speed=3"], ["optimizer.speed=3: there is no such key; keys: _target_", "lr"]),
+    (["size=["], ["size=[: this override can't be read"]),
+    (["nonsense"], ["nonsense: this override can't be read"]),
+    (["encoder.weights=SLIM", "encoder=vgg19"], ["encoder.weights=", "is of slim, not of vgg19: encoder=slim"]),
+    (["encoder.weights=LIST"], ["encoder.weights=", "no dictionary of weights"]),
+    (["encoder.weights=TEXT"], ["encoder.weights=", "no checkpoint of weights"]),
+    (["encoder.weights=NONE.pth"], ["encoder.weights=NONE.pth: there is no such file"]),
+    (["encoder.weights=auto"], ["encoder=", "no weights to download are known for it"]),
+    (["hydra.run.dir=FILE/run"], ["hydra.run.dir=", "can't be written: ", "is not a folder"]),
+    (["hydra.run.dir=/proc/run"], ["hydra.run.dir=/proc/run: can't be written"]),
+    (["resume=NOWHERE"], ["resume=", "there is no such folder"]),
+    (["resume=FOLDER"], ["resume=", "this folder is no run: it has no config.yaml"]),
+]
+
+
+@pytest.mark.parametrize(("overrides", "expected"), TABLE, ids=lambda value: " ".join(value)[:50])
+def test_a_mistake_gets_one_clear_message(
+    invoke: Invoke, files: dict[str, Path], overrides: list[str], expected: list[str]
+) -> None:
+    def named(text: str) -> str:
+        for name, path in files.items():
+            text = text.replace(f"={name}", f"={path}")
+        return text
+
+    status, lines = invoke(*map(named, overrides))
+    assert status == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    for part in expected:
+        assert part in lines[0]
+
+
+def test_several_mistakes_are_reported_together(invoke: Invoke, files: dict[str, Path]) -> None:
+    status, lines = invoke(
+        "weights.style=-1", "evaluations=0", f"content.path={files['TEXT']}", "style.path=NONE",
+        "layers.content=[relu6_1]",
+        f"hydra.run.dir={files['FILE']}/run",
+    )  # fmt: skip
+    assert status == 2
+    keys = [line.removeprefix("error: ").split("=")[0] for line in lines]
+    assert keys == ["weights.style", "evaluations", "layers.content", "content.path", "style.path", "hydra.run.dir"]
+
+
+def test_unknown_options_and_keys_are_reported_together(invoke: Invoke) -> None:
+    status, lines = invoke("style=starry", "optimizr.lr=1", "optimizer=sgd", "sise=3")
+    assert status == 2
+    assert len(lines) == 4
+
+
+def test_a_download_with_the_wrong_hash(invoke: Invoke, pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    import threading
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(pictures[0].parent))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        status, lines = invoke("content.path=null", f"content.url=http://127.0.0.1:{server.server_port}/content.png")
+        server.shutdown()
+    assert status == 2
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "content.url=http://127.0.0.1" in errors[0]
+    assert "has the SHA-256" in errors[0]
+    assert not list((tmp_path / "cache").rglob("*.png"))
+
+
+def test_strict_assets_are_never_replaced(invoke: Invoke) -> None:
+    status, lines = invoke(
+        "assets=strict", "content.path=null", "style.path=null", "encoder=vgg19", "encoder.weights=auto",
+        *(f"{group}.url={NOWHERE}/{group}.bin" for group in ("content", "style", "encoder")),
+    )  # fmt: skip
+    assert status == 2
+    keys = [line.removeprefix("error: ").split("=")[0] for line in lines]
+    assert keys == ["content", "style", "encoder.weights"]
+    assert all("can't be reached" in line and ".path=FILE" in line for line in lines[:2])
+
+
+def test_a_user_who_asks_for_it_gets_the_traceback(nst: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert "Traceback" in nst("style=starry").stderr
+
+
+def test_the_status_reaches_the_shell(nst: Command, small: list[str]) -> None:
+    finished = nst(*small, "size=0")
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert finished.stderr == "error: size=0: must be greater than 0\n"
+
+
+def test_a_folder_without_permission(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    if os.access(locked, os.W_OK):  # the superuser may write anywhere
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != locked)
+    status, lines = invoke(f"hydra.run.dir={locked}/run")
+    assert status == 2
+    assert lines == [f"error: hydra.run.dir={locked}/run: can't be written: no permission in {locked}"]

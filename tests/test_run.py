@@ -1,0 +1,207 @@
+"""Whole runs through the command line: the run folder, going on, sweeps, other folders."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from .conftest import NOWHERE, Command
+
+pytestmark = pytest.mark.usefixtures("own_caches")
+
+
+def summary(folder: Path) -> dict[str, object]:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "losses.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def events(folder: Path) -> EventAccumulator:
+    [event] = folder.glob("tensorboard/*/events.*")
+    accumulator = EventAccumulator(str(event.parent), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def test_a_run_leaves_a_complete_folder(nst: Command, small: list[str], tmp_path: Path) -> None:
+    finished = nst(*small, "evaluations=12", "callbacks.snapshot.every_evaluations=5", "hydra.run.dir=run")
+    assert finished.returncode == 0, finished.stderr
+    folder = tmp_path / "run"
+    assert finished.stdout == f"The picture is at {folder}/result.png\n"
+    assert {path.name for path in folder.iterdir()} == {
+        ".hydra", "result.png", "config.yaml", "losses.csv", "summary.json", "tensorboard", "snapshots", "checkpoints",
+        "train.log",
+    }  # fmt: skip
+    assert Image.open(folder / "result.png").size == (32, 26)
+    assert [path.name for path in sorted((folder / "snapshots").iterdir())] == ["000005.png", "000010.png"]
+    assert [row["evaluation"] for row in rows(folder)] == [str(n) for n in range(1, 13)]
+    shares = [float(value) for key, value in rows(folder)[-1].items() if key.startswith("share/")]
+    assert len(shares) == 6
+    assert sum(shares) == pytest.approx(1)
+    result = summary(folder)
+    assert result["status"] == "completed"
+    assert result["evaluations"] == 12
+    totals = [float(row["total"]) for row in rows(folder)]
+    assert result["losses"]["total"] == min(totals)  # type: ignore[index]
+    assert result["best_evaluation"] == totals.index(min(totals)) + 1
+    assert {"seconds", "peak_memory_bytes", "versions", "git_commit", "device", "precision", "threads"} <= set(result)
+    for part in result["assets"].values():  # type: ignore[attr-defined]
+        assert part["source"] in ("path", "random")
+        assert part["source"] == "random" or re.fullmatch("[0-9a-f]{64}", part["sha256"])
+    saved = OmegaConf.load(folder / "config.yaml")
+    assert OmegaConf.to_yaml(saved) == OmegaConf.to_yaml(saved, resolve=True)
+    assert (saved.evaluations, saved.resume) == (12, None)
+
+
+def test_tensorboard_shows_losses_pictures_configuration_and_hyperparameters(
+    nst: Command, small: list[str], tmp_path: Path
+) -> None:
+    assert nst(*small, "callbacks.snapshot.every_evaluations=3", "hydra.run.dir=run").returncode == 0
+    shown = events(tmp_path / "run")
+    for tag in ("loss/total", "loss/content", "loss/style", "gradient_norm", "share/style/relu1_1"):
+        assert [event.step for event in shown.Scalars(tag)] == [1, 2, 3, 4, 5, 6]
+    assert {tag: [event.step for event in shown.Images(tag)] for tag in shown.Tags()["images"]} == {
+        "content": [0], "style": [0], "start": [0], "picture": [3, 6],
+    }  # fmt: skip
+    [text] = shown.Tensors("configuration/text_summary")
+    assert b"evaluations: 6" in text.tensor_proto.string_val[0]
+    assert shown.Scalars("final/total")[0].value == pytest.approx(summary(tmp_path / "run")["losses"]["total"])  # type: ignore[index]
+    assert shown.SummaryMetadata("_hparams_/experiment").plugin_data.plugin_name == "hparams"
+    [run] = (tmp_path / "run" / "tensorboard").iterdir()
+    assert run.name.startswith("content-style,encoder=slim")
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_going_on_equals_never_having_stopped(nst: Command, small: list[str], tmp_path: Path, optimizer: str) -> None:
+    common = [*small, f"optimizer={optimizer}", "callbacks.snapshot.every_evaluations=4"]
+    assert nst(*common, "evaluations=14", "hydra.run.dir=whole").returncode == 0
+    assert nst(*common, "evaluations=8", "hydra.run.dir=parts").returncode == 0
+    before = sorted(path.name for path in tmp_path.iterdir())
+    finished = nst("resume=parts", "evaluations=14")
+    assert finished.returncode == 0, finished.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert (whole / "result.png").read_bytes() == (parts / "result.png").read_bytes()
+    assert rows(whole) == rows(parts)
+    assert (whole / "config.yaml").read_text() == (parts / "config.yaml").read_text()
+    assert summary(parts)["evaluations"] == 14
+    assert sorted(p.name for p in parts.glob("snapshots/*")) == sorted(p.name for p in whole.glob("snapshots/*"))
+
+
+def test_going_on_with_a_finished_run_computes_nothing(nst: Command, small: list[str], tmp_path: Path) -> None:
+    assert nst(*small, "hydra.run.dir=run").returncode == 0
+    before = (tmp_path / "run" / "result.png").read_bytes(), rows(tmp_path / "run")
+    assert nst("resume=run").returncode == 0
+    assert ((tmp_path / "run" / "result.png").read_bytes(), rows(tmp_path / "run")) == before
+    assert summary(tmp_path / "run")["evaluations"] == 6
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_keeps_its_picture_and_goes_on(
+    nst: Command, small: list[str], tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    arguments = [*small, "evaluations=100000", "callbacks.checkpoint.every_evaluations=10", "hydra.run.dir=run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nst.train", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("run/checkpoints/*.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == status
+    assert "Traceback" not in errors
+    assert f"python -m nst.train resume={tmp_path / 'run'}" in errors
+    result = summary(tmp_path / "run")
+    assert result["status"] == "interrupted"
+    done = int(str(result["evaluations"]))
+    assert Image.open(tmp_path / "run" / "result.png").size == (32, 26)
+    assert nst("resume=run", f"evaluations={done + 5}").returncode == 0
+    assert summary(tmp_path / "run")["status"] == "completed"
+    assert [int(row["evaluation"]) for row in rows(tmp_path / "run")] == list(range(1, done + 6))
+
+
+def test_stand_ins_are_loud_and_recorded(nst: Command, small: list[str], tmp_path: Path) -> None:
+    arguments = [*small, "content.path=null", "style.path=null", "encoder=vgg19", "encoder.weights=auto"]
+    urls = [f"{group}.url={NOWHERE}/{group}.bin" for group in ("content", "style", "encoder")]
+    finished = nst(*arguments, *urls, "hydra.run.dir=run")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr.count("WARNING: STAND-IN PICTURE") == 2
+    assert finished.stderr.count("WARNING: STAND-IN ENCODER") == 1
+    assets = summary(tmp_path / "run")["assets"]
+    assert [assets[name]["source"] for name in ("content", "style", "weights")] == ["stand-in"] * 3  # type: ignore[index]
+    [text] = events(tmp_path / "run").Tensors("assets/text_summary")
+    assert text.tensor_proto.string_val[0].count(b"STAND-IN") == 3
+
+
+def test_a_sweep_runs_every_point_and_an_invalid_one_fails_alone(
+    nst: Command, small: list[str], tmp_path: Path
+) -> None:
+    finished = nst("-m", *small, "weights.style=1e5,-1,1e6", "hydra.sweep.dir=sweep")
+    assert finished.returncode == 2
+    assert "weights.style=-1: must be greater than or equal to 0" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert [summary(tmp_path / "sweep" / str(n))["status"] for n in range(3)] == ["completed", "failed", "completed"]
+    names = sorted(path.name for path in tmp_path.glob("sweep/*/tensorboard/*"))
+    assert [name.rsplit(",", 1)[1] for name in names] == ["weights.style=1e5", "weights.style=1e6"]
+
+
+@pytest.mark.parametrize("logger", ["csv", "none"])
+def test_other_loggers(nst: Command, small: list[str], tmp_path: Path, logger: str) -> None:
+    finished = nst(*small, f"logger={logger}", "hydra.run.dir=run")
+    assert finished.returncode == 0, finished.stderr
+    assert len(rows(tmp_path / "run")) == 6
+    assert not list(tmp_path.rglob("events.*"))
+    assert len(list(tmp_path.rglob("metrics.csv"))) == (logger == "csv")
+
+
+def test_double_precision_and_partial_per_layer_weights(nst: Command, small: list[str], tmp_path: Path) -> None:
+    finished = nst(*small, "precision=64", "weights.tv=0.1", "+weights.style_layers.relu1_1=0", "hydra.run.dir=run")
+    assert finished.returncode == 0, finished.stderr
+    assert {row["share/style/relu1_1"] for row in rows(tmp_path / "run")} == {"0.0"}
+    assert float(rows(tmp_path / "run")[0]["tv"]) > 0
+    saved = next(tmp_path.glob("run/checkpoints/*.ckpt"))
+    assert torch.load(saved, weights_only=True)["state_dict"]["image"].dtype == torch.float64
+
+
+def test_help_is_quick_and_shows_the_groups(nst: Command) -> None:
+    started = time.monotonic()
+    finished = nst("--help")
+    assert finished.returncode == 0
+    assert "optimizer: adam, lbfgs" in finished.stdout
+    assert time.monotonic() - started < 3 * float(os.environ.get("NST_TEST_SLOWNESS", "1"))
+
+
+DATA = os.environ.get("NST_TEST_DATA")
+
+
+@pytest.mark.skipif(DATA is None, reason="NST_TEST_DATA names no folder of test data")
+def test_real_filters_paint_real_pictures(nst: Command, tmp_path: Path) -> None:
+    data = Path(str(DATA))
+    finished = nst(
+        f"content.path={data}/images/content/tubingen.jpg",
+        f"style.path={data}/images/style/starry_night.jpg",
+        f"encoder.weights={data}/weights/vgg19-conv1_1-to-conv3_1.pth",
+        "layers.content=[relu3_1]",
+        "layers.style=[relu1_1,relu2_1,relu3_1]",
+        "size=128",
+        "evaluations=60",
+        "hydra.run.dir=run",
+    )
+    assert finished.returncode == 0, finished.stderr
+    styles = [float(row["style"]) for row in rows(tmp_path / "run")]
+    assert min(styles) < styles[0] / 100
