@@ -157,7 +157,7 @@ def test_a_sweep_runs_every_point_and_an_invalid_one_fails_alone(
     assert "Traceback" not in finished.stderr
     assert [summary(tmp_path / "sweep" / str(n))["status"] for n in range(3)] == ["completed", "failed", "completed"]
     names = sorted(path.name for path in tmp_path.glob("sweep/*/tensorboard/*"))
-    assert [name.rsplit(",", 1)[1] for name in names] == ["weights.style=1e5", "weights.style=1e6"]
+    assert [name.rsplit(",", 1)[1] for name in names] == ["weights.style=100000.0", "weights.style=1000000.0"]
 
 
 @pytest.mark.parametrize("logger", ["csv", "none"])

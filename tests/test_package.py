@@ -1,0 +1,73 @@
+"""The built wheel carries every configuration and every bundled asset, and works away from the checkout."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from nst import paths
+
+TOP = paths.PACKAGE.parent
+pytestmark = pytest.mark.skipif(paths.checkout() is None, reason="not run from a checkout")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of what git tracks, built in a copy."""
+    folder = tmp_path_factory.mktemp("wheel")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=TOP, capture_output=True, check=True
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (TOP / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((TOP / name).read_bytes())
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", "."], cwd=folder, check=True
+    )
+    [built] = (folder / "dist").glob("nst-*.whl")
+    return built
+
+
+def test_the_wheel_carries_every_file_it_needs(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    configs = {f"nst/configs/{path.relative_to(paths.configs())}" for path in paths.configs().rglob("*.yaml")}
+    package = {
+        f"nst/{path.relative_to(paths.PACKAGE)}"
+        for path in paths.PACKAGE.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert configs | package <= names
+    assert not {name for name in names if name.split("/")[0] in ("tests", "benchmarks", "experiments", "configs")}
+
+
+def test_the_wheel_paints_in_an_environment_of_its_own(wheel: Path, small: list[str], tmp_path: Path) -> None:
+    """The environment is new but for its dependencies, which it takes from ours; nst itself comes from the wheel."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    run = [str(python), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]
+    site = Path(subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip())
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*install, str(wheel)], check=True)
+    # A plain path entry: unlike site.addsitedir it does not run the .pth file of an editable install.
+    (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    where = "import nst.paths; print(nst.paths.configs())"
+    told = subprocess.run(
+        [python, "-c", where], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert Path(told.stdout.strip()).is_relative_to(site)
+    finished = subprocess.run(
+        [python, "-m", "nst.train", *small, "hydra.run.dir=run"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert (tmp_path / "run" / "result.png").is_file()
