@@ -117,7 +117,9 @@ class Snapshot(pl.Callback):
 
 
 class Checkpoint(pl.Callback):
-    """All that it takes to go on, every so many evaluations, at the end of an iteration; the last two are kept.
+    """All that it takes to go on, every so many evaluations, at the end of an iteration.
+
+    The last two are kept, of a finished run the last.
 
     Args:
         folder: where.
@@ -138,16 +140,20 @@ class Checkpoint(pl.Callback):
     ) -> None:
         assert isinstance(module, StyleTransfer)
         if module.evaluation.number - self.saved_at >= self.every_evaluations:
-            self._save(trainer, module, keep=2)
+            self._save(trainer, module)
+            self._prune(trainer, keep=2)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
         if module.evaluation.number > self.saved_at:
-            self._save(trainer, module, keep=1)
+            self._save(trainer, module)
+        self._prune(trainer, keep=1)
 
-    def _save(self, trainer: pl.Trainer, module: StyleTransfer, *, keep: int) -> None:
+    def _save(self, trainer: pl.Trainer, module: StyleTransfer) -> None:
         self.saved_at = module.evaluation.number
         trainer.save_checkpoint(self.folder.checkpoint(self.saved_at))
+
+    def _prune(self, trainer: pl.Trainer, *, keep: int) -> None:
         if trainer.is_global_zero:
             for old in self.folder.saved_checkpoints()[:-keep]:
                 old.unlink(missing_ok=True)

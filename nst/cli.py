@@ -39,6 +39,8 @@ def run(task: Callable[[], Any]) -> int:
     try:
         if _is_plain_run(arguments):
             sys.argv[1:] = _check(arguments)
+        elif any(override.startswith("resume=") for override in arguments.overrides):
+            raise UserError("resume: goes on with a single run; leave out -m (--multirun)")
         task()
     except UserError as error:
         return _report(error.problems)
@@ -116,14 +118,11 @@ def _source(arguments: argparse.Namespace) -> _Source:
     resumed = [o.value() for o in _parse(overrides) if o.key_or_group == "resume"]
     if resumed and resumed[-1] is not None:
         return _resumed(Path(str(resumed[-1])).absolute(), overrides)
-    flags = []
-    if arguments.config_dir is not None:
-        flags = ["--config-dir", arguments.config_dir]
-        searched = f"hydra.searchpath=[{_quoted('file://' + str(Path(arguments.config_dir).absolute()))}]"
-        overrides.append(searched)
+    if arguments.config_dir is not None:  # Hydra's compose() knows it by this name only
+        overrides.append(_search(Path(arguments.config_dir).absolute()))
     folder = Path(arguments.config_path).absolute() if arguments.config_path is not None else paths.configs()
     name = arguments.config_name if arguments.config_name is not None else "train"
-    return _Source(folder, name, overrides, ["--config-path", str(folder), "--config-name", name, *flags])
+    return _Source(folder, name, overrides, ["--config-path", str(folder), "--config-name", name])
 
 
 def _resumed(folder: Path, overrides: list[str]) -> _Source:
@@ -134,7 +133,7 @@ def _resumed(folder: Path, overrides: list[str]) -> _Source:
         why = f"this folder is no run: it has no {saved.name}" if folder.is_dir() else "there is no such folder"
         raise UserError(problem("resume", folder, f"{why}; give a folder that nst.train made"))
     hydra = [
-        f"hydra.searchpath=[{_quoted('file://' + str(paths.configs()))}]",
+        _search(paths.configs()),
         "hydra/job_logging=nst",
         "hydra.output_subdir=null",  # .hydra/ keeps what the run began with
         f"hydra.run.dir={_quoted(folder)}",
@@ -217,6 +216,10 @@ def _keys(node: Any, prefix: str = "") -> Iterator[str]:
 
 def _parse(overrides: list[str]) -> list[Override]:
     return OverridesParser.create().parse_overrides(overrides)
+
+
+def _search(folder: Path) -> str:
+    return f"hydra.searchpath=[{_quoted(f'file://{folder}')}]"
 
 
 def _quoted(value: object) -> str:

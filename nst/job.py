@@ -2,43 +2,22 @@
 
 import itertools
 import logging
-import platform
 import re
-import resource
 import signal
-import subprocess
-import sys
 import warnings
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nst import paths
+from nst import provenance
 from nst.build import Run, build, prepare
 from nst.config import Config
 from nst.errors import DivergedError
 from nst.file import write_text
-from nst.inputs import Inputs
 from nst.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
-
-_PACKAGES = (
-    "torch",
-    "torchvision",
-    "pytorch-lightning",
-    "hydra-core",
-    "omegaconf",
-    "tensorboard",
-    "pillow",
-    "numpy",
-)
 
 
 def paint(cfg: DictConfig) -> float:
@@ -53,10 +32,23 @@ def paint(cfg: DictConfig) -> float:
         choices = _choices(folder)
         run = build(cfg, config, files, folder, choices)
     except Exception as error:
-        folder.update_summary({"status": "failed", "evaluations": 0, "error": str(error)})
+        folder.update_summary({"evaluations": 0, **folder.read_summary(), "status": "failed", "error": str(error)})
         raise
     write_text(folder.config, OmegaConf.to_yaml(cfg))
-    folder.update_summary(_provenance(config, files, run, choices))
+    folder.update_summary(
+        {
+            "status": "running",
+            "name": config.name,
+            "evaluations": 0,
+            "width": run.module.image.shape[-1],
+            "height": run.module.image.shape[-2],
+            "choices": choices,
+            "assets": files.provenance(),
+            "precision": config.precision,
+            "seed": config.seed,
+            **provenance.of_machine(run.trainer.strategy.root_device),
+        }
+    )
     return _fit(run, folder)
 
 
@@ -91,7 +83,7 @@ def _report(run: Run, folder: RunFolder, status: str, error: str | None) -> None
             "best_evaluation": module.best.number,
             "losses": module.best.losses,
             "seconds": round(run.record.seconds, 3),
-            "peak_memory_bytes": _peak_memory(module.image.device),
+            "peak_memory_bytes": provenance.peak_memory(module.image.device),
             "error": error,
         }
     )
@@ -140,62 +132,6 @@ def _choices(folder: RunFolder) -> dict[str, str]:
         if option is not None and not group.startswith("hydra/")
     }
     return {**earlier, **now}
-
-
-def _provenance(config: Config, files: Inputs, run: Run, choices: Mapping[str, str]) -> dict[str, Any]:
-    """All of the summary that is known before the first evaluation."""
-    height, width = run.module.image.shape[-2:]
-    return {
-        "status": "running",
-        "name": config.name,
-        "evaluations": 0,
-        "width": width,
-        "height": height,
-        "choices": dict(choices),
-        "assets": files.provenance(),
-        "device": _device_name(run.trainer.strategy.root_device),
-        "precision": config.precision,
-        "threads": torch.get_num_threads(),
-        "seed": config.seed,
-        "git_commit": _git_commit(),
-        "versions": {
-            "nst": _own_version(),
-            "python": platform.python_version(),
-            **{p: version(p) for p in _PACKAGES},
-        },
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _device_name(device: torch.device) -> str:
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Bytes: of the device on CUDA, of the process elsewhere."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _own_version() -> str | None:
-    try:
-        return version("nst")
-    except PackageNotFoundError:  # run from a checkout that isn't installed
-        return None
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout that runs, with ``-dirty`` where files differ from it; None when installed."""
-    top = paths.checkout()
-    if top is None:
-        return None
-    command = ["git", "-C", str(top), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _quieten_lightning() -> None:

@@ -12,7 +12,8 @@ from nst import paths
 ORDER = [
     "nst.errors", "nst.paths", "nst.file", "nst.architecture", "nst.image", "nst.asset", "nst.config", "nst.encoder",
     "nst.objective.functional", "nst.objective.total", "nst.objective", "nst.init", "nst.schedule", "nst.optimizer",
-    "nst.module", "nst.checkpoint", "nst.run_folder", "nst.callbacks", "nst.inputs", "nst.build", "nst.job",
+    "nst.module", "nst.checkpoint", "nst.run_folder", "nst.provenance",
+    "nst.callbacks", "nst.inputs", "nst.build", "nst.job",
     "nst.cli", "nst.train",
 ]  # fmt: skip
 KNOW_HYDRA = {"nst.build", "nst.job", "nst.cli", "nst.train"}

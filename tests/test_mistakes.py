@@ -123,6 +123,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["hydra.run.dir=/proc/run"], ["hydra.run.dir=/proc/run: can't be written"]),
     (["resume=NOWHERE"], ["resume=", "there is no such folder"]),
     (["resume=FOLDER"], ["resume=", "this folder is no run: it has no config.yaml"]),
+    (["-m", "resume=FOLDER", "size=32,64"], ["resume: goes on with a single run"]),
 ]
 
 

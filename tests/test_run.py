@@ -38,7 +38,13 @@ def events(folder: Path) -> EventAccumulator:
 
 
 def test_a_run_leaves_a_complete_folder(nst: Command, small: list[str], tmp_path: Path) -> None:
-    finished = nst(*small, "evaluations=12", "callbacks.snapshot.every_evaluations=5", "hydra.run.dir=run")
+    finished = nst(
+        *small,
+        "evaluations=12",
+        "callbacks.snapshot.every_evaluations=5",
+        "callbacks.checkpoint.every_evaluations=4",
+        "hydra.run.dir=run",
+    )
     assert finished.returncode == 0, finished.stderr
     folder = tmp_path / "run"
     assert finished.stdout == f"The picture is at {folder}/result.png\n"
@@ -47,6 +53,7 @@ def test_a_run_leaves_a_complete_folder(nst: Command, small: list[str], tmp_path
         "train.log",
     }  # fmt: skip
     assert Image.open(folder / "result.png").size == (32, 26)
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["000012.ckpt"]
     assert [path.name for path in sorted((folder / "snapshots").iterdir())] == ["000005.png", "000010.png"]
     assert [row["evaluation"] for row in rows(folder)] == [str(n) for n in range(1, 13)]
     shares = [float(value) for key, value in rows(folder)[-1].items() if key.startswith("share/")]
