@@ -34,8 +34,10 @@ def run(task: Callable[[], Any]) -> int:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         task()
         return 0
+    arguments = get_args_parser().parse_intermixed_args()
+    options = [word for word in sys.argv[1:] if word not in arguments.overrides]
+    sys.argv[1:] = [*options, *arguments.overrides]  # Hydra itself wants them in this order
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that exceptions reach us instead of Hydra's own report
-    arguments = get_args_parser().parse_args()
     try:
         if _is_plain_run(arguments):
             sys.argv[1:] = _check(arguments)
