@@ -81,7 +81,7 @@ class Overview(pl.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and module.evaluation.number == 0:
                 for name, picture in self.pictures.items():
-                    logger.experiment.add_image(name, images.to_bytes(picture), 0)
+                    logger.experiment.add_image(f"input/{name}", images.to_bytes(picture), 0)
                 # Four spaces make it a block of code in Markdown, whatever it holds.
                 for name, text in self.texts.items():
                     logger.experiment.add_text(name, textwrap.indent(text, "    "), 0)

@@ -1,6 +1,7 @@
 """Whole runs through the command line: the run folder, going on, sweeps, other folders."""
 
 import csv
+import io
 import json
 import os
 import re
@@ -82,7 +83,7 @@ def test_tensorboard_shows_losses_pictures_configuration_and_hyperparameters(
     for tag in ("loss/total", "loss/content", "loss/style", "gradient_norm", "share/style/relu1_1"):
         assert [event.step for event in shown.Scalars(tag)] == [1, 2, 3, 4, 5, 6]
     assert {tag: [event.step for event in shown.Images(tag)] for tag in shown.Tags()["images"]} == {
-        "content": [0], "style": [0], "start": [0], "picture": [3, 6],
+        "input/content": [0], "input/style": [0], "input/start": [0], "picture": [3, 6],
     }  # fmt: skip
     [text] = shown.Tensors("configuration/text_summary")
     assert b"evaluations: 6" in text.tensor_proto.string_val[0]
@@ -191,6 +192,29 @@ def test_help_is_quick_and_shows_the_groups(nst: Command) -> None:
     assert finished.returncode == 0
     assert "optimizer: adam, lbfgs" in finished.stdout
     assert time.monotonic() - started < 3 * float(os.environ.get("NST_TEST_SLOWNESS", "1"))
+
+
+def test_the_options_run_in_every_combination(nst: Command, small: list[str], tmp_path: Path) -> None:
+    groups = [
+        "init=content,content_noise,noise,style",
+        "objective=seed,paper",
+        "pooling=avg,max",
+        "optimizer=lbfgs,adam",
+    ]
+    finished = nst("-m", *small, "evaluations=2", *groups, "hydra.sweep.dir=sweep")
+    assert finished.returncode == 0, finished.stderr
+    assert [summary(path)["status"] for path in (tmp_path / "sweep").glob("[0-9]*")] == ["completed"] * 32
+
+
+def test_any_picture_can_be_the_start(nst: Command, small: list[str], tmp_path: Path) -> None:
+    start = tmp_path / "it's a start = ö.png"
+    Image.new("RGB", (50, 50), (255, 128, 0)).save(start)
+    escaped = str(start).replace("'", "\\'")
+    finished = nst(*small, "init=image", f"init.path='{escaped}'", "hydra.run.dir=run")
+    assert finished.returncode == 0, finished.stderr
+    [shown] = events(tmp_path / "run").Images("input/start")
+    pixel = Image.open(io.BytesIO(shown.encoded_image_string)).getpixel((10, 10))
+    assert pixel == (255, 128, 0)
 
 
 DATA = os.environ.get("NST_TEST_DATA")
