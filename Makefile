@@ -33,8 +33,9 @@ format: setup  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmark: setup  ## time our evaluation against a bare loop
+benchmark: setup  ## time our evaluation against a bare loop, and slim against VGG-19
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.encoders
 
 clean:  ## remove the virtual environment and the caches
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,6 +1,7 @@
 """From a configuration to the objects of a run; the only caller of ``hydra.utils.instantiate``."""
 
 import functools
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +11,18 @@ import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from nst import config as schema
 from nst import encoder, image, inputs
-from nst.callbacks import Overview, Record
+from nst.callbacks import Overview, Record, Stop
 from nst.checkpoint import WholeCheckpointIO
 from nst.config import Config
 from nst.encoder import Encoder
-from nst.errors import UserError
+from nst.errors import UserError, one_line, problem
 from nst.inputs import Inputs
 from nst.module import StyleTransfer
 from nst.objective import Objective, Weights
@@ -34,6 +36,7 @@ class Run:
     module: StyleTransfer
     trainer: pl.Trainer
     record: Record
+    stop: Stop
     checkpoint: Path | None
 
 
@@ -46,11 +49,12 @@ def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
     try:
         raw: Any = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(str(error).splitlines()[0]) from error
+        raise UserError(one_line(error)) from error
     found = [*missing, *schema.problems(raw), *inputs.problems(raw)]
     if found:
         raise UserError(found)
     config = Config.model_validate(raw)
+    _check_nodes(cfg)
     return config, inputs.gather(config)
 
 
@@ -71,30 +75,64 @@ def build(cfg: DictConfig, config: Config, files: Inputs, folder: RunFolder, cho
         evaluations=stage.evaluations,
     )
     checkpoint = _checkpoint(config, folder)
-    record = Record(folder=folder)
+    record, stop = Record(folder=folder), Stop()
     overview = Overview(
         pictures={"content": content, "style": style, "start": start},
         config=OmegaConf.to_yaml(cfg),
         assets=OmegaConf.to_yaml(OmegaConf.create(files.provenance())),
         hyperparameters=_hyperparameters(config, files, choices),
     )
-    trainer = _make(cfg, "trainer")(
-        logger=_loggers(cfg, config, folder, checkpoint),
-        callbacks=[record, overview, *_callbacks(cfg, folder)],
-        plugins=[WholeCheckpointIO()],
-        max_epochs=-1,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    return Run(module, trainer, record, checkpoint)
+    callbacks = [record, overview, stop, *_callbacks(cfg, folder)]
+    trainer = _trainer(cfg, logger=_loggers(cfg, config, folder, checkpoint), callbacks=callbacks)
+    return Run(module, trainer, record, stop, checkpoint)
 
 
 def _make(cfg: DictConfig, group: str) -> Any:
     try:
         return instantiate(cfg[group], _convert_="all")
     except InstantiationException as error:
-        raise UserError(f"{group}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{group}: {one_line(error)}") from error
+
+
+def _check_nodes(cfg: DictConfig) -> None:
+    """Makes what the nodes describe, to learn whether it can be made; of what is made later, whether the keys fit."""
+    lines = []
+    for group in ("pooling", "objective", "init", "optimizer", "schedule", "logger", "callbacks"):
+        try:
+            made = _make(cfg, group)
+        except UserError as error:
+            lines += error.problems
+            continue
+        for name, each in made.items() if group == "callbacks" else [("", made)]:
+            if isinstance(each, functools.partial):
+                try:
+                    inspect.signature(each.func).bind_partial(*each.args, **each.keywords)
+                except TypeError as error:
+                    lines.append(f"{group}{name and '.'}{name}: {error}")
+    try:
+        trainer = _trainer(cfg, logger=False, callbacks=[])
+    except UserError as error:
+        lines += error.problems
+    else:
+        if cfg.precision == 64 and trainer.strategy.root_device.type == "mps":
+            lines.append(problem("precision", 64, "MPS has no such numbers; choices: 32, or trainer.accelerator=cpu"))
+    if lines:
+        raise UserError(lines)
+
+
+def _trainer(cfg: DictConfig, **arguments: Any) -> pl.Trainer:
+    try:
+        trainer: pl.Trainer = _make(cfg, "trainer")(
+            **arguments,
+            plugins=[WholeCheckpointIO()],
+            max_epochs=-1,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise UserError(f"trainer: {one_line(error)}") from error
+    return trainer
 
 
 def _pictures(cfg: DictConfig, config: Config, files: Inputs) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,8 +170,7 @@ def _objective(cfg: DictConfig, config: Config, files: Inputs, content: Tensor, 
 def _weights(config: Config, files: Inputs) -> encoder.State:
     if files.weights.path is not None:
         return encoder.load_state(files.weights.path, files.architecture)
-    seed = inputs.STAND_IN_SEED if files.weights.source == "stand-in" else config.seed
-    return encoder.random_state(files.architecture, seed)
+    return encoder.random_state(files.architecture, config.seed)
 
 
 def _checkpoint(config: Config, folder: RunFolder) -> Path | None:
@@ -153,7 +190,7 @@ def _loggers(cfg: DictConfig, config: Config, folder: RunFolder, checkpoint: Pat
 
 
 def _callbacks(cfg: DictConfig, folder: RunFolder) -> list[pl.Callback]:
-    made = instantiate(cfg.callbacks, _convert_="all").values()
+    made = [make for make in _make(cfg, "callbacks").values() if make is not None]
     return [make(folder=folder) if isinstance(make, functools.partial) else make for make in made]
 
 

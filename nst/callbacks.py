@@ -1,6 +1,9 @@
 """What happens during a run besides the optimization. All of it counts evaluations."""
 
+import signal
+import sys
 import textwrap
+import threading
 import time
 from typing import Any
 
@@ -16,10 +19,15 @@ from nst.run_folder import LossTable, RunFolder
 
 
 class Record(pl.Callback):
-    """Every evaluation's losses, to ``losses.csv`` and to every logger; and the seconds spent, over all sittings."""
+    """Every evaluation's losses, to ``losses.csv`` and to every logger; and the seconds spent, over all sittings.
+
+    Attributes:
+        begun: whether the optimization began (or went on from a checkpoint), so that there is something to report.
+    """
 
     def __init__(self, *, folder: RunFolder) -> None:
         self.folder = folder
+        self.begun = False
         self._earlier = 0.0
         self._started = time.monotonic()
 
@@ -38,6 +46,7 @@ class Record(pl.Callback):
         assert isinstance(module, StyleTransfer)
         self._started = time.monotonic()
         self.table = LossTable(self.folder.losses, kept=module.evaluation.number)
+        self.begun = True
 
     def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
@@ -51,11 +60,17 @@ class Record(pl.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=evaluation.number)
 
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """What a run that goes on won't compute again must be on disk when its checkpoint is."""
+        self.table.flush()
+        for logger in trainer.loggers:
+            logger.save()
+
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.table.flush()
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
-        if hasattr(self, "table"):
+        if self.begun:
             self.table.flush()
 
 
@@ -157,6 +172,31 @@ class Checkpoint(pl.Callback):
         if trainer.is_global_zero:
             for old in self.folder.saved_checkpoints()[:-keep]:
                 old.unlink(missing_ok=True)
+
+
+class Stop(pl.Callback):
+    """Lets Ctrl-C and SIGTERM end a run between two iterations, where its checkpoint can be taken.
+
+    A second signal ends it at once; what was reached since the last checkpoint is then to be computed again.
+
+    Attributes:
+        signal: the signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        def stop(number: int, frame: object) -> None:
+            if self.signal is not None:
+                raise KeyboardInterrupt
+            self.signal = signal.Signals(number)
+            trainer.should_stop = True
+            print("Stopping after this iteration; once more to stop at once.", file=sys.stderr, flush=True)
+
+        if threading.current_thread() is threading.main_thread():  # Lightning puts back the handlers it found
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, stop)
 
 
 class ProgressBar(pl.Callback):

@@ -5,14 +5,18 @@ and checked here beforehand, and Hydra's own errors are put into words that name
 """
 
 import argparse
+import contextlib
 import difflib
+import itertools
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
@@ -23,7 +27,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nst import paths
-from nst.errors import DivergedError, UserError, choices, problem
+from nst.errors import DivergedError, UserError, choices, one_line, problem
+
+#: The keys, or the groups of keys, that a run may change when it goes on.
+MAY_CHANGE = ("evaluations", "threads", "assets", "trainer", "callbacks")
 
 
 def run(task: Callable[[], Any]) -> int:
@@ -31,29 +38,58 @@ def run(task: Callable[[], Any]) -> int:
 
     0: done; 1: the run failed or diverged; 2: the user's mistake, told in one message.
     """
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        task()
-        return 0
-    arguments = get_args_parser().parse_intermixed_args()
-    options = [word for word in sys.argv[1:] if word not in arguments.overrides]
-    sys.argv[1:] = [*options, *arguments.overrides]  # Hydra itself wants them in this order
+    arguments, options = _arguments(sys.argv[1:])
+    tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"  # Hydra's own way to ask for them
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that exceptions reach us instead of Hydra's own report
     try:
+        sys.argv[1:] = [*options, *arguments.overrides]  # Hydra itself wants them in this order
+        _check_groups(arguments.overrides)
         if _is_plain_run(arguments):
             sys.argv[1:] = _check(arguments)
-        elif any(override.startswith("resume=") for override in arguments.overrides):
-            raise UserError("resume: goes on with a single run; leave out -m (--multirun)")
+        elif _resumed_folder(arguments.overrides) is not None:
+            raise UserError("resume: goes on with a single run; leave out -m (--multirun), --cfg and the like")
         task()
-    except UserError as error:
-        return _report(error.problems)
-    except (HydraException, OmegaConfBaseException) as error:
-        return _report(_explain(error, arguments))
-    except DivergedError as error:
-        print(f"error: the run diverged: {error}. Try a smaller optimizer.lr or weights.style.", file=sys.stderr)
-        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted before the run began; nothing was painted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except (UserError, HydraException, OmegaConfBaseException, yaml.YAMLError, DivergedError) as error:
+        if tracebacks:
+            raise
+        if isinstance(error, DivergedError):
+            print(f"error: the run diverged: {error}. Try a smaller optimizer.lr or weights.style.", file=sys.stderr)
+            return 1
+        return _report(error.problems if isinstance(error, UserError) else _explain(error, arguments))
     finally:
-        del os.environ["HYDRA_FULL_ERROR"]
+        if not tracebacks:
+            del os.environ["HYDRA_FULL_ERROR"]
     return 0
+
+
+def _arguments(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """What Hydra's parser makes of the words, and those words that are options, not overrides."""
+    arguments = get_args_parser().parse_intermixed_args(words)
+    options: list[str] = []
+    overrides = list(arguments.overrides)
+    for word in reversed(words):  # overrides and options keep their order, so the last of each match first
+        if overrides and word == overrides[-1]:
+            overrides.pop()
+        else:
+            options.insert(0, word)
+    return arguments, options
+
+
+def _check_groups(overrides: list[str]) -> None:
+    """Refuses values that can't be the name of an option, which Hydra ends on with a traceback."""
+    lines = []
+    for override in _parse(overrides):
+        group = paths.configs() / override.key_or_group
+        if not override.is_delete() and not override.is_sweep_override() and group.is_dir():
+            value = override.value()
+            if not isinstance(value, str | list):
+                why = "there is no such option; " + choices(value, sorted(path.stem for path in group.glob("*.yaml")))
+                lines.append(problem(override.key_or_group, value, why))
+    if lines:
+        raise UserError(lines)
 
 
 def _report(problems: list[str]) -> int:
@@ -84,19 +120,33 @@ def _check(arguments: argparse.Namespace) -> list[str]:
     source = _source(arguments)
     cfg = source.compose()
     folder = Path(str(OmegaConf.select(cfg, "hydra.run.dir"))).absolute()
-    problems = list(_folder_problems(folder))
+    problems = list(_folder_problems(folder, fresh=source.resumed is None))
     try:
         prepare(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
     except UserError as error:
         problems = [*error.problems, *problems]
     if problems:
         raise UserError(problems)
+    chosen = source.resumed is not None or any(o.key_or_group == "hydra.run.dir" for o in _parse(arguments.overrides))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = _made(folder, chosen=chosen)
     except OSError as error:
         raise UserError(problem("hydra.run.dir", folder, f"can't be written: {error.strerror}")) from error
     # Hydra composes again, maybe a second later: it must not think of another folder.
     return [*source.flags, *source.overrides, f"hydra.run.dir={_quoted(folder)}"]
+
+
+def _made(folder: Path, *, chosen: bool) -> Path:
+    """Makes the folder; one that is named by the clock gets a number where another run has the same second."""
+    if chosen:
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    for number in itertools.count(1):
+        numbered = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            numbered.mkdir(parents=True)
+            return numbered
+    raise AssertionError
 
 
 @dataclass(frozen=True)
@@ -107,6 +157,7 @@ class _Source:
     name: str
     overrides: list[str]
     flags: list[str]
+    resumed: Path | None = None
 
     def compose(self, overrides: list[str] | None = None) -> DictConfig:
         """The configuration, Hydra's own part included."""
@@ -117,10 +168,12 @@ class _Source:
 def _source(arguments: argparse.Namespace) -> _Source:
     """The project's configurations, or what an earlier run saved when it is to go on."""
     overrides = list(arguments.overrides)
-    resumed = [o.value() for o in _parse(overrides) if o.key_or_group == "resume"]
-    if resumed and resumed[-1] is not None:
-        return _resumed(Path(str(resumed[-1])).absolute(), overrides)
+    resumed = _resumed_folder(overrides)
+    if resumed is not None:
+        return _resumed(resumed, overrides)
     if arguments.config_dir is not None:  # Hydra's compose() knows it by this name only
+        if not Path(arguments.config_dir).is_dir():
+            raise UserError(f"--config-dir={arguments.config_dir}: there is no such folder")
         overrides.append(_search(Path(arguments.config_dir).absolute()))
     folder = Path(arguments.config_path).absolute() if arguments.config_path is not None else paths.configs()
     name = arguments.config_name if arguments.config_name is not None else "train"
@@ -134,6 +187,15 @@ def _resumed(folder: Path, overrides: list[str]) -> _Source:
     if not saved.is_file():
         why = f"this folder is no run: it has no {saved.name}" if folder.is_dir() else "there is no such folder"
         raise UserError(problem("resume", folder, f"{why}; give a folder that nst.train made"))
+    lines = [
+        problem(
+            "resume", folder, f"goes on with the {key} that the run began with; may change: {', '.join(MAY_CHANGE)}"
+        )
+        for key in (override.key_or_group for override in _parse(overrides))
+        if key != "resume" and key.partition(".")[0] not in MAY_CHANGE
+    ]
+    if lines:
+        raise UserError(lines)
     hydra = [
         _search(paths.configs()),
         "hydra/job_logging=nst",
@@ -141,10 +203,24 @@ def _resumed(folder: Path, overrides: list[str]) -> _Source:
         f"hydra.run.dir={_quoted(folder)}",
     ]
     flags = ["--config-path", str(folder), "--config-name", saved.stem]
-    return _Source(folder, saved.stem, [*overrides, *hydra], flags)
+    return _Source(folder, saved.stem, [*overrides, *hydra], flags, folder)
 
 
-def _folder_problems(folder: Path) -> Iterator[str]:
+def _resumed_folder(overrides: list[str]) -> Path | None:
+    """The folder that ``resume`` names, however it is spelled; None for a new run."""
+    with contextlib.suppress(HydraException):
+        named = [override.value() for override in _parse(overrides) if override.key_or_group == "resume"]
+        if named and named[-1] is not None:
+            return paths.of_user(str(named[-1])).absolute()
+    return None
+
+
+def _folder_problems(folder: Path, *, fresh: bool) -> Iterator[str]:
+    from nst.run_folder import RunFolder
+
+    if fresh and RunFolder(folder).config.is_file():
+        why = "this folder already holds a run"
+        yield problem("hydra.run.dir", folder, f"{why}; go on with it by resume={folder}, or choose another")
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir():
         yield problem("hydra.run.dir", folder, f"can't be written: {existing} is not a folder")
@@ -163,7 +239,7 @@ def _explain(error: Exception, arguments: argparse.Namespace) -> list[str]:
             lines = list(_override_problems(source.name, source.overrides))
     except (UserError, HydraException, OmegaConfBaseException):
         lines = []
-    return lines or [line for line in str(error).splitlines() if line.strip()]
+    return lines or [one_line(error)]
 
 
 def _unreadable(overrides: list[str]) -> Iterator[str]:
@@ -171,7 +247,8 @@ def _unreadable(overrides: list[str]) -> Iterator[str]:
         try:
             _parse([text])
         except HydraException as error:
-            yield f"{text}: this override can't be read: {str(error).splitlines()[0]}"
+            hint = f"a value with special characters needs quotes within the shell's: \"{text.partition('=')[0]}='…'\""
+            yield f"{text}: this override can't be read ({str(error).splitlines()[0]}); {hint}"
 
 
 def _override_problems(config_name: str, texts: list[str]) -> Iterator[str]:

@@ -11,12 +11,13 @@ from nst.errors import choices, problem
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class Strict(BaseModel):
-    """Refuses keys that it doesn't know."""
+    """Refuses keys that it doesn't know, and takes nothing for a number that isn't one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
 
 
 class Node(Strict):
@@ -29,9 +30,9 @@ class Node(Strict):
 class Picture(Strict):
     """One of the groups ``content`` and ``style``."""
 
-    name: str
-    path: str | None
-    url: str
+    name: Text
+    path: Text | None
+    url: Text
     sha256: Sha256
 
 
@@ -39,13 +40,13 @@ class EncoderConfig(Strict):
     """The group ``encoder``."""
 
     architecture: Literal["vgg16", "vgg19", "slim"]
-    weights: str
-    url: str | None = None
+    weights: Text
+    url: Text | None = None
     sha256: Sha256 | None = None
 
     @model_validator(mode="after")
     def _auto_needs_an_address(self) -> "EncoderConfig":
-        if self.weights == "auto" and (self.url is None or self.sha256 is None):
+        if self.weights == "auto" and self.architecture != "slim" and (self.url is None or self.sha256 is None):
             raise ValueError("no weights to download are known for it; choices: random, or a path")
         return self
 
@@ -73,7 +74,7 @@ class ContentNoise(Node):
 
 
 class StartImage(Node):
-    path: str
+    path: Text
 
 
 class LBFGSConfig(Node):
@@ -86,7 +87,7 @@ class LBFGSConfig(Node):
 
 class AdamConfig(Node):
     lr: Positive
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
     eps: Positive
 
 
@@ -94,11 +95,36 @@ class Periodic(Node):
     every_evaluations: PositiveInt
 
 
-class TrainerConfig(BaseModel):
+#: Lightning's arguments that a run sets itself, or that would break its way of counting.
+OURS = (
+    "accumulate_grad_batches", "barebones", "callbacks", "enable_checkpointing", "enable_model_summary",
+    "enable_progress_bar", "fast_dev_run", "gradient_clip_algorithm", "gradient_clip_val", "limit_train_batches",
+    "logger", "max_epochs", "max_steps", "min_epochs", "min_steps", "num_nodes", "overfit_batches", "plugins",
+)  # fmt: skip
+
+
+class TrainerConfig(Node):
     """The group ``trainer``: Lightning's own arguments, of which these are checked here."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
+    devices: Literal[1]
+    precision: Any
+    deterministic: bool | Literal["warn"] | None
+
+    @model_validator(mode="after")
+    def _leaves_the_run_alone(self) -> "TrainerConfig":
+        taken = [name for name in self.model_extra or {} if name in OURS]
+        if taken:
+            raise ValueError(f"{', '.join(taken)}: the run itself decides on this; evaluations=N sets its length")
+        return self
+
+
+class Callback(BaseModel):
+    """A node of the group ``callbacks``; ``nst.build`` finds out whether its keys fit."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    target: Text = Field(alias="_target_")
 
 
 class Config(Strict):
@@ -116,15 +142,21 @@ class Config(Strict):
     schedule: dict[str, Any]
     trainer: TrainerConfig
     logger: dict[str, Any]
-    callbacks: dict[str, dict[str, Any]]
+    callbacks: dict[str, Callback | None]
     size: PositiveInt | None
     evaluations: PositiveInt
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     precision: Literal[32, 64]
     threads: PositiveInt | None
     assets: Literal["auto", "strict"]
-    resume: str | None
-    name: str | None
+    resume: Text | None
+    name: Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$", max_length=200)] | None
+
+    @model_validator(mode="after")
+    def _one_precision(self) -> "Config":
+        if self.trainer.precision != self.precision:
+            raise ValueError(f"trainer.precision={self.trainer.precision}: it follows precision; set that")
+        return self
 
 
 #: The schemas of the nodes whose keys we know; Hydra finds out whether the keys of others fit.
@@ -203,6 +235,16 @@ def _without_alternatives(location: list[str], raw: Any) -> Iterator[str]:
             return
 
 
+#: What pydantic says in its own terms.
+_MESSAGES = {
+    "string_too_short": "must not be empty",
+    "string_too_long": "is too long",
+    "string_pattern_mismatch": "has characters that don't belong here",
+    "too_short": "has too few values",
+    "too_long": "has too many values",
+}
+
+
 def _explain(key: str, mistake: Any, schema: type[BaseModel]) -> str:
     kind, value = mistake["type"], mistake["input"]
     if kind == "extra_forbidden":
@@ -210,10 +252,12 @@ def _explain(key: str, mistake: Any, schema: type[BaseModel]) -> str:
         return problem(key, value, f"there is no such key; {choices(key.rsplit('.', 1)[-1], fields, noun='keys')}")
     if kind == "missing":
         return f"{key}: must be given"
-    message = str(mistake["msg"])
-    for technical in ("Input should be ", "Value error, "):
-        message = message.removeprefix(technical)
-    return problem(key, value, message if kind == "value_error" else f"must be {message}")
+    if kind == "value_error":
+        message = str(mistake["msg"]).removeprefix("Value error, ")
+        return f"{key}: {message}" if key.rstrip(".") else message
+    if kind in _MESSAGES:
+        return problem(key, value, _MESSAGES[kind])
+    return problem(key, value, f"must be {str(mistake['msg']).removeprefix('Input should be ')}")
 
 
 def _layer_problems(raw: Mapping[str, Any]) -> Iterator[str]:
@@ -221,14 +265,16 @@ def _layer_problems(raw: Mapping[str, Any]) -> Iterator[str]:
     if architecture not in arch.BLOCKS or not isinstance(layers, Mapping):
         return
     valid = arch.layer_names(str(architecture))
-    named = [(part, name) for part in ("content", "style") for name in layers.get(part) or []]
+    if not all(isinstance(layers.get(part), list) for part in ("content", "style")):
+        return
+    named = [(part, name) for part in ("content", "style") for name in layers[part]]
     if not named:
         yield f"layers.content=[], layers.style=[]: at least one layer is needed; {choices('', valid)}"
     for part, name in named:
         if name not in valid:
             yield problem(f"layers.{part}", name, f"no layer of {architecture}; {choices(name, valid)}")
     for part in ("content", "style"):
-        names = layers.get(part) or []
+        names = layers[part]
         for name in sorted({str(name) for name in names if names.count(name) > 1}):
             yield problem(f"layers.{part}", name, "named more than once")
 

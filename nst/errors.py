@@ -24,6 +24,19 @@ def problem(key: str, value: object, why: str) -> str:
     return f"{key}={'null' if value is None else value}: {why}"
 
 
+def one_line(error: Exception) -> str:
+    """What Hydra and OmegaConf tell in several lines: the key, where there is one, and the reason."""
+    reason, *details = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    reason = reason.removesuffix(", set env var HYDRA_FULL_ERROR=1 to see chained exception.")
+    cause = error.__cause__
+    while cause is not None and cause.__cause__ is not None:
+        cause = cause.__cause__
+    if cause is not None and str(cause) and str(cause).splitlines()[0] not in reason:
+        reason = f"{reason}: {str(cause).splitlines()[0]}"
+    keys = [line.removeprefix("full_key:").strip() for line in details if line.startswith("full_key:")]
+    return f"{keys[0]}: {reason}" if keys else reason
+
+
 def choices(value: object, valid: Iterable[object], *, noun: str = "choices") -> str:
     """The valid choices, the nearest to ``value`` first where one is near: ``did you mean …? choices: …``."""
     names = [str(name) for name in valid]

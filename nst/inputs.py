@@ -15,9 +15,8 @@ from nst.file import sha256
 
 T = TypeVar("T")
 
-#: The encoder that stands in for VGG where its weights can't be had, and the seed of its filters.
-STAND_IN = "slim"
-STAND_IN_SEED = 0
+#: The architecture of the bundled encoder, which stands in for VGG where its weights can't be had.
+BUNDLED = "slim"
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,11 @@ def problems(raw: Mapping[str, Any]) -> list[str]:
     lines: list[str] = []
     for group in ("content", "style", "init"):
         path = _get(raw, group, "path")
-        if isinstance(path, str) and path != "???":
-            _attempt(lines, partial(image.read, Path(path), key=f"{group}.path"))
+        if isinstance(path, str) and path not in ("", "???"):
+            _attempt(lines, partial(image.read, paths.of_user(path), key=f"{group}.path"))
     weights, architecture = _get(raw, "encoder", "weights"), _get(raw, "encoder", "architecture")
-    if isinstance(weights, str) and weights not in ("auto", "random") and architecture in arch.BLOCKS:
-        _attempt(lines, partial(_check_depth, raw, Path(weights), str(architecture)))
+    if isinstance(weights, str) and weights not in ("", "auto", "random") and architecture in arch.BLOCKS:
+        _attempt(lines, partial(_check_depth, raw, paths.of_user(weights), str(architecture)))
     return lines
 
 
@@ -74,7 +73,7 @@ def gather(config: Config) -> Inputs:
     if content is None or style is None or weights is None or lines:
         raise UserError(lines)
     stands_in = weights.source == "stand-in"
-    return Inputs(content, style, weights, STAND_IN if stands_in else config.encoder.architecture)
+    return Inputs(content, style, weights, BUNDLED if stands_in else config.encoder.architecture)
 
 
 def _attempt(lines: list[str], action: Callable[[], T]) -> T | None:
@@ -100,7 +99,7 @@ def _check_depth(raw: Mapping[str, Any], path: Path, architecture: str) -> None:
     lines = [
         problem(f"layers.{part}", name, f"deeper than the checkpoint {path}, which has {', '.join(held)}")
         for part in ("content", "style")
-        for name in layers.get(part) or []
+        for name in (layers[part] if isinstance(layers.get(part), list) else ())
         if name in known and name not in held
     ]
     if lines:
@@ -121,7 +120,7 @@ def _check_size(config: Config, content: Asset) -> None:
 
 def _picture(key: str, picture: Picture, config: Config) -> Asset:
     if picture.path is not None:
-        return asset.from_path(Path(picture.path))
+        return asset.from_path(paths.of_user(picture.path))
     try:
         cache = paths.picture_cache(key)
         return asset.fetch(key=f"{key}.url", url=picture.url, digest=picture.sha256, cache=cache)
@@ -143,7 +142,10 @@ def _weights(config: Config) -> Asset:
     if wanted.weights == "random":
         return Asset(None, "random", None, f"seeded random filters, seed {config.seed}")
     if wanted.weights != "auto":
-        return asset.from_path(Path(wanted.weights))
+        return asset.from_path(paths.of_user(wanted.weights))
+    bundled = paths.bundled_encoder()
+    if wanted.architecture == BUNDLED:
+        return Asset(bundled, "bundled", sha256(bundled))
     assert wanted.url is not None
     assert wanted.sha256 is not None
     try:
@@ -154,8 +156,8 @@ def _weights(config: Config) -> Asset:
             raise UserError(problem("encoder.weights", wanted.weights, why)) from error
         why = (
             f"STAND-IN ENCODER: the weights of {wanted.architecture} could not be downloaded ({error}). "
-            f"The {STAND_IN} encoder with random filters (seed {STAND_IN_SEED}) takes its place, and the picture "
-            f"will not be what {wanted.architecture} paints. To get the real weights, connect to the internet, or "
-            "give a checkpoint with encoder.weights=FILE; assets=strict makes this an error."
+            f"The small encoder that is bundled ({BUNDLED}) takes its place, and the picture will not be what "
+            f"{wanted.architecture} paints. To get the real weights, connect to the internet, or give a "
+            "checkpoint with encoder.weights=FILE; assets=strict makes this an error."
         )
-        return Asset(None, "stand-in", None, why)
+        return Asset(bundled, "stand-in", sha256(bundled), why)

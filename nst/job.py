@@ -3,6 +3,7 @@
 import itertools
 import logging
 import re
+import shlex
 import signal
 import warnings
 from pathlib import Path
@@ -10,29 +11,36 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nst import provenance
+from nst import paths, provenance
 from nst.build import Run, build, prepare
 from nst.config import Config
-from nst.errors import DivergedError
+from nst.errors import DivergedError, UserError, problem
 from nst.file import write_text
+from nst.inputs import Inputs
 from nst.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
+
+_ENDINGS = {"interrupted": "was interrupted", "failed": "failed", "diverged": "diverged"}
 
 
 def paint(cfg: DictConfig) -> float:
     """Runs one configuration in Hydra's output folder; returns the total loss of the picture that was saved."""
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     _quieten_lightning()
+    _check_folder(cfg, folder)
     try:
         config, files = prepare(cfg)
+        if config.resume is not None:
+            _check_files(files, folder)
         for warning in files.warnings():
             log.warning(warning)
         config = _settle(cfg, config, folder)
         choices = _choices(folder)
         run = build(cfg, config, files, folder, choices)
     except Exception as error:
-        folder.update_summary({"evaluations": 0, **folder.read_summary(), "status": "failed", "error": str(error)})
+        if cfg.resume is None:
+            folder.update_summary({"evaluations": 0, "status": "failed", "error": str(error)})
         raise
     write_text(folder.config, OmegaConf.to_yaml(cfg))
     folder.update_summary(
@@ -52,22 +60,51 @@ def paint(cfg: DictConfig) -> float:
     return _fit(run, folder)
 
 
+def _check_folder(cfg: DictConfig, folder: RunFolder) -> None:
+    """Refuses to mix two runs in one folder, whichever way Hydra was called."""
+    if cfg.resume is None:
+        if folder.config.is_file():
+            why = "this folder already holds a run; go on with it by resume, or choose another"
+            raise UserError(problem("hydra.run.dir", folder.path, why))
+    elif paths.of_user(str(cfg.resume)).absolute() != folder.path.absolute():
+        why = f"a run goes on in its own folder, not in {folder.path}; leave out hydra.run.dir"
+        raise UserError(problem("resume", cfg.resume, why))
+
+
+def _check_files(files: Inputs, folder: RunFolder) -> None:
+    """Refuses to go on with other pictures or weights than the run began with."""
+    began = folder.read_summary().get("assets", {})
+    lines = [
+        f"resume={folder.path}: the {name} that the run began with had the SHA-256 {began[name]['sha256']}, but what "
+        f"is found now ({found['path']}) has {found['sha256']}"
+        for name, found in files.provenance().items()
+        if name in began and began[name]["sha256"] != found["sha256"]
+    ]
+    if lines:
+        raise UserError(lines)
+
+
 def _fit(run: Run, folder: RunFolder) -> float:
     status, error = "failed", None
+    provenance.forget_peak_memory(run.trainer.strategy.root_device)
     try:
         run.trainer.fit(run.module, itertools.repeat(0), ckpt_path=run.checkpoint)
-        status = "completed"
+        status = "completed" if run.stop.signal is None else "interrupted"
     except DivergedError as divergence:
         status, error = "diverged", str(divergence)
         raise
-    except SystemExit as stop:  # what Lightning makes of Ctrl-C (status 1) and SIGTERM (none)
+    except SystemExit:  # what Lightning makes of a KeyboardInterrupt
         status = "interrupted"
-        raise SystemExit(128 + (signal.SIGINT if stop.code == 1 else signal.SIGTERM)) from None
     except Exception as failure:
         error = f"{type(failure).__name__}: {failure}"
         raise
     finally:
-        _report(run, folder, status, error)
+        if run.record.begun:
+            _report(run, folder, status, error)
+        else:
+            folder.update_summary({"status": status, "error": error})
+    if status == "interrupted":
+        raise SystemExit(128 + (run.stop.signal or signal.SIGINT))
     return run.module.best.losses["total"]
 
 
@@ -83,15 +120,16 @@ def _report(run: Run, folder: RunFolder, status: str, error: str | None) -> None
             "best_evaluation": module.best.number,
             "losses": module.best.losses,
             "seconds": round(run.record.seconds, 3),
-            "peak_memory_bytes": provenance.peak_memory(module.image.device),
+            "peak_memory_bytes": provenance.peak_memory(run.trainer.strategy.root_device),
             "error": error,
         }
     )
-    if status == "completed" and module.evaluation.number < module.evaluations:
+    if status == "completed" and module.converged:
         log.info("The optimizer converged: no further step improves the picture.")
     if status != "completed":
-        log.warning("The run was %s after %d evaluations.", status, module.evaluation.number)
-        log.warning("To go on: python -m nst.train resume=%s", folder.path)
+        log.warning("The run %s after %d evaluations.", _ENDINGS[status], module.evaluation.number)
+    if status in ("interrupted", "failed"):
+        log.warning("To go on: python -m nst.train resume=%s", shlex.quote(str(folder.path)))
     if module.best.number:
         print(f"The picture is at {folder.result}", flush=True)
 
@@ -102,7 +140,7 @@ def _settle(cfg: DictConfig, config: Config, folder: RunFolder) -> Config:
         for group, key in (("content", "path"), ("style", "path"), ("init", "path"), ("encoder", "weights")):
             value = cfg[group].get(key)
             if value not in (None, "auto", "random"):
-                cfg[group][key] = str(Path(value).absolute())
+                cfg[group][key] = str(paths.of_user(value).absolute())
         if config.name is None:
             cfg.name = _name(config)
         OmegaConf.resolve(cfg)

@@ -124,8 +124,12 @@ class StyleTransfer(pl.LightningModule):
             self.best = self.evaluation
             self.best_image.copy_(self.image.detach())
 
-    def _stop_when_done(self) -> None:
+    @property
+    def converged(self) -> bool:
+        """Whether the optimizer found that another step can't improve."""
         optimizer = self.optimizers(use_pl_optimizer=False)
-        converged = isinstance(optimizer, LBFGS) and optimizer.converged
-        if converged or self.evaluation.number >= self.evaluations:
+        return isinstance(optimizer, LBFGS) and optimizer.converged
+
+    def _stop_when_done(self) -> None:
+        if self.converged or self.evaluation.number >= self.evaluations:
             self.trainer.should_stop = True

@@ -8,6 +8,11 @@ import pooch
 PACKAGE = Path(__file__).resolve().parent
 
 
+def of_user(text: str) -> Path:
+    """The path that a user's words mean: ``~`` is the home folder."""
+    return Path(text).expanduser()
+
+
 def configs() -> Path:
     """The folder of the YAML files: inside the package when installed from a wheel, beside it in a checkout."""
     inside = PACKAGE / "configs"
@@ -17,6 +22,16 @@ def configs() -> Path:
 def bundled(kind: str, name: str) -> Path:
     """The bundled stand-in for the picture ``name`` of the group ``kind`` (``content`` or ``style``)."""
     return PACKAGE / "assets" / kind / f"{name}.jpg"
+
+
+def bundled_pictures(kind: str) -> list[Path]:
+    """All bundled pictures of the group ``kind``."""
+    return sorted((PACKAGE / "assets" / kind).glob("*.jpg"))
+
+
+def bundled_encoder() -> Path:
+    """The weights of the bundled slim encoder, which ``nst.pretrain`` trained."""
+    return PACKAGE / "assets" / "encoder" / "slim.safetensors"
 
 
 def picture_cache(kind: str) -> Path:

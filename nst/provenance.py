@@ -31,6 +31,12 @@ def of_machine(device: torch.device) -> dict[str, Any]:
     }
 
 
+def forget_peak_memory(device: torch.device) -> None:
+    """Begins anew where that can be done: on CUDA. A process can't forget its peak."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_memory(device: torch.device) -> int:
     """Bytes: of the device on CUDA, of the process elsewhere."""
     if device.type == "cuda":

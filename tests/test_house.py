@@ -15,8 +15,10 @@ ORDER = [
     "nst.module", "nst.checkpoint", "nst.run_folder", "nst.provenance",
     "nst.callbacks", "nst.inputs", "nst.build", "nst.job",
     "nst.cli", "nst.train",
+    "nst.pretrain.texture", "nst.pretrain.network", "nst.pretrain.data", "nst.pretrain.module", "nst.pretrain.export",
+    "nst.pretrain.job", "nst.pretrain.__main__",
 ]  # fmt: skip
-KNOW_HYDRA = {"nst.build", "nst.job", "nst.cli", "nst.train"}
+KNOW_HYDRA = {"nst.build", "nst.job", "nst.cli", "nst.train", "nst.pretrain.job", "nst.pretrain.__main__"}
 
 
 def imports(path: Path) -> set[str]:
@@ -37,7 +39,7 @@ def modules() -> dict[str, Path]:
     for path in paths.PACKAGE.rglob("*.py"):
         parts = path.relative_to(paths.PACKAGE.parent).with_suffix("").parts
         named[".".join(parts).removesuffix(".__init__")] = path
-    del named["nst"], named["nst.assets"]
+    del named["nst"], named["nst.assets"], named["nst.pretrain"]
     return named
 
 

@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from .conftest import NOWHERE, Command
+from nst import cli
 
-pytestmark = pytest.mark.usefixtures("own_caches")
+from .conftest import NOWHERE, Command
 
 
 def summary(folder: Path) -> dict[str, object]:
@@ -141,6 +141,88 @@ def test_an_interrupted_run_keeps_its_picture_and_goes_on(
     assert nst("resume=run", f"evaluations={done + 5}").returncode == 0
     assert summary(tmp_path / "run")["status"] == "completed"
     assert [int(row["evaluation"]) for row in rows(tmp_path / "run")] == list(range(1, done + 6))
+
+
+def test_a_second_signal_ends_a_run_at_once(nst: Command, small: list[str], tmp_path: Path) -> None:
+    arguments = [*small, "evaluations=100000", "hydra.run.dir=run", "callbacks.checkpoint.every_evaluations=10"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nst.train", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("run/checkpoints/*.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert summary(tmp_path / "run")["status"] == "interrupted"
+
+
+def test_what_a_checkpoint_stands_on_is_on_disk(nst: Command, small: list[str], tmp_path: Path) -> None:
+    """Killed without a warning, a run goes on, and neither its table nor its curves have a gap."""
+    arguments = [*small, "evaluations=100000", "callbacks.checkpoint.every_evaluations=10", "hydra.run.dir=run"]
+    process = subprocess.Popen([sys.executable, "-m", "nst.train", *arguments], cwd=tmp_path, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("run/checkpoints/[0-9]*.ckpt"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate(timeout=120)
+    done = max(int(path.stem) for path in tmp_path.glob("run/checkpoints/[0-9]*.ckpt"))
+    finished = nst("resume=run", f"evaluations={done + 5}")
+    assert finished.returncode == 0, finished.stderr
+    assert [int(row["evaluation"]) for row in rows(tmp_path / "run")] == list(range(1, done + 6))
+    folder = next(tmp_path.glob("run/tensorboard/*"))
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    accumulator.Reload()
+    assert {event.step for event in accumulator.Scalars("loss/total")} == set(range(1, done + 6))
+
+
+def test_going_on_with_anything_else_is_refused_and_nothing_is_lost(
+    nst: Command, small: list[str], tmp_path: Path
+) -> None:
+    start = tmp_path / "start.png"
+    Image.new("RGB", (40, 32), (255, 128, 0)).save(start)
+    common = [*small, "init=image", f"init.path={start}", f"content.path={start}"]
+    assert nst(*common, "hydra.run.dir=run").returncode == 0
+
+    def state() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+    before = state()
+    for overrides, message in [
+        (["size=48"], "goes on with the size that the run began with; may change: evaluations"),
+        (["optimizer=adam"], "goes on with the optimizer that the run began with"),
+        (["weights.style=2"], "goes on with the weights.style that the run began with"),
+        (["hydra.run.dir=other"], "goes on with the hydra.run.dir that the run began with"),
+    ]:
+        finished = nst("resume=run", *overrides)
+        assert finished.returncode == 2
+        assert message in finished.stderr
+        assert state() == before
+    Image.new("RGB", (40, 32)).save(start)
+    finished = nst("resume=run", "evaluations=8")
+    assert finished.returncode == 2
+    assert "the content that the run began with had the SHA-256" in finished.stderr
+    assert {path: data for path, data in state().items() if path.suffix != ".log"} == {
+        path: data for path, data in before.items() if path.suffix != ".log"
+    }
+
+
+def test_no_two_runs_share_a_folder(nst: Command, small: list[str], tmp_path: Path) -> None:
+    assert nst(*small, "hydra.run.dir=run").returncode == 0
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    again = nst(*small, "seed=1", "hydra.run.dir=run")
+    assert again.returncode == 2
+    assert "this folder already holds a run; go on with it by resume=" in again.stderr
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+    dated = [nst(*small, "evaluations=1", "hydra.run.dir=${now:%Y}") for _ in range(2)]
+    assert [finished.returncode for finished in dated] == [0, 2]
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    made = [cli._made(tmp_path / "12-00-00", chosen=False).name for _ in range(3)]
+    assert made == ["12-00-00", "12-00-00-2", "12-00-00-3"]
 
 
 def test_stand_ins_are_loud_and_recorded(nst: Command, small: list[str], tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Trains the bundled encoder, from nothing but textures that it generates: ``python -m nst.pretrain``."""

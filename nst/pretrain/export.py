@@ -1,0 +1,70 @@
+"""From the trained network to the small file that ships: pairs written out, activations calibrated."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from nst import architecture as arch
+from nst.encoder import Encoder
+from nst.file import replacing
+from nst.pretrain.network import Trunk
+
+#: Mean square of the activations of a layer with one channel, after calibration. Style losses grow with its square,
+#: content losses with itself; it was chosen so that the weights 1 and 1e6 of the seed make a balanced picture.
+POWER = 0.02
+
+
+def unpaired(trunk: Trunk, architecture: str) -> dict[str, Tensor]:
+    """The trunk's weights in torchvision's layout: both filters of each pair written out."""
+    state = {}
+    for name, index in arch.convolution_indices(architecture).items():
+        layer = trunk.layers[name]
+        assert isinstance(layer, nn.Conv2d)
+        assert layer.bias is not None
+        weight, bias = layer.weight.detach(), layer.bias.detach()
+        state[f"features.{index}.weight"] = torch.cat([weight, -weight])
+        state[f"features.{index}.bias"] = torch.cat([bias, -bias])
+    return state
+
+
+@torch.no_grad()
+def calibrate(state: dict[str, Tensor], architecture: str, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Scales each layer so that its activations' mean square is ``POWER`` times its channels, the next layer to match.
+
+    ReLUs and poolings commute with a positive scale, so the features change by a factor for each layer and by
+    nothing else. In proportion to the channels because a Gram matrix that is divided by C shrinks with it.
+    """
+    layers = [name for name in arch.layer_names(architecture) if name.startswith("relu")]
+    network = Encoder(architecture=architecture, layers=layers, pooling=lambda: nn.AvgPool2d(2, 2), state=state)
+    squares = [{name: f.square().mean() for name, f in network(picture).items()} for picture in pictures]
+    calibrated, before = {}, torch.ones(())
+    for name, index in arch.convolution_indices(architecture).items():
+        weight, bias = state[f"features.{index}.weight"], state[f"features.{index}.bias"]
+        mean = torch.stack([square[name.replace("conv", "relu")] for square in squares]).mean()
+        scale = (POWER * len(bias) / mean).sqrt()
+        calibrated[f"features.{index}.weight"] = weight * (scale / before)
+        calibrated[f"features.{index}.bias"] = bias * scale
+        before = scale
+    return calibrated
+
+
+def write(state: dict[str, Tensor], path: Path, recipe: dict[str, Any]) -> str:
+    """Writes the weights with their recipe and their SHA-256 as metadata; returns the latter."""
+    metadata = {"recipe": json.dumps(recipe, sort_keys=True), "sha256": digest(state)}
+    with replacing(path) as temporary:
+        save_file({name: weight.contiguous() for name, weight in state.items()}, temporary, metadata)
+    return metadata["sha256"]
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of the weights and their names, whatever file they are in."""
+    total = hashlib.sha256()
+    for name in sorted(state):
+        total.update(name.encode() + state[name].contiguous().numpy().tobytes())
+    return total.hexdigest()

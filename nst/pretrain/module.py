@@ -1,0 +1,71 @@
+"""The LightningModule that trains the encoder."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from nst.encoder import MEAN, STD
+from nst.pretrain.data import Batches
+from nst.pretrain.network import Learner, drawing, half_cosine
+
+
+class Pretraining(pl.LightningModule):
+    """Learns to tell textures apart by the statistics of its layers, and to draw the picture again from them.
+
+    Args:
+        batches: what it learns from.
+        architecture: a key of ``nst.architecture.BLOCKS``.
+        classes: number of texture classes.
+        lr: the highest rate of AdamW (Loshchilov and Hutter, arXiv:1711.05101).
+        weight_decay: AdamW's.
+        steps: number of steps in all.
+        draw: weight of the loss of drawing, the sum over the layers of what is left unexplained of 1; beside it
+            stands the mean cross-entropy of the classifiers.
+        noise: highest deviation of the noise on the normalized pictures, which the drawings are to leave out.
+        smoothing: label smoothing.
+    """
+
+    def __init__(
+        self, *, batches: Batches, architecture: str, classes: int, lr: float, weight_decay: float, steps: int,
+        draw: float, noise: float, smoothing: float,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.save_hyperparameters(ignore="batches")
+        self.batches = batches
+        self.learner = Learner(architecture, classes)
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
+
+    def normalized(self, pictures: Tensor) -> Tensor:
+        """Pictures (N, 3, H, W) in [0, 1] as the network reads them."""
+        return (pictures - self.get_buffer("mean")) / self.get_buffer("std")
+
+    def training_step(self, batch: object, index: int) -> Tensor:
+        pictures, labels = (each.to(self.device) for each in self.batches.draw(self.global_step))
+        clean = self.normalized(pictures)
+        generator = Generator().manual_seed(self.global_step)
+        deviation = self.hparams["noise"] * torch.rand(len(clean), 1, 1, 1, generator=generator)
+        noise = deviation * torch.randn(clean.shape, generator=generator)
+        noisy = (clean + noise.to(self.device)).contiguous(memory_format=torch.channels_last)
+        logits, drawings = self.learner(noisy, len(labels))
+        smoothing = self.hparams["smoothing"]
+        losses = {name: F.cross_entropy(each, labels, label_smoothing=smoothing) for name, each in logits.items()}
+        unexplained = {}
+        for name, drawn in drawings.items():
+            target = drawing(clean, name)
+            unexplained[name] = F.mse_loss(drawn, target) / target.var()
+        if self.global_step % 20 == 0:
+            right = {f"accuracy/{name}": (each.argmax(1) == labels).float().mean() for name, each in logits.items()}
+            self.log_dict({f"unexplained/{name}": loss for name, loss in unexplained.items()} | right)
+        loss = self.hparams["draw"] * torch.stack(list(unexplained.values())).sum()
+        return loss + torch.stack(list(losses.values())).mean()
+
+    def configure_optimizers(self) -> Any:
+        steps = self.hparams["steps"]
+        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(learned, lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"])
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: half_cosine(step / steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
