@@ -67,7 +67,7 @@ def test_a_training_stopped_half_way_equals_one_that_was_not(tmp_path: Path) -> 
     def train(folder: Path, until: int) -> Pretraining:
         torch.manual_seed(0)
         batches = Batches(textures, [random_image(1, 70, 80).float()], batch_size=8, crop=48, seed=0)
-        options = {"lr": 1e-3, "weight_decay": 0, "steps": 6, "draw": 1, "noise": 0.1, "smoothing": 0}
+        options = {"lr": 1e-3, "weight_decay": 0, "steps": 6, "draw": 1, "smoothing": 0}
         module = Pretraining(batches=batches, architecture="slim", classes=6, **options)
         fit(module, folder, steps=until, checkpoint_every_steps=1)
         return module
@@ -126,11 +126,12 @@ def test_the_first_filters_see_every_frequency_of_every_colour() -> None:
 def test_the_drawing_has_the_shape_that_the_layer_draws_and_knows_no_brightness() -> None:
     picture = normalized(random_image(1, 64, 64).float())
     learner = Learner("slim", 0)
+    first = learner.trunk(picture)["relu1_1"]
     _, drawings = learner(picture, 0)
     for name, drawn in drawings.items():
-        target = drawing(picture, name)
+        target = drawing(picture, first, name)
         assert target.shape == drawn.shape
-        assert torch.allclose(target, drawing(picture + 0.5, name), atol=1e-3)
+        assert torch.allclose(target, drawing(picture + 0.5, first, name), atol=1e-3)
 
 
 def test_the_bundled_encoder_is_small_whole_and_says_how_it_was_trained() -> None:

@@ -18,6 +18,7 @@ import itertools
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -51,10 +52,17 @@ class Judge:
         return style_distance, (difference / p[CONTENT_LAYER].var()).item()
 
 
+def new_folder(name: str) -> Path:
+    """A folder for runs that no earlier command has used."""
+    return Path("outputs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")
+
+
 def paint(content: Path, style: Path, folder: Path, overrides: list[str]) -> Path:
     """Paints one pair; returns the picture's file."""
     run = [f"content.path={content}", f"style.path={style}", f"hydra.run.dir={folder}", *overrides]
-    subprocess.run([sys.executable, "-m", "nst.train", *run], check=True, stdout=subprocess.DEVNULL)
+    finished = subprocess.run([sys.executable, "-m", "nst.train", *run], stdout=subprocess.DEVNULL, check=False)
+    if finished.returncode != 0:
+        sys.exit(finished.returncode)
     return folder / "result.png"
 
 
@@ -68,7 +76,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="the encoder to judge; default: the bundled one")
     parser.add_argument("--size", type=int, default=256, help="px, longest side")
     parser.add_argument("--evaluations", type=int, default=300)
-    parser.add_argument("--out", type=Path, default=Path("outputs/judge"), help="where the runs go")
+    parser.add_argument("--out", type=Path, default=new_folder("judge"), help="where the runs go")
     parser.add_argument("overrides", nargs="*", help="overrides of nst.train, for all runs")
     options = parser.parse_intermixed_args()
     judge = Judge(options.judge)

@@ -70,7 +70,8 @@ class Batches:
         labels = torch.randint(classes, (self.batch_size,), generator=generator)
         chosen = self.textures[labels, torch.randint(samples, (self.batch_size,), generator=generator)]
         textures = augment(chosen, self.crop, generator)
-        return torch.cat([textures, *(self._crop(generator) for _ in labels)]), labels
+        crops = torch.cat([self._crop(generator) for _ in labels])
+        return torch.cat([textures, overlay(crops, textures, generator)]), labels
 
     def _crop(self, generator: Generator) -> Tensor:
         picture = self.pictures[_below(len(self.pictures), generator)]
@@ -81,6 +82,17 @@ class Batches:
 
 def _below(number: int, generator: Generator) -> int:
     return int(torch.randint(number, (), generator=generator))
+
+
+def overlay(pictures: Tensor, textures: Tensor, generator: Generator) -> Tensor:
+    """Lays textures and grain over pictures (N, 3, H, W), faint or strong, as style lies over content.
+
+    What the encoder doesn't learn to see here, a style would be painted with.
+    """
+    strength = torch.rand(len(pictures), 1, 1, 1, generator=generator).square()
+    deviation = 0.1 * torch.rand(len(pictures), 1, 1, 1, generator=generator).square()
+    grain = deviation * torch.randn(pictures.shape, generator=generator)
+    return (pictures + strength * (textures - textures.mean((2, 3), keepdim=True)) + grain).clamp(0, 1)
 
 
 def augment(pictures: Tensor, crop: int, generator: Generator) -> Tensor:

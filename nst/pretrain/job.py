@@ -34,7 +34,7 @@ def run(cfg: DictConfig) -> None:
     textures = generate(folder / "textures.npy", **made)
     pictures = bundled()
     batches = Batches(textures, at_sizes(pictures), batch_size=cfg.batch_size, crop=cfg.crop, seed=cfg.seed)
-    keys = ("architecture", "classes", "lr", "weight_decay", "steps", "draw", "noise", "smoothing")
+    keys = ("architecture", "classes", "lr", "weight_decay", "steps", "draw", "smoothing")
     module = Pretraining(batches=batches, **{key: cfg[key] for key in keys})
     small = [image.resize(picture, (256, 256)) for picture in pictures]
     module.learner.trunk.whiten(module.normalized(torch.cat(small)), torch.Generator().manual_seed(cfg.seed))

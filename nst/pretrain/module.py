@@ -5,7 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
 
 from nst.encoder import MEAN, STD
 from nst.pretrain.data import Batches
@@ -24,13 +24,12 @@ class Pretraining(pl.LightningModule):
         steps: number of steps in all.
         draw: weight of the loss of drawing, the sum over the layers of what is left unexplained of 1; beside it
             stands the mean cross-entropy of the classifiers.
-        noise: highest deviation of the noise on the normalized pictures, which the drawings are to leave out.
         smoothing: label smoothing.
     """
 
     def __init__(
         self, *, batches: Batches, architecture: str, classes: int, lr: float, weight_decay: float, steps: int,
-        draw: float, noise: float, smoothing: float,
+        draw: float, smoothing: float,
     ) -> None:  # fmt: skip
         super().__init__()
         self.save_hyperparameters(ignore="batches")
@@ -45,17 +44,15 @@ class Pretraining(pl.LightningModule):
 
     def training_step(self, batch: object, index: int) -> Tensor:
         pictures, labels = (each.to(self.device) for each in self.batches.draw(self.global_step))
-        clean = self.normalized(pictures)
-        generator = Generator().manual_seed(self.global_step)
-        deviation = self.hparams["noise"] * torch.rand(len(clean), 1, 1, 1, generator=generator)
-        noise = deviation * torch.randn(clean.shape, generator=generator)
-        noisy = (clean + noise.to(self.device)).contiguous(memory_format=torch.channels_last)
-        logits, drawings = self.learner(noisy, len(labels))
+        x = self.normalized(pictures).contiguous(memory_format=torch.channels_last)
+        logits, drawings = self.learner(x, len(labels))
         smoothing = self.hparams["smoothing"]
         losses = {name: F.cross_entropy(each, labels, label_smoothing=smoothing) for name, each in logits.items()}
+        with torch.no_grad():
+            first = self.learner.trunk.step("conv1_1", x)
         unexplained = {}
         for name, drawn in drawings.items():
-            target = drawing(clean, name)
+            target = drawing(x, first, name)
             unexplained[name] = F.mse_loss(drawn, target) / target.var()
         if self.global_step % 20 == 0:
             right = {f"accuracy/{name}": (each.argmax(1) == labels).float().mean() for name, each in logits.items()}

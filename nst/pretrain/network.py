@@ -12,7 +12,7 @@ from nst import architecture as arch
 #: Layers whose statistics must tell textures apart (deep supervision: Lee et al., arXiv:1409.5185).
 CLASSIFIED = ("relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_4", "relu4_1", "relu4_2", "relu5_1")
 #: Layers that the picture is drawn from again, and the size of the pixels it is drawn with.
-DRAWN = {"relu3_1": 1, "relu3_4": 2, "relu4_1": 2, "relu4_2": 2, "relu4_4": 2, "relu5_1": 4}
+DRAWN = {"relu3_1": 1, "relu3_4": 1, "relu4_1": 2, "relu4_2": 1, "relu4_4": 2, "relu5_1": 4}
 
 
 class Trunk(nn.Module):
@@ -162,7 +162,10 @@ class Learner(nn.Module):
             {name: StatisticsHead(channels[name], classes) for name in CLASSIFIED if classes}
         )
         self.drawings = nn.ModuleDict(
-            {name: nn.Conv2d(channels[name], (stride(name) // pixel) ** 2 + 8, 1) for name, pixel in DRAWN.items()}
+            {
+                name: nn.Conv2d(channels[name], (stride(name) // pixel) ** 2 + 8 + 4 * channels["relu1_1"], 1)
+                for name, pixel in DRAWN.items()
+            }
         )
 
     def forward(self, x: Tensor, textures: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -185,11 +188,18 @@ def stride(layer: str) -> int:
     return int(2 ** (int(layer[4]) - 1))
 
 
-def drawing(x: Tensor, layer: str) -> Tensor:
+def drawing(x: Tensor, first: Tensor, layer: str) -> Tensor:
     """What ``layer`` has to draw of normalized pictures: (N, channels, H / stride, W / stride).
 
-    The brightness, less its surroundings of 16 px and divided by its contrast, in cells of ``DRAWN[layer]`` px; and
-    two opponent colours in 2 x 2 cells. What is drawn is what lies where, however bright or colourful it is.
+    - the brightness, less its surroundings of 16 px and divided by its contrast, in cells of ``DRAWN[layer]`` px:
+      what lies where, however bright it is;
+    - two opponent colours, in 2 x 2 cells;
+    - the activations of the first layer, averaged over 2 x 2 cells: how much of which edge there is, wherever exactly.
+
+    Args:
+        x: normalized pictures (N, 3, H, W).
+        first: their features at relu1_1 (N, C, H, W).
+        layer: a key of ``DRAWN``.
     """
     brightness = x.mean(1, keepdim=True)
     around = F.avg_pool2d(brightness, 16, stride=8, padding=4, count_include_pad=False)
@@ -201,6 +211,7 @@ def drawing(x: Tensor, layer: str) -> Tensor:
         [
             F.pixel_unshuffle(F.avg_pool2d(brightness, pixel), step // pixel),
             F.pixel_unshuffle(F.avg_pool2d(colors, step // 2), 2),
+            0.5 * F.pixel_unshuffle(F.avg_pool2d(first / first.std((0, 2, 3), keepdim=True), step // 2), 2),
         ],
         1,
     )
