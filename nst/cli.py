@@ -159,10 +159,10 @@ class _Source:
     flags: list[str]
     resumed: Path | None = None
 
-    def compose(self, overrides: list[str] | None = None) -> DictConfig:
+    def compose(self) -> DictConfig:
         """The configuration, Hydra's own part included."""
         with initialize_config_dir(str(self.folder), job_name="train", version_base="1.3"):
-            return compose(self.name, self.overrides if overrides is None else overrides, return_hydra_config=True)
+            return compose(self.name, self.overrides, return_hydra_config=True)
 
 
 def _source(arguments: argparse.Namespace) -> _Source:

@@ -126,8 +126,7 @@ def test_the_first_filters_see_every_frequency_of_every_colour() -> None:
 def test_the_drawing_has_the_shape_that_the_layer_draws_and_knows_no_brightness() -> None:
     picture = normalized(random_image(1, 64, 64).float())
     learner = Learner("slim", 0)
-    first = learner.trunk(picture)["relu1_1"]
-    _, drawings = learner(picture, 0)
+    _, drawings, first = learner(picture, 0)
     for name, drawn in drawings.items():
         target = drawing(picture, first, name)
         assert target.shape == drawn.shape

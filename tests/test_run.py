@@ -38,6 +38,18 @@ def events(folder: Path) -> EventAccumulator:
     return accumulator
 
 
+def begin(small: list[str], folder: Path, *, checkpoints: int) -> subprocess.Popen[str]:
+    """A long run in ``folder``/run that has saved so many checkpoints."""
+    arguments = [*small, "evaluations=100000", "callbacks.checkpoint.every_evaluations=10", "hydra.run.dir=run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nst.train", *arguments], cwd=folder, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob("run/checkpoints/[0-9]*.ckpt"))) < checkpoints and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return process
+
+
 def test_a_run_leaves_a_complete_folder(nst: Command, small: list[str], tmp_path: Path) -> None:
     finished = nst(
         *small,
@@ -122,13 +134,7 @@ def test_going_on_with_a_finished_run_computes_nothing(nst: Command, small: list
 def test_an_interrupted_run_keeps_its_picture_and_goes_on(
     nst: Command, small: list[str], tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
-    arguments = [*small, "evaluations=100000", "callbacks.checkpoint.every_evaluations=10", "hydra.run.dir=run"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nst.train", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("run/checkpoints/*.ckpt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    process = begin(small, tmp_path, checkpoints=1)
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == status
@@ -144,13 +150,7 @@ def test_an_interrupted_run_keeps_its_picture_and_goes_on(
 
 
 def test_a_second_signal_ends_a_run_at_once(nst: Command, small: list[str], tmp_path: Path) -> None:
-    arguments = [*small, "evaluations=100000", "hydra.run.dir=run", "callbacks.checkpoint.every_evaluations=10"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nst.train", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("run/checkpoints/*.ckpt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    process = begin(small, tmp_path, checkpoints=1)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
@@ -161,11 +161,7 @@ def test_a_second_signal_ends_a_run_at_once(nst: Command, small: list[str], tmp_
 
 def test_what_a_checkpoint_stands_on_is_on_disk(nst: Command, small: list[str], tmp_path: Path) -> None:
     """Killed without a warning, a run goes on, and neither its table nor its curves have a gap."""
-    arguments = [*small, "evaluations=100000", "callbacks.checkpoint.every_evaluations=10", "hydra.run.dir=run"]
-    process = subprocess.Popen([sys.executable, "-m", "nst.train", *arguments], cwd=tmp_path, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("run/checkpoints/[0-9]*.ckpt"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    process = begin(small, tmp_path, checkpoints=2)
     process.kill()
     process.communicate(timeout=120)
     done = max(int(path.stem) for path in tmp_path.glob("run/checkpoints/[0-9]*.ckpt"))

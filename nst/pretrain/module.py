@@ -45,11 +45,9 @@ class Pretraining(pl.LightningModule):
     def training_step(self, batch: object, index: int) -> Tensor:
         pictures, labels = (each.to(self.device) for each in self.batches.draw(self.global_step))
         x = self.normalized(pictures).contiguous(memory_format=torch.channels_last)
-        logits, drawings = self.learner(x, len(labels))
+        logits, drawings, first = self.learner(x, len(labels))
         smoothing = self.hparams["smoothing"]
         losses = {name: F.cross_entropy(each, labels, label_smoothing=smoothing) for name, each in logits.items()}
-        with torch.no_grad():
-            first = self.learner.trunk.step("conv1_1", x)
         unexplained = {}
         for name, drawn in drawings.items():
             target = drawing(x, first, name)

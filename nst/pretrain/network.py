@@ -168,12 +168,13 @@ class Learner(nn.Module):
             }
         )
 
-    def forward(self, x: Tensor, textures: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Logits (textures, classes) of the first ``textures`` pictures, and all pictures' drawings, by layer."""
+    def forward(self, x: Tensor, textures: int) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Logits (textures, classes) of the first ``textures`` pictures, all drawings, and relu1_1's features."""
         features = self.trunk(x)
         return (
             {name: classify(features[name][:textures]) for name, classify in self.classifiers.items()},
             {name: draw(features[name]) for name, draw in self.drawings.items()},
+            features["relu1_1"],
         )
 
 
