@@ -61,11 +61,11 @@ def test_pairs_have_the_seeds_settings(pair: str) -> None:
     assert (list(cfg.layers.content), cfg.weights.style) == ([PAIRS[pair][0]], PAIRS[pair][1])
 
 
-def test_the_defaults_are_the_seeds_recipe() -> None:
+def test_the_defaults_are_the_seeds_recipe_for_fewer_evaluations() -> None:
     cfg = composed()
     assert list(cfg.layers.style) == ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
     assert (cfg.weights.content, cfg.weights.style) == (1, 1e6)
-    assert (cfg.optimizer.lr, cfg.optimizer.history_size, cfg.evaluations) == (1, 100, 600)
+    assert (cfg.optimizer.lr, cfg.optimizer.history_size, cfg.evaluations) == (1, 100, 400)
     assert cfg.init.deviation == 0.01
 
 

@@ -92,7 +92,7 @@ def test_the_exported_file_has_the_trained_features_at_the_calibrated_power(tmp_
         theirs = torch.cat([trunk(normalized(picture))[name] for picture in pictures])
         scale = ours.norm() / theirs.norm()
         assert (ours - scale * theirs).norm() / ours.norm() < 1e-5
-        assert ours.square().mean().item() == pytest.approx(export.POWER * ours.shape[1], rel=1e-4)
+        assert ours.square().mean().item() == pytest.approx(export.power(name, ours.shape[1]), rel=1e-4)
     with safe_open(tmp_path / "x.safetensors", "pt") as file:
         assert file.metadata() == {"recipe": '{"seed": 3}', "sha256": digest}
 
@@ -126,11 +126,11 @@ def test_the_first_filters_see_every_frequency_of_every_colour() -> None:
 def test_the_drawing_has_the_shape_that_the_layer_draws_and_knows_no_brightness() -> None:
     picture = normalized(random_image(1, 64, 64).float())
     learner = Learner("slim", 0)
-    _, drawings, first = learner(picture, 0)
+    _, drawings = learner(picture, 0)
     for name, drawn in drawings.items():
-        target = drawing(picture, first, name)
+        target = drawing(picture, name)
         assert target.shape == drawn.shape
-        assert torch.allclose(target, drawing(picture + 0.5, first, name), atol=1e-3)
+        assert torch.allclose(target, drawing(picture + 0.5, name), atol=1e-3)
 
 
 def test_the_bundled_encoder_is_small_whole_and_says_how_it_was_trained() -> None:

@@ -10,7 +10,8 @@ making them:
 - content distance: mean((F(x) - F(content))²) / var(F(content)) at relu3_1
 
 FOLDER holds content/NAME.jpg and style/NAME.jpg. Distances are taken at the size of the pictures. The table also has
-the content image itself, which is as far from the style as one can stay.
+the content image itself, which is as far from the style as one can stay. Content is compared at relu2_1 and relu3_1,
+as fine as it is judged; overrides come last and change this or anything else: ``layers.content=[relu4_2]``.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from nst import encoder, image
 from nst.objective.functional import gram_per_position
 
+PAINTED = ["encoder=slim", "layers.content=[relu2_1,relu3_1]"]
 STYLE_LAYERS = ["relu1_1", "relu2_1", "relu3_1"]
 CONTENT_LAYER = "relu3_1"
 
@@ -80,7 +82,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="overrides of nst.train, for all runs")
     options = parser.parse_intermixed_args()
     judge = Judge(options.judge)
-    overrides = ["encoder=slim", f"size={options.size}", f"evaluations={options.evaluations}", *options.overrides]
+    overrides = [*PAINTED, f"size={options.size}", f"evaluations={options.evaluations}", *options.overrides]
     if options.weights is not None:
         overrides.append(f"encoder.weights={options.weights.resolve()}")
     table = Table("content", "style", "style distance", "content distance", "style distance of the content itself")

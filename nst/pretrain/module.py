@@ -1,5 +1,6 @@
 """The LightningModule that trains the encoder."""
 
+import math
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from nst.encoder import MEAN, STD
 from nst.pretrain.data import Batches
-from nst.pretrain.network import Learner, drawing, half_cosine
+from nst.pretrain.network import Learner, drawing
 
 
 class Pretraining(pl.LightningModule):
@@ -45,12 +46,12 @@ class Pretraining(pl.LightningModule):
     def training_step(self, batch: object, index: int) -> Tensor:
         pictures, labels = (each.to(self.device) for each in self.batches.draw(self.global_step))
         x = self.normalized(pictures).contiguous(memory_format=torch.channels_last)
-        logits, drawings, first = self.learner(x, len(labels))
+        logits, drawings = self.learner(x, len(labels))
         smoothing = self.hparams["smoothing"]
         losses = {name: F.cross_entropy(each, labels, label_smoothing=smoothing) for name, each in logits.items()}
         unexplained = {}
         for name, drawn in drawings.items():
-            target = drawing(x, first, name)
+            target = drawing(x, name)
             unexplained[name] = F.mse_loss(drawn, target) / target.var()
         if self.global_step % 20 == 0:
             right = {f"accuracy/{name}": (each.argmax(1) == labels).float().mean() for name, each in logits.items()}
@@ -64,3 +65,8 @@ class Pretraining(pl.LightningModule):
         optimizer = torch.optim.AdamW(learned, lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"])
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: half_cosine(step / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def half_cosine(done: float) -> float:
+    """A rate's factor: it rises over the first twentieth and falls along a cosine (Loshchilov, arXiv:1608.03983)."""
+    return min(1.0, 20 * done + 0.01) * (1 + math.cos(math.pi * min(1.0, done))) / 2

@@ -1,6 +1,5 @@
 """The encoder while it learns: filters in pairs, classifiers and drawings at several depths."""
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -11,8 +10,8 @@ from nst import architecture as arch
 
 #: Layers whose statistics must tell textures apart (deep supervision: Lee et al., arXiv:1409.5185).
 CLASSIFIED = ("relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_4", "relu4_1", "relu4_2", "relu5_1")
-#: Layers that the picture is drawn from again, and the size of the pixels it is drawn with.
-DRAWN = {"relu3_1": 1, "relu3_4": 1, "relu4_1": 2, "relu4_2": 1, "relu4_4": 2, "relu5_1": 4}
+#: Layers that the picture is drawn from again.
+DRAWN = ("relu3_1", "relu3_4", "relu4_1", "relu4_2", "relu4_4", "relu5_1")
 
 
 class Trunk(nn.Module):
@@ -162,19 +161,15 @@ class Learner(nn.Module):
             {name: StatisticsHead(channels[name], classes) for name in CLASSIFIED if classes}
         )
         self.drawings = nn.ModuleDict(
-            {
-                name: nn.Conv2d(channels[name], (stride(name) // pixel) ** 2 + 8 + 4 * channels["relu1_1"], 1)
-                for name, pixel in DRAWN.items()
-            }
+            {name: nn.Conv2d(channels[name], (stride(name) // cell(name)) ** 2 + 8, 1) for name in DRAWN}
         )
 
-    def forward(self, x: Tensor, textures: int) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """Logits (textures, classes) of the first ``textures`` pictures, all drawings, and relu1_1's features."""
+    def forward(self, x: Tensor, textures: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Logits (textures, classes) of the first ``textures`` pictures, and the drawings of all."""
         features = self.trunk(x)
         return (
             {name: classify(features[name][:textures]) for name, classify in self.classifiers.items()},
             {name: draw(features[name]) for name, draw in self.drawings.items()},
-            features["relu1_1"],
         )
 
 
@@ -189,35 +184,28 @@ def stride(layer: str) -> int:
     return int(2 ** (int(layer[4]) - 1))
 
 
-def drawing(x: Tensor, first: Tensor, layer: str) -> Tensor:
-    """What ``layer`` has to draw of normalized pictures: (N, channels, H / stride, W / stride).
+def cell(layer: str) -> int:
+    """Side in px of the cells that ``layer`` has to draw brightness in: 2, and 4 in the fifth block."""
+    return max(2, stride(layer) // 4)
 
-    - the brightness, less its surroundings of 16 px and divided by its contrast, in cells of ``DRAWN[layer]`` px:
+
+def drawing(x: Tensor, layer: str) -> Tensor:
+    """What ``layer`` has to draw of normalized pictures (N, 3, H, W): (N, channels, H / stride, W / stride).
+
+    - the brightness, less its surroundings of 16 px and divided by its contrast, in cells of ``cell(layer)`` px:
       what lies where, however bright it is;
-    - two opponent colours, in 2 x 2 cells;
-    - the activations of the first layer, averaged over 2 x 2 cells: how much of which edge there is, wherever exactly.
-
-    Args:
-        x: normalized pictures (N, 3, H, W).
-        first: their features at relu1_1 (N, C, H, W).
-        layer: a key of ``DRAWN``.
+    - two opponent colours, in 2 x 2 cells.
     """
     brightness = x.mean(1, keepdim=True)
     around = F.avg_pool2d(brightness, 16, stride=8, padding=4, count_include_pad=False)
     brightness = brightness - F.interpolate(around, size=x.shape[-2:], mode="bilinear")
     brightness = brightness / (brightness.square().mean((1, 2, 3), keepdim=True).sqrt() + 0.1)
-    pixel, step = DRAWN[layer], stride(layer)
+    pixel, step = cell(layer), stride(layer)
     colors = 0.3 * torch.stack([x[:, 0] - x[:, 2], x[:, 0] - 2 * x[:, 1] + x[:, 2]], 1)
     return torch.cat(
         [
             F.pixel_unshuffle(F.avg_pool2d(brightness, pixel), step // pixel),
             F.pixel_unshuffle(F.avg_pool2d(colors, step // 2), 2),
-            0.5 * F.pixel_unshuffle(F.avg_pool2d(first / first.std((0, 2, 3), keepdim=True), step // 2), 2),
         ],
         1,
     )
-
-
-def half_cosine(done: float) -> float:
-    """A rate's factor: it rises over the first twentieth and falls along a cosine (Loshchilov, arXiv:1608.03983)."""
-    return min(1.0, 20 * done + 0.01) * (1 + math.cos(math.pi * min(1.0, done))) / 2
