@@ -13,18 +13,20 @@ from torch import Tensor, nn
 from nst import architecture as arch
 from nst.encoder import Encoder
 from nst.file import replacing
-from nst.pretrain.network import Trunk
+from nst.pretrain.network import Trunk, stride
+
+#: Mean square of the activations of a layer with one channel in the first block, after calibration.
+POWER = 0.014
 
 
 def power(layer: str, channels: int) -> float:
-    """Mean square of a layer's activations after calibration: 0.014 for each channel in the first block, half of it in
-    the second, and so on.
+    """Mean square of a layer's activations after calibration: ``POWER`` for each channel, halved with each block.
 
     In proportion to the channels because a Gram matrix that is divided by C shrinks with it. Content losses grow with
     the power, style losses with its square, so each block's style weighs four times the next one's: fine texture
-    is what pictures lack otherwise. All in all it was chosen so that the seed's weights 1 and 1e6 balance.
+    is what pictures lack otherwise. ``POWER`` was chosen so that the seed's weights 1 and 1e6 balance.
     """
-    return float(0.028 * 0.5 ** int(layer[4]) * channels)
+    return POWER * channels / stride(layer)
 
 
 def unpaired(trunk: Trunk, architecture: str) -> dict[str, Tensor]:
