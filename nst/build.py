@@ -58,10 +58,13 @@ def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
     return config, inputs.gather(config)
 
 
-def build(cfg: DictConfig, config: Config, files: Inputs, folder: RunFolder, choices: Mapping[str, str]) -> Run:
+def build(
+    cfg: DictConfig, config: Config, files: Inputs, folder: RunFolder, choices: Mapping[str, str], *, goes_on: bool
+) -> Run:
     """Makes the objects of a run whose configuration was checked by ``prepare``.
 
-    ``choices`` are the names of the options that were picked, by group, for TensorBoard.
+    ``choices`` are the names of the options that were picked, by group, for TensorBoard. A run that ``goes_on`` does so
+    from its newest checkpoint, or from the start where it was stopped before its first.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -74,7 +77,7 @@ def build(cfg: DictConfig, config: Config, files: Inputs, folder: RunFolder, cho
         optimizer=_make(cfg, "optimizer"),
         evaluations=stage.evaluations,
     )
-    checkpoint = _checkpoint(config, folder)
+    checkpoint = folder.newest_checkpoint() if goes_on else None
     record, stop = Record(folder=folder), Stop()
     overview = Overview(
         pictures={"content": content, "style": style, "start": start},
@@ -83,7 +86,7 @@ def build(cfg: DictConfig, config: Config, files: Inputs, folder: RunFolder, cho
         hyperparameters=_hyperparameters(config, files, choices),
     )
     callbacks = [record, overview, stop, *_callbacks(cfg, folder)]
-    trainer = _trainer(cfg, logger=_loggers(cfg, config, folder, checkpoint), callbacks=callbacks)
+    trainer = _trainer(cfg, logger=_loggers(cfg, config, folder, goes_on=goes_on), callbacks=callbacks)
     return Run(module, trainer, record, stop, checkpoint)
 
 
@@ -173,19 +176,14 @@ def _weights(config: Config, files: Inputs) -> encoder.State:
     return encoder.random_state(files.architecture, config.seed)
 
 
-def _checkpoint(config: Config, folder: RunFolder) -> Path | None:
-    """The newest checkpoint of the run that goes on; None for a new run, or one stopped before its first."""
-    saved = folder.saved_checkpoints() if config.resume is not None else []
-    return saved[-1] if saved else None
-
-
-def _loggers(cfg: DictConfig, config: Config, folder: RunFolder, checkpoint: Path | None) -> Any:
+def _loggers(cfg: DictConfig, config: Config, folder: RunFolder, *, goes_on: bool) -> Any:
     make = _make(cfg, "logger")
     if not callable(make):
         return False
-    if cfg.logger._target_ == "pytorch_lightning.loggers.TensorBoardLogger" and checkpoint is not None:
+    if cfg.logger._target_ == "pytorch_lightning.loggers.TensorBoardLogger" and goes_on:
         # What an interrupted run logged after its checkpoint is computed again.
-        make = functools.partial(make, purge_step=int(checkpoint.stem) + 1)
+        checkpoint = folder.newest_checkpoint()
+        make = functools.partial(make, purge_step=0 if checkpoint is None else int(checkpoint.stem) + 1)
     return make(save_dir=folder.logs(str(config.name)))
 
 

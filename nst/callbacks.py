@@ -51,12 +51,10 @@ class Record(pl.Callback):
     def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
         evaluation = module.evaluation
-        self.table.add(evaluation)
-        scalars = {
-            **{f"loss/{name}": loss for name, loss in evaluation.losses.items()},
-            **{f"share/{name}": share for name, share in evaluation.shares.items()},
-            "gradient_norm": evaluation.gradient_norm,
-        }
+        shares = {f"share/{name}": share for name, share in evaluation.shares.items()}
+        rest = {"gradient_norm": evaluation.gradient_norm, **shares}
+        self.table.add(evaluation.number, {**evaluation.losses, **rest})
+        scalars = {**{f"loss/{name}": loss for name, loss in evaluation.losses.items()}, **rest}
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=evaluation.number)
 

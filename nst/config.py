@@ -77,12 +77,15 @@ class StartImage(Node):
     path: Text
 
 
-class LBFGSConfig(Node):
+class ProjectedLBFGSConfig(Node):
     lr: Positive
     history_size: PositiveInt
-    line_search_fn: Literal["strong_wolfe"] | None
     tolerance_grad: NonNegative
     tolerance_change: NonNegative
+
+
+class LBFGSConfig(ProjectedLBFGSConfig):
+    line_search_fn: Literal["strong_wolfe"] | None
 
 
 class AdamConfig(Node):
@@ -120,6 +123,13 @@ class TrainerConfig(Node):
         return self
 
 
+class Minimize(Strict):
+    """What a run returns to a sweeper."""
+
+    loss: Literal["total", "content", "style", "tv"]
+    content_at_most: Positive | None
+
+
 class Callback(BaseModel):
     """A node of the group ``callbacks``; ``nst.build`` finds out whether its keys fit."""
 
@@ -148,6 +158,7 @@ class Config(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     precision: Literal[32, 64]
     threads: PositiveInt | None
+    minimize: Minimize
     assets: Literal["auto", "strict"]
     resume: Text | None
     name: Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$", max_length=200)] | None
@@ -169,6 +180,7 @@ NODES: dict[str, type[BaseModel]] = {
     "nst.init.style": Node,
     "nst.init.image": StartImage,
     "nst.optimizer.LBFGS": LBFGSConfig,
+    "nst.optimizer.ProjectedLBFGS": ProjectedLBFGSConfig,
     "torch.optim.Adam": AdamConfig,
     "nst.schedule.single": Node,
     "nst.callbacks.Snapshot": Periodic,

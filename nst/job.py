@@ -6,18 +6,24 @@ import re
 import shlex
 import signal
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nst import paths, provenance
+from nst import image, paths, provenance
 from nst.build import Run, build, prepare
 from nst.config import Config
 from nst.errors import DivergedError, UserError, problem
 from nst.file import write_text
 from nst.inputs import Inputs
 from nst.run_folder import RunFolder
+from nst.sweep import Outcome, Sweep, identity
 
 log = logging.getLogger(__name__)
 
@@ -25,22 +31,95 @@ _ENDINGS = {"interrupted": "was interrupted", "failed": "failed", "diverged": "d
 
 
 def paint(cfg: DictConfig) -> float:
-    """Runs one configuration in Hydra's output folder; returns the total loss of the picture that was saved."""
-    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    """Runs one configuration, alone or as a point of a sweep; returns what ``minimize`` asks for."""
+    hydra = HydraConfig.get()
     _quieten_lightning()
+    if hydra.mode is RunMode.MULTIRUN:
+        return _paint_point(cfg, Sweep(Path(hydra.sweep.dir)))
+    folder = RunFolder(Path(hydra.runtime.output_dir))
     _check_folder(cfg, folder)
     try:
         config, files = prepare(cfg)
         if config.resume is not None:
             _check_files(files, folder)
+    except Exception as error:
+        if cfg.resume is None:
+            _note_failure(folder, error)
+        raise
+    return _paint(cfg, config, files, folder, goes_on=config.resume is not None)
+
+
+def _paint_point(cfg: DictConfig, sweep: Sweep) -> float:
+    """Keeps a finished run, goes on with an interrupted one, or begins anew; tells the sweep what became of it."""
+    hydra = HydraConfig.get()
+    outcome = Outcome(hydra.job.num, list(hydra.overrides.task), "running")
+    sweep.record(outcome)
+    try:
+        with _folder_of_point(cfg, sweep) as (config, files, folder):
+            summary = folder.read_summary()
+            outcome = replace(outcome, folder=str(folder.path))
+            if summary.get("status") == "completed" and folder.result.is_file():
+                outcome = replace(outcome, state="kept")
+                return _value(config, summary["losses"])
+            goes_on = folder.config.is_file()
+            sweep.record(outcome)
+            value = _paint(cfg, config, files, folder, goes_on=goes_on)
+            outcome = replace(outcome, state="continued" if goes_on else "ran")
+            return value
+    except Exception as error:
+        outcome = replace(outcome, state="failed", error=str(error) or type(error).__name__)
+        raise
+    except BaseException:  # SystemExit, from a signal
+        outcome = replace(outcome, state="interrupted")
+        raise
+    finally:
+        sweep.record(outcome)
+
+
+@contextmanager
+def _folder_of_point(cfg: DictConfig, sweep: Sweep) -> Iterator[tuple[Config, Inputs, RunFolder]]:
+    """The folder of what the configuration computes, for this job alone; an invalid one's holds only a summary."""
+    try:
+        config, files = prepare(cfg)
+    except UserError as error:
+        asked: Any = OmegaConf.to_container(cfg)
+        with sweep.claim(
+            identity(asked, {key: asked[key] for key in ("content", "style", "encoder")}), "invalid"
+        ) as folder:
+            _note_failure(folder, error)
+        raise
+    used = {name: found["sha256"] for name, found in files.provenance().items()}
+    computed = identity(config.model_dump(by_alias=True), {**used, "architecture": files.architecture})
+    with sweep.claim(computed, _name(config)) as folder, _log_to(folder):
+        yield config, files, folder
+
+
+@contextmanager
+def _log_to(folder: RunFolder) -> Iterator[None]:
+    """Keeps what is logged in the run's folder, too: Hydra's log of a sweep's job is elsewhere."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder.log, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def _paint(cfg: DictConfig, config: Config, files: Inputs, folder: RunFolder, *, goes_on: bool) -> float:
+    try:
         for warning in files.warnings():
             log.warning(warning)
         config = _settle(cfg, config, folder)
         choices = _choices(folder)
-        run = build(cfg, config, files, folder, choices)
+        run = build(cfg, config, files, folder, choices, goes_on=goes_on)
+        if run.checkpoint is not None:
+            log.info("Going on after %d evaluations", int(run.checkpoint.stem))
     except Exception as error:
-        if cfg.resume is None:
-            folder.update_summary({"evaluations": 0, "status": "failed", "error": str(error)})
+        if not goes_on:
+            _note_failure(folder, error)
         raise
     write_text(folder.config, OmegaConf.to_yaml(cfg))
     folder.update_summary(
@@ -54,10 +133,26 @@ def paint(cfg: DictConfig) -> float:
             "assets": files.provenance(),
             "precision": config.precision,
             "seed": config.seed,
+            "error": None,
             **provenance.of_machine(run.trainer.strategy.root_device),
         }
     )
-    return _fit(run, folder)
+    return _value(config, _fit(run, folder))
+
+
+def _note_failure(folder: RunFolder, error: Exception) -> None:
+    folder.update_summary({"evaluations": 0, "status": "failed", "error": str(error)})
+
+
+def _value(config: Config, losses: Mapping[str, float]) -> float:
+    """What a sweeper minimizes: a loss of the picture; beyond the bound on the content, more than any picture within.
+
+    Sweepers look at the order of the values, so how much more doesn't matter.
+    """
+    bound = config.minimize.content_at_most
+    if bound is not None and losses["content"] > bound:
+        return 1e12 * losses["content"] / bound
+    return losses[config.minimize.loss]
 
 
 def _check_folder(cfg: DictConfig, folder: RunFolder) -> None:
@@ -84,7 +179,7 @@ def _check_files(files: Inputs, folder: RunFolder) -> None:
         raise UserError(lines)
 
 
-def _fit(run: Run, folder: RunFolder) -> float:
+def _fit(run: Run, folder: RunFolder) -> Mapping[str, float]:
     status, error = "failed", None
     provenance.forget_peak_memory(run.trainer.strategy.root_device)
     try:
@@ -105,14 +200,14 @@ def _fit(run: Run, folder: RunFolder) -> float:
             folder.update_summary({"status": status, "error": error})
     if status == "interrupted":
         raise SystemExit(128 + (run.stop.signal or signal.SIGINT))
-    return run.module.best.losses["total"]
+    return run.module.best.losses
 
 
 def _report(run: Run, folder: RunFolder, status: str, error: str | None) -> None:
     """Saves the best picture so far, closes the summary, and says where the picture is."""
     module = run.module
     if module.best.number:
-        folder.save_result(module.best_image)
+        image.save(module.best_image, folder.result)
     folder.update_summary(
         {
             "status": status,

@@ -1,5 +1,6 @@
 """L-BFGS, one iteration a step, so that it can be checkpointed at every iteration and wastes no evaluation."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -62,12 +63,9 @@ class LBFGS(torch.optim.Optimizer):
         if not state:
             loss, gradient = self._evaluate(closure)
             state.update(loss=loss, gradient=gradient, evaluations=1, y=[], s=[], rho=[])
-            direction = gradient.neg()
-            length = min(1.0, 1.0 / gradient.abs().sum()) * self.param_groups[0]["lr"]
-            self._aim(state, direction, length, moved=True)
+            self._aim(state, moved=True)
         elif not self.converged:
-            moved = self._move(state, closure)
-            self._aim(state, self._direction(state), self.param_groups[0]["lr"], moved=moved)
+            self._aim(state, moved=self._move(state, closure))
         return float(state["loss"])
 
     def _move(self, state: dict[str, Any], closure: Callable[[], Any]) -> bool:
@@ -85,6 +83,16 @@ class LBFGS(torch.optim.Optimizer):
         self._remember(state, y=new_gradient.sub(gradient), s=direction.mul(length).flatten())
         change = direction.mul(length).abs().max()
         return bool(change > self.tolerance_change) and not abs(new_loss - loss) < self.tolerance_change
+
+    def _aim(self, state: dict[str, Any], *, moved: bool) -> None:
+        """Sets out the next iteration, or finds that there is none."""
+        gradient = state["gradient"]
+        length = self._first_length(gradient) if "direction" not in state else self._lr
+        direction = self._direction(state, gradient)
+        slope = gradient.dot(direction)
+        flat = bool(gradient.abs().max() <= self.tolerance_grad)
+        converged = flat or not moved or bool(slope > -self.tolerance_change)
+        state.update(direction=direction.view_as(self._param), length=length, converged=converged)
 
     def _line_search(self, state: dict[str, Any], closure: Callable[[], Any]) -> tuple[float, Tensor, float, int]:
         start = self._param.clone(memory_format=torch.contiguous_format)
@@ -107,7 +115,7 @@ class LBFGS(torch.optim.Optimizer):
 
     def _remember(self, state: dict[str, Any], *, y: Tensor, s: Tensor) -> None:
         curvature = y.dot(s)
-        if not curvature > 1e-10:
+        if not curvature > self._least_curvature(y):
             return
         if len(state["y"]) == self.history_size:
             for memory in (state["y"], state["s"], state["rho"]):
@@ -117,10 +125,14 @@ class LBFGS(torch.optim.Optimizer):
         state["rho"].append(1.0 / curvature)
         state["scale"] = curvature / y.dot(y)
 
-    def _direction(self, state: dict[str, Any]) -> Tensor:
+    def _least_curvature(self, y: Tensor) -> float | Tensor:
+        """What ``y·s`` must exceed for a pair to be kept."""
+        return 1e-10  # torch's
+
+    def _direction(self, state: dict[str, Any], gradient: Tensor) -> Tensor:
         """The two-loop recursion (Nocedal and Wright 2006, algorithm 7.4)."""
         pairs = list(zip(state["y"], state["s"], state["rho"], strict=True))
-        direction = state["gradient"].neg()
+        direction = gradient.neg()
         alphas = []
         for y, s, rho in reversed(pairs):
             alpha = s.dot(direction) * rho
@@ -132,13 +144,9 @@ class LBFGS(torch.optim.Optimizer):
             direction.add_(s, alpha=alpha - beta)
         return direction
 
-    def _aim(self, state: dict[str, Any], direction: Tensor, length: float | Tensor, *, moved: bool) -> None:
-        """Sets out the next iteration, or finds that there is none."""
-        gradient = state["gradient"]
-        slope = gradient.dot(direction)
-        flat = bool(gradient.abs().max() <= self.tolerance_grad)
-        converged = flat or not moved or bool(slope > -self.tolerance_change)
-        state.update(direction=direction.view_as(self._param), length=length, converged=converged)
+    def _first_length(self, gradient: Tensor) -> Tensor:
+        """Of a step along the gradient, of whose curvature nothing is known: together the pixels move by ``lr``."""
+        return (1.0 / gradient.abs().sum()).clamp(max=1.0) * self._lr
 
     def _evaluate(self, closure: Callable[[], Any]) -> tuple[float, Tensor]:
         loss = float(closure())
@@ -146,6 +154,83 @@ class LBFGS(torch.optim.Optimizer):
         return loss, self._param.grad.flatten().clone(memory_format=torch.contiguous_format)
 
     @property
+    def _lr(self) -> float:
+        return float(self.param_groups[0]["lr"])
+
+    @property
     def _param(self) -> Tensor:
         param: Tensor = self.param_groups[0]["params"][0]
         return param
+
+
+class ProjectedLBFGS(LBFGS):
+    """L-BFGS within [0, 1], the range of pixels, at one evaluation an iteration; the loss never rises.
+
+    - A step is projected onto the range, and the curvature is taken from where it really led.
+    - Pixels at a bound that the gradient pushes against stay there, and the others move as if these didn't exist
+      (two-metric projection: Bertsekas 1982, SIAM J. Control Optim. 20; with L-BFGS: Kim, Sra and Dhillon 2010, SIAM J.
+      Sci. Comput. 32).
+    - A step to a higher loss is taken back and the next one limited to half of it. Its evaluation is not lost: the
+      curvature that was met there, which the memory had underrated, is remembered.
+
+    Args:
+        params: the one tensor to optimize, within [0, 1].
+        lr: length of the steps along each direction, shorter only after a step that was taken back; that of the very
+            first is also divided by |gradient|₁.
+        history_size: curvature pairs kept, each of twice the tensor's bytes.
+        tolerance_grad: converged when no entry of the gradient that could be followed is larger than this.
+        tolerance_change: converged when neither the tensor nor the loss changes by more than this in an iteration.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        *,
+        lr: float = 1,
+        history_size: int = 100,
+        tolerance_grad: float = 0,
+        tolerance_change: float = 0,
+    ) -> None:
+        super().__init__(
+            params, lr=lr, history_size=history_size, tolerance_grad=tolerance_grad, tolerance_change=tolerance_change
+        )
+
+    def _move(self, state: dict[str, Any], closure: Callable[[], Any]) -> bool:
+        loss, gradient, direction, length = (state[key] for key in ("loss", "gradient", "direction", "length"))
+        start = self._param.clone()
+        self._param.add_(direction, alpha=float(length)).clamp_(0, 1)
+        step = (self._param - start).flatten()
+        new_loss, new_gradient = self._evaluate(closure)
+        state["evaluations"] += 1
+        self._remember(state, y=new_gradient.sub(gradient), s=step)
+        moved = bool(step.abs().max() > self.tolerance_change)
+        if new_loss <= loss:
+            # Steps along a gradient of unknown curvature may grow as long as that helps.
+            limit = min(2 * state["limit"], 1.0 if state["y"] else math.inf)
+            state.update(loss=new_loss, gradient=new_gradient, limit=limit)
+            return moved and not loss - new_loss < self.tolerance_change
+        self._param.copy_(start)
+        state["limit"] /= 2
+        return moved
+
+    def _aim(self, state: dict[str, Any], *, moved: bool) -> None:
+        free = self._free(state["gradient"])
+        gradient = state["gradient"] * free
+        known = bool(state["y"])
+        direction = self._direction(state, gradient) * free
+        if not gradient.dot(direction) < 0:  # the curvature of other free pixels misleads: begin anew
+            for memory in (state["y"], state["s"], state["rho"]):
+                memory.clear()
+            known, direction = False, gradient.neg()
+        limit = state.setdefault("limit", 1.0)
+        length = limit * (self._lr if known else self._first_length(gradient))
+        converged = not moved or bool(gradient.abs().max() <= self.tolerance_grad)
+        state.update(direction=direction.view_as(self._param), length=length, converged=converged)
+
+    def _least_curvature(self, y: Tensor) -> Tensor:
+        return torch.finfo(y.dtype).eps * y.dot(y)  # as in L-BFGS-B (Byrd et al. 1995), whatever the loss's scale
+
+    def _free(self, gradient: Tensor) -> Tensor:
+        """1 for pixels that can follow the negative gradient, 0 for those that a bound holds."""
+        pixels = self._param.flatten()
+        return ~((pixels <= 0) & (gradient > 0) | (pixels >= 1) & (gradient < 0))

@@ -7,11 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from nst import image as images
 from nst.file import write_text
-from nst.module import Evaluation
 
 
 class RunFolder:
@@ -27,6 +23,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.losses = path / "losses.csv"
         self.summary = path / "summary.json"
+        self.log = path / "train.log"
         self.snapshots = path / "snapshots"
         self.checkpoints = path / "checkpoints"
 
@@ -46,9 +43,9 @@ class RunFolder:
         """The checkpoints there are, oldest first."""
         return sorted(self.checkpoints.glob("[0-9]*.ckpt"))
 
-    def save_result(self, image: Tensor) -> None:
-        """Writes the picture: an image tensor (1, 3, H, W)."""
-        images.save(image, self.result)
+    def newest_checkpoint(self) -> Path | None:
+        """What a run goes on from; None where it was stopped before its first checkpoint."""
+        return next(reversed(self.saved_checkpoints()), None)
 
     def read_summary(self) -> dict[str, Any]:
         """The summary so far; empty where there is none."""
@@ -80,13 +77,12 @@ class LossTable:
         self._lines = self._read(kept)
         self._written = time.monotonic()
 
-    def add(self, evaluation: Evaluation) -> None:
-        """Adds a row: evaluation, total, content, style, tv, gradient_norm, share/… of each layer."""
-        shares = {f"share/{name}": share for name, share in evaluation.shares.items()}
-        row = {**evaluation.losses, "gradient_norm": evaluation.gradient_norm, **shares}
+    def add(self, evaluation: int, values: Mapping[str, float]) -> None:
+        """Adds the row of an evaluation; every row has the columns of the first."""
+        row = {"evaluation": evaluation, **values}
         if not self._lines:
-            self._lines.append(",".join(["evaluation", *row]))
-        self._lines.append(",".join([str(evaluation.number), *(repr(value) for value in row.values())]))
+            self._lines.append(",".join(row))
+        self._lines.append(",".join(repr(value) for value in row.values()))
         if time.monotonic() - self._written >= self.interval:
             self.flush()
 

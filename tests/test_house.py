@@ -10,15 +10,19 @@ from nst import paths
 
 #: From the inside out: a module may import those before it, and no other of ours.
 ORDER = [
-    "nst.errors", "nst.paths", "nst.file", "nst.architecture", "nst.image", "nst.asset", "nst.config", "nst.encoder",
+    "nst.errors", "nst.paths", "nst.file", "nst.run_folder", "nst.sweep",
+    "nst.architecture", "nst.image", "nst.asset", "nst.config", "nst.encoder",
     "nst.objective.functional", "nst.objective.total", "nst.objective", "nst.init", "nst.schedule", "nst.optimizer",
-    "nst.module", "nst.checkpoint", "nst.run_folder", "nst.provenance",
+    "nst.module", "nst.checkpoint", "nst.provenance",
     "nst.callbacks", "nst.inputs", "nst.build", "nst.job",
-    "nst.cli", "nst.train",
+    "nst.source", "nst.multirun", "nst.cli", "nst.train",
     "nst.pretrain.texture", "nst.pretrain.network", "nst.pretrain.data", "nst.pretrain.module", "nst.pretrain.export",
     "nst.pretrain.job", "nst.pretrain.__main__",
 ]  # fmt: skip
-KNOW_HYDRA = {"nst.build", "nst.job", "nst.cli", "nst.train", "nst.pretrain.job", "nst.pretrain.__main__"}
+KNOW_HYDRA = {
+    "nst.build", "nst.job", "nst.source", "nst.multirun", "nst.cli", "nst.train",
+    "nst.pretrain.job", "nst.pretrain.__main__",
+}  # fmt: skip
 
 
 def imports(path: Path) -> set[str]:

@@ -1,0 +1,139 @@
+"""Where a configuration is composed from: the project's YAML files, or what an earlier run saved."""
+
+import argparse
+import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from nst import paths
+from nst.errors import UserError, problem
+from nst.run_folder import RunFolder
+
+#: The keys, or the groups of keys, that a run may change when it goes on.
+MAY_CHANGE = ("evaluations", "threads", "assets", "trainer", "callbacks")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What Hydra needs to compose a configuration."""
+
+    folder: Path
+    name: str
+    overrides: list[str]
+    flags: list[str]
+    resumed: Path | None = None
+
+    @contextlib.contextmanager
+    def initialized(self) -> Iterator[None]:
+        """Hydra, ready to compose from here."""
+        with initialize_config_dir(str(self.folder), job_name="train", version_base="1.3"):
+            yield
+
+    def parse(self, overrides: list[str]) -> list[Override]:
+        """The overrides as Hydra reads them; a glob knows the options that it stands for."""
+        with self.initialized():
+            return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides)
+
+    def compose(self, mode: RunMode = RunMode.RUN) -> DictConfig:
+        """The configuration, Hydra's own part included; of a sweep, what all of its runs begin with."""
+        with self.initialized():
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            return hydra.compose_config(self.name, self.overrides, mode, from_shell=False, with_log_configuration=False)
+
+
+def source_of(arguments: argparse.Namespace) -> Source:
+    """The project's configurations, or what an earlier run saved when it is to go on."""
+    overrides = list(arguments.overrides)
+    resumed = resumed_folder(overrides)
+    if resumed is not None:
+        return _resumed(resumed, overrides)
+    if arguments.config_dir is not None:  # Hydra's compose() knows it by this name only
+        if not Path(arguments.config_dir).is_dir():
+            raise UserError(f"--config-dir={arguments.config_dir}: there is no such folder")
+        overrides.append(_search(Path(arguments.config_dir).absolute()))
+    folder = Path(arguments.config_path).absolute() if arguments.config_path is not None else paths.configs()
+    name = arguments.config_name if arguments.config_name is not None else "train"
+    return Source(folder, name, overrides, ["--config-path", str(folder), "--config-name", name])
+
+
+def _resumed(folder: Path, overrides: list[str]) -> Source:
+    saved = RunFolder(folder).config
+    if not saved.is_file():
+        why = f"this folder is no run: it has no {saved.name}" if folder.is_dir() else "there is no such folder"
+        raise UserError(problem("resume", folder, f"{why}; give a folder that nst.train made"))
+    lines = [
+        problem(
+            "resume", folder, f"goes on with the {key} that the run began with; may change: {', '.join(MAY_CHANGE)}"
+        )
+        for key in (override.key_or_group for override in parse(overrides))
+        if key != "resume" and key.partition(".")[0] not in MAY_CHANGE
+    ]
+    if lines:
+        raise UserError(lines)
+    hydra = [
+        _search(paths.configs()),
+        "hydra/job_logging=nst",
+        "hydra.output_subdir=null",  # .hydra/ keeps what the run began with
+        f"hydra.run.dir={quoted(folder)}",
+    ]
+    flags = ["--config-path", str(folder), "--config-name", saved.stem]
+    return Source(folder, saved.stem, [*overrides, *hydra], flags, folder)
+
+
+def resumed_folder(overrides: list[str]) -> Path | None:
+    """The folder that ``resume`` names, however it is spelled; None for a new run."""
+    with contextlib.suppress(HydraException):
+        named = [override.value() for override in parse(overrides) if override.key_or_group == "resume"]
+        if named and named[-1] is not None:
+            return paths.of_user(str(named[-1])).absolute()
+    return None
+
+
+def parse(overrides: list[str]) -> list[Override]:
+    """The overrides as Hydra reads them; raises HydraException for one that it can't read."""
+    return OverridesParser.create().parse_overrides(overrides)
+
+
+def make_folder(key: str, folder: Path, overrides: list[str]) -> Path:
+    """Makes the folder that ``key`` names; one that is named by the clock gets a number where the name is taken.
+
+    Raises UserError where that can't be done.
+    """
+    chosen = any(override.key_or_group == key for override in parse(overrides))
+    try:
+        if chosen:
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        return _numbered(folder)
+    except OSError as error:
+        raise UserError(problem(key, folder, f"can't be written: {error.strerror}")) from error
+
+
+def _numbered(folder: Path) -> Path:
+    for number in itertools.count(1):
+        numbered = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            numbered.mkdir(parents=True)
+            return numbered
+    raise AssertionError
+
+
+def quoted(value: object) -> str:
+    """A value as Hydra's grammar reads it back, whatever characters it has."""
+    escaped = str(value).replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _search(folder: Path) -> str:
+    return f"hydra.searchpath=[{quoted(f'file://{folder}')}]"

@@ -1,0 +1,121 @@
+"""Sweeps go on where they were stopped, know their runs by what they compute, and say what became of each."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nst.sweep import Outcome, Sweep, identity
+
+from .conftest import Command
+
+
+def summaries(sweep: Path) -> dict[str, dict[str, object]]:
+    return {path.parent.name: json.loads(path.read_text()) for path in sorted(sweep.glob("*/summary.json"))}
+
+
+def files(folder: Path) -> dict[Path, tuple[bytes, int]]:
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+SIX = ["-m", "evaluations=300", "callbacks.checkpoint.every_evaluations=20", "optimizer=lbfgs,adam", "seed=1,2,3"]
+
+
+@pytest.fixture
+def killed(small: list[str], tmp_path: Path) -> Path:
+    """A sweep of six runs whose process was killed without a warning in its third, after a checkpoint."""
+    command = [sys.executable, "-m", "nst.train", *small, *SIX, "hydra.sweep.dir=sweep"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    sweep, deadline = tmp_path / "sweep", time.monotonic() + 120
+    while time.monotonic() < deadline:
+        states = [summary["status"] for summary in summaries(sweep).values()]
+        running = [sweep / name for name, summary in summaries(sweep).items() if summary["status"] == "running"]
+        if len(states) == 3 and any(list(folder.glob("checkpoints/[0-9]*.ckpt")) for folder in running):
+            break
+    process.kill()
+    process.wait()
+    return sweep
+
+
+def test_a_killed_sweep_goes_on(nst: Command, small: list[str], killed: Path, tmp_path: Path) -> None:
+    finished = [killed / name for name, summary in summaries(killed).items() if summary["status"] == "completed"]
+    [begun] = [killed / name for name, summary in summaries(killed).items() if summary["status"] == "running"]
+    assert len(finished) == 2
+    before = [files(folder) for folder in finished]
+    first = max(begun.glob("checkpoints/[0-9]*.ckpt"))
+    again = nst(*small, *SIX, "hydra.sweep.dir=sweep")
+    assert again.returncode == 0, again.stderr
+    assert [files(folder) for folder in finished] == before, "a finished run was touched"
+    states = sorted(outcome.state for outcome in Sweep(killed).outcomes())
+    assert states == ["continued", "kept", "kept", "ran", "ran", "ran"]
+    assert "6 of 6 runs are complete" in again.stdout
+    log = (begun / "train.log").read_text()
+    assert f"Going on after {int(first.stem)} evaluations" in log
+    whole = nst(*small, *SIX, "hydra.sweep.dir=whole")
+    assert whole.returncode == 0, whole.stderr
+    assert summaries(tmp_path / "whole").keys() == summaries(killed).keys()
+    for folder in (tmp_path / "whole").glob("*-*"):
+        for name in ("result.png", "losses.csv", "config.yaml"):
+            assert (folder / name).read_bytes() == (killed / folder.name / name).read_bytes()
+
+
+def test_new_points_are_added_and_failed_ones_tried_again(nst: Command, small: list[str], tmp_path: Path) -> None:
+    first = nst("-m", *small, "weights.style=1e5,-1", "hydra.sweep.dir=sweep")
+    assert first.returncode == 1
+    assert "Traceback" not in first.stderr
+    assert "weights.style=-1: must be greater than or equal to 0" in first.stdout
+    assert "1 of 2 runs are complete" in first.stdout
+    again = nst("-m", *small, "weights.style=-1,1e6,100000", "hydra.sweep.dir=sweep")
+    assert again.returncode == 1
+    assert [outcome.state for outcome in Sweep(tmp_path / "sweep").outcomes()] == ["failed", "ran", "kept"]
+    assert sorted(summary["status"] for summary in summaries(tmp_path / "sweep").values()) == [
+        "completed", "completed", "failed",
+    ]  # fmt: skip
+
+
+def test_a_run_that_diverges_fails_alone(nst: Command, small: list[str], tmp_path: Path) -> None:
+    finished = nst("-m", *small, "weights.style=1e38,1e5", "hydra.sweep.dir=sweep")
+    assert finished.returncode == 1
+    assert [outcome.state for outcome in Sweep(tmp_path / "sweep").outcomes()] == ["failed", "ran"]
+    assert "at evaluation 1" in finished.stdout
+
+
+def test_a_sweep_without_runs_is_an_error(nst: Command, small: list[str], tmp_path: Path) -> None:
+    finished = nst("-m", *small, "style=glob(nothing*)", "hydra.sweep.dir=sweep")
+    assert finished.returncode == 2
+    assert "error: style=glob(nothing*): this names no value, so there is nothing to run" in finished.stderr
+    assert not (tmp_path / "sweep").exists()
+
+
+CONFIG = {"size": 64, "weights": {"style": 1e5}, "name": None, "threads": 1, "init": {"_target_": "nst.init.noise"}}
+FILES = {"content": "aa", "style": "bb", "weights": None, "architecture": "slim"}
+
+
+def test_a_run_is_known_by_what_it_computes() -> None:
+    known = identity(CONFIG, FILES)
+    assert identity({**CONFIG, "weights": {"style": 100000}}, FILES) == known
+    assert identity({**CONFIG, "threads": 2, "name": "another"}, FILES) == known
+    assert identity({**CONFIG, "size": 65}, FILES) != known
+    assert identity(CONFIG, {**FILES, "style": "cc"}) != known
+
+
+def test_a_start_picture_is_known_by_its_pixels_not_its_path(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
+    for path, data in zip(paths, (b"same", b"same", b"other"), strict=True):
+        path.write_bytes(data)
+    known = [identity({**CONFIG, "init": {"path": str(path)}}, FILES) for path in paths]
+    assert known[0] == known[1] != known[2]
+
+
+def test_a_job_that_died_is_told(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    sweep.record(Outcome(0, ["a=1", "b=[1]"], "running"))
+    sweep.record(Outcome(1, ["a=2", "b=[1]"], "failed", None, "[no] markup"))
+    [state, *_] = sweep.table(sweep.outcomes()).columns[2].cells
+    assert state == "ended without a word"
+    assert list(sweep.table(sweep.outcomes()).columns[1].cells) == ["a=1", "a=2", "  \\[no] markup"]
+    sweep.forget()
+    assert sweep.outcomes() == []
