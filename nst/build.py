@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,19 @@ def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
 
 
 def build(
-    cfg: DictConfig, config: Config, files: Inputs, folder: RunFolder, choices: Mapping[str, str], *, goes_on: bool
+    cfg: DictConfig,
+    config: Config,
+    files: Inputs,
+    folder: RunFolder,
+    *,
+    choices: Mapping[str, str],
+    overridden: Sequence[str],
+    goes_on: bool,
 ) -> Run:
     """Makes the objects of a run whose configuration was checked by ``prepare``.
 
-    ``choices`` are the names of the options that were picked, by group, for TensorBoard. A run that ``goes_on`` does so
+    ``choices`` are the names of the options that were picked, by group, and ``overridden`` the keys that were given on
+    the command line or are swept: TensorBoard shows both as hyperparameters. A run that ``goes_on`` does so
     from its newest checkpoint, or from the start where it was stopped before its first.
     """
     if config.threads is not None:
@@ -83,7 +91,7 @@ def build(
         pictures={"content": content, "style": style, "start": start},
         config=OmegaConf.to_yaml(cfg),
         assets=OmegaConf.to_yaml(OmegaConf.create(files.provenance())),
-        hyperparameters=_hyperparameters(config, files, choices),
+        hyperparameters={**_overridden(cfg, overridden), **_hyperparameters(config, files, choices)},
     )
     callbacks = [record, overview, stop, *_callbacks(cfg, folder)]
     trainer = _trainer(cfg, logger=_loggers(cfg, config, folder, goes_on=goes_on), callbacks=callbacks)
@@ -190,6 +198,11 @@ def _loggers(cfg: DictConfig, config: Config, folder: RunFolder, *, goes_on: boo
 def _callbacks(cfg: DictConfig, folder: RunFolder) -> list[pl.Callback]:
     made = [make for make in _make(cfg, "callbacks").values() if make is not None]
     return [make(folder=folder) if isinstance(make, functools.partial) else make for make in made]
+
+
+def _overridden(cfg: DictConfig, keys: Sequence[str]) -> dict[str, str | float]:
+    values = {key: OmegaConf.select(cfg, key) for key in keys}
+    return {key: float(value) if isinstance(value, int | float) else str(value) for key, value in values.items()}
 
 
 def _hyperparameters(config: Config, files: Inputs, choices: Mapping[str, str]) -> dict[str, str | float]:

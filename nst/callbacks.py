@@ -1,5 +1,6 @@
 """What happens during a run besides the optimization. All of it counts evaluations."""
 
+import shutil
 import signal
 import sys
 import textwrap
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from nst import film
 from nst import image as images
 from nst.module import StyleTransfer
 from nst.run_folder import LossTable, RunFolder
@@ -72,6 +74,19 @@ class Record(pl.Callback):
             self.table.flush()
 
 
+#: TensorBoard's page of custom scalars: charts of several curves each, by regular expressions of their tags.
+LAYOUT = {
+    "losses": {
+        "before their weights": ["Multiline", ["loss/content", "loss/style"]],
+        "total": ["Multiline", ["loss/total"]],
+    },
+    "shares of the total": {
+        "content layers": ["Multiline", ["share/content/.*"]],
+        "style layers": ["Multiline", ["share/style/.*"]],
+    },
+}
+
+
 class Overview(pl.Callback):
     """What TensorBoard shows once: the pictures that went in, the configuration, and the final losses by HParams.
 
@@ -95,6 +110,7 @@ class Overview(pl.Callback):
             if isinstance(logger, TensorBoardLogger) and module.evaluation.number == 0:
                 for name, picture in self.pictures.items():
                     logger.experiment.add_image(f"input/{name}", images.to_bytes(picture), 0)
+                logger.experiment.add_custom_scalars(LAYOUT)
                 # Four spaces make it a block of code in Markdown, whatever it holds.
                 for name, text in self.texts.items():
                     logger.experiment.add_text(name, textwrap.indent(text, "    "), 0)
@@ -108,7 +124,9 @@ class Overview(pl.Callback):
 
 
 class Snapshot(pl.Callback):
-    """The picture every so many evaluations, to ``snapshots/`` and to TensorBoard.
+    """The best picture so far, every so many evaluations, to ``snapshots/`` and to TensorBoard.
+
+    It is what a run of so many evaluations would have saved.
 
     Args:
         folder: where.
@@ -123,10 +141,48 @@ class Snapshot(pl.Callback):
         assert isinstance(module, StyleTransfer)
         number = module.evaluation.number
         if number % self.every_evaluations == 0:
-            images.save(module.image, self.folder.snapshot(number))
+            images.save(module.best_image, self.folder.snapshot(number))
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_image("picture", images.to_bytes(module.image), number)
+                    logger.experiment.add_image("picture", images.to_bytes(module.best_image), number)
+
+
+class Film(pl.Callback):
+    """The best picture so far as a film, ``progress.mp4`` or ``progress.gif``, as the seed makes one.
+
+    Its frames lie on disk until the run is complete, so that they outlive an interruption and take no memory.
+
+    Args:
+        folder: where.
+        frames: about how many pictures it shows, dense at first, where most changes.
+        fps: pictures a second.
+        hold: seconds that the first and the last picture stand.
+        format: ``mp4`` or ``gif``.
+    """
+
+    def __init__(self, *, folder: RunFolder, frames: int, fps: int, hold: float, format: film.Format) -> None:  # noqa: A002
+        self.folder = folder
+        self.frames = frames
+        self.fps = fps
+        self.hold = hold
+        self.format = format
+        self.shown: set[int] = set()
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        self.shown = film.schedule(module.evaluations, self.frames)
+
+    def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        if module.evaluation.number in self.shown:
+            images.save(module.best_image, self.folder.frame(module.evaluation.number))
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        if module.finished and self.folder.frames.is_dir():
+            pictures, path = self.folder.film_pictures(), self.folder.film(self.format)
+            film.write(pictures, path, fps=self.fps, hold=self.hold, format=self.format)
+            shutil.rmtree(self.folder.frames)
 
 
 class Checkpoint(pl.Callback):

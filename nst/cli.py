@@ -111,6 +111,10 @@ def _check(arguments: argparse.Namespace) -> list[str]:
 
     source = source_of(arguments)
     cfg = source.compose()
+    params = OmegaConf.select(cfg, "hydra.sweeper.params")
+    if params:
+        named = OmegaConf.select(cfg, "hydra.runtime.choices.experiment")
+        raise UserError(problem("experiment", named, f"a study, which sweeps {', '.join(params)}; run it with -m"))
     folder = Path(str(OmegaConf.select(cfg, "hydra.run.dir"))).absolute()
     problems = list(_folder_problems(folder, fresh=source.resumed is None))
     try:

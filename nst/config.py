@@ -98,6 +98,13 @@ class Periodic(Node):
     every_evaluations: PositiveInt
 
 
+class FilmConfig(Node):
+    frames: PositiveInt
+    fps: Annotated[int, Field(ge=1, le=100)]
+    hold: NonNegative
+    format: Literal["mp4", "gif"]
+
+
 #: Lightning's arguments that a run sets itself, or that would break its way of counting.
 OURS = (
     "accumulate_grad_batches", "barebones", "callbacks", "enable_checkpointing", "enable_model_summary",
@@ -185,6 +192,7 @@ NODES: dict[str, type[BaseModel]] = {
     "nst.schedule.single": Node,
     "nst.callbacks.Snapshot": Periodic,
     "nst.callbacks.Checkpoint": Periodic,
+    "nst.callbacks.Film": FilmConfig,
 }
 
 

@@ -114,7 +114,7 @@ def _paint(cfg: DictConfig, config: Config, files: Inputs, folder: RunFolder, *,
             log.warning(warning)
         config = _settle(cfg, config, folder)
         choices = _choices(folder)
-        run = build(cfg, config, files, folder, choices, goes_on=goes_on)
+        run = build(cfg, config, files, folder, choices=choices, overridden=_overridden(cfg), goes_on=goes_on)
         if run.checkpoint is not None:
             log.info("Going on after %d evaluations", int(run.checkpoint.stem))
     except Exception as error:
@@ -265,6 +265,12 @@ def _choices(folder: RunFolder) -> dict[str, str]:
         if option is not None and not group.startswith("hydra/")
     }
     return {**earlier, **now}
+
+
+def _overridden(cfg: DictConfig) -> list[str]:
+    """The keys with a value of their own that were given on the command line, or by the sweep."""
+    words = (override.partition("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task)
+    return [key for key in words if "." in key or key not in cfg or not OmegaConf.is_dict(cfg[key])]
 
 
 def _quieten_lightning() -> None:

@@ -130,6 +130,11 @@ class StyleTransfer(pl.LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         return isinstance(optimizer, LBFGS) and optimizer.converged
 
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to compute."""
+        return self.converged or self.evaluation.number >= self.evaluations
+
     def _stop_when_done(self) -> None:
-        if self.converged or self.evaluation.number >= self.evaluations:
+        if self.finished:
             self.trainer.should_stop = True

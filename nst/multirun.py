@@ -5,6 +5,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def run(source: Source, words: list[str], task: Callable[[], Any]) -> int:
     """
     cfg = source.compose(RunMode.MULTIRUN)
     params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
+    _check_studies(source)
     grid = cfg.hydra.sweeper._target_ == GRID
     expected = expected_runs(source.parse(params), source.parse(source.overrides)) if grid else None
     sweep = Sweep(make_folder("hydra.sweep.dir", Path(str(cfg.hydra.sweep.dir)).absolute(), source.overrides))
@@ -41,6 +43,18 @@ def run(source: Source, words: list[str], task: Callable[[], Any]) -> int:
     if failure is not None and all(_is_complete(outcome) for outcome in outcomes):
         raise failure  # of the sweep itself, not of a run
     return _tell(sweep, outcomes, len(outcomes) if expected is None else expected, words)
+
+
+def _check_studies(source: Source) -> None:
+    """Refuses to sweep over studies: Hydra would run each once, without what it sweeps."""
+    for override in source.parse(source.overrides):
+        if override.key_or_group != "experiment" or not override.is_sweep_override():
+            continue
+        others = [word for word in source.overrides if not word.startswith("experiment=")]
+        for option in override.sweep_string_iterator():
+            one = replace(source, overrides=[*others, f"experiment={option}"])
+            if one.compose(RunMode.MULTIRUN).hydra.sweeper.get("params"):
+                raise UserError(problem("experiment", option, "a study, which sweeps by itself; give one at a time"))
 
 
 def expected_runs(params: Sequence[Override], overrides: Sequence[Override]) -> int:

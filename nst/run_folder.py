@@ -25,6 +25,7 @@ class RunFolder:
         self.summary = path / "summary.json"
         self.log = path / "train.log"
         self.snapshots = path / "snapshots"
+        self.frames = path / "frames"  # of the film, until it is made
         self.checkpoints = path / "checkpoints"
 
     def logs(self, name: str) -> Path:
@@ -34,6 +35,20 @@ class RunFolder:
     def snapshot(self, evaluation: int) -> Path:
         """The name of the picture after so many evaluations."""
         return self.snapshots / f"{evaluation:06d}.png"
+
+    def frame(self, evaluation: int) -> Path:
+        """The name of the film's picture after so many evaluations."""
+        return self.frames / f"{evaluation:06d}.png"
+
+    def film(self, format: str) -> Path:  # noqa: A002
+        """The name of the film: ``progress.mp4`` or ``progress.gif``."""
+        return self.path / f"progress.{format}"
+
+    def film_pictures(self) -> list[Path]:
+        """The pictures of the film, in order; snapshots stand in for frames that an earlier film has used up."""
+        frames = sorted(self.frames.glob("[0-9]*.png"))
+        earlier = [path for path in sorted(self.snapshots.glob("[0-9]*.png")) if path.name < frames[0].name]
+        return earlier + frames
 
     def checkpoint(self, evaluation: int) -> Path:
         """The name of the checkpoint after so many evaluations."""

@@ -13,7 +13,9 @@ GROUPS = {
     "schedule", "trainer", "logger", "callbacks", "experiment",
 }  # fmt: skip
 OPTIONS = sorted(
-    f"{path.parent.name}={path.stem}" for path in paths.configs().glob("*/*.yaml") if path.parent.name in GROUPS
+    f"{group}={path.relative_to(paths.configs() / group).with_suffix('')}"
+    for group in GROUPS
+    for path in (paths.configs() / group).rglob("*.yaml")
 )
 #: What an option needs beside it.
 COMPANIONS = {"init=image": ["init.path=picture.png"]}
@@ -48,7 +50,7 @@ def test_every_option_composes_and_fits_its_schema(option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(paths.configs().glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}={path.stem}"
+    "path", sorted(paths.configs().rglob("*.yaml")), ids=lambda path: f"{path.parent.name}={path.stem}"
 )
 def test_every_option_says_what_it_is(path: Path) -> None:
     assert path.read_text(encoding="utf-8").lstrip().startswith("#")

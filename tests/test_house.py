@@ -13,7 +13,7 @@ ORDER = [
     "nst.errors", "nst.paths", "nst.file", "nst.run_folder", "nst.sweep",
     "nst.architecture", "nst.image", "nst.asset", "nst.config", "nst.encoder",
     "nst.objective.functional", "nst.objective.total", "nst.objective", "nst.init", "nst.schedule", "nst.optimizer",
-    "nst.module", "nst.checkpoint", "nst.provenance",
+    "nst.module", "nst.checkpoint", "nst.provenance", "nst.film",
     "nst.callbacks", "nst.inputs", "nst.build", "nst.job",
     "nst.source", "nst.multirun", "nst.cli", "nst.train",
     "nst.pretrain.texture", "nst.pretrain.network", "nst.pretrain.data", "nst.pretrain.module", "nst.pretrain.export",

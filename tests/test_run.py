@@ -63,7 +63,7 @@ def test_a_run_leaves_a_complete_folder(nst: Command, small: list[str], tmp_path
     assert finished.stdout == f"The picture is at {folder}/result.png\n"
     assert {path.name for path in folder.iterdir()} == {
         ".hydra", "result.png", "config.yaml", "losses.csv", "summary.json", "tensorboard", "snapshots", "checkpoints",
-        "train.log",
+        "train.log", "progress.mp4",
     }  # fmt: skip
     assert Image.open(folder / "result.png").size == (32, 26)
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["000012.ckpt"]
@@ -101,6 +101,11 @@ def test_tensorboard_shows_losses_pictures_configuration_and_hyperparameters(
     assert b"evaluations: 6" in text.tensor_proto.string_val[0]
     assert shown.Scalars("final/total")[0].value == pytest.approx(summary(tmp_path / "run")["losses"]["total"])  # type: ignore[index]
     assert shown.SummaryMetadata("_hparams_/experiment").plugin_data.plugin_name == "hparams"
+    assert (
+        b"callbacks.snapshot.every_evaluations"
+        in shown.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    )
+    assert shown.SummaryMetadata("custom_scalars__config__").plugin_data.plugin_name == "custom_scalars"
     [run] = (tmp_path / "run" / "tensorboard").iterdir()
     assert run.name.startswith("content-style,encoder=slim")
 
@@ -256,7 +261,10 @@ def test_help_is_quick_and_shows_the_groups(nst: Command) -> None:
     started = time.monotonic()
     finished = nst("--help")
     assert finished.returncode == 0
-    assert "optimizer: adam, lbfgs, lbfgs_clamped" in finished.stdout
+    assert (
+        "optimizer: adam, adam_lr0.01, adam_lr0.05, adam_lr0.1, lbfgs, lbfgs_clamped, lbfgs_line_search"
+        in finished.stdout
+    )
     assert time.monotonic() - started < 3 * float(os.environ.get("NST_TEST_SLOWNESS", "1"))
 
 

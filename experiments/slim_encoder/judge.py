@@ -10,8 +10,9 @@ making them:
 - content distance: mean((F(x) - F(content))²) / var(F(content)) at relu3_1
 
 FOLDER holds content/NAME.jpg and style/NAME.jpg. Distances are taken at the size of the pictures. The table also has
-the content image itself, which is as far from the style as one can stay. Content is compared at relu2_1 and relu3_1,
-as fine as it is judged; overrides come last and change this or anything else: ``layers.content=[relu4_2]``.
+the content image itself, which is as far from the style as one can stay. Content is compared at relu1_2, relu2_1 and
+relu3_1, as fine as it is judged, at the style weight 1.8e6; overrides come last and change this or anything else:
+``layers.content=[relu4_2] weights.style=1e6``.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 from nst import encoder, image
 from nst.objective.functional import gram_per_position
 
-PAINTED = ["encoder=slim", "layers.content=[relu2_1,relu3_1]"]
+PAINTED = ["encoder=slim", "layers.content=[relu1_2,relu2_1,relu3_1]", "weights.style=1.8e6"]
 STYLE_LAYERS = ["relu1_1", "relu2_1", "relu3_1"]
 CONTENT_LAYER = "relu3_1"
 
