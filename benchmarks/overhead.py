@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from nst import callbacks, encoder, paths
 from nst.checkpoint import WholeCheckpointIO
 from nst.module import StyleTransfer
-from nst.objective import Objective, Weights
+from nst.objective import Objective, Weights, content_targets, style_targets
 from nst.optimizer import LBFGS
 from nst.run_folder import RunFolder
 
@@ -45,14 +45,13 @@ def make_objective(size: int, architecture: str) -> Objective:
         pooling=instantiate(cfg.pooling),
         state=encoder.random_state(architecture, 0),
     )
+    formulas = instantiate(cfg.objective)
     return Objective(
         encoder=network,
-        formulas=instantiate(cfg.objective),
+        formulas=formulas,
         weights=Weights(content=1, style=1e6, tv=0),
-        content_layers=list(cfg.layers.content),
-        style_layers=list(cfg.layers.style),
-        content=content,
-        style=style,
+        content=content_targets(network, content, list(cfg.layers.content)),
+        style=style_targets(network, style, list(cfg.layers.style), formulas.statistic),
     )
 
 

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from nst import config as schema
-from nst import encoder, image, inputs
+from nst import encoder, image, inputs, shared
 from nst.callbacks import Overview, Record, Stop
 from nst.checkpoint import WholeCheckpointIO
 from nst.config import Config
@@ -25,8 +25,9 @@ from nst.encoder import Encoder
 from nst.errors import UserError, one_line, problem
 from nst.inputs import Inputs
 from nst.module import StyleTransfer
-from nst.objective import Objective, Weights
+from nst.objective import Objective, Weights, content_targets, style_targets
 from nst.run_folder import RunFolder
+from nst.shared import Recipe
 
 
 @dataclass(frozen=True)
@@ -161,20 +162,35 @@ def _pictures(cfg: DictConfig, config: Config, files: Inputs) -> tuple[Tensor, T
 
 
 def _objective(cfg: DictConfig, config: Config, files: Inputs, content: Tensor, style: Tensor) -> Objective:
-    network = Encoder(
-        architecture=files.architecture,
-        layers=schema.needed_layers(config),
-        pooling=_make(cfg, "pooling"),
-        state=_weights(config, files),
-    )
+    formulas = _make(cfg, "objective")
+    content_layers, style_layers = config.layers.content, config.layers.style
+
+    def make_encoder() -> Encoder:
+        made = Encoder(
+            architecture=files.architecture,
+            layers=schema.needed_layers(config),
+            pooling=_make(cfg, "pooling"),
+            state=_weights(config, files),
+        )
+        return made.to(content.dtype)
+
+    weights = files.weights.sha256 or config.seed
+    key = (files.architecture, weights, tuple(schema.needed_layers(config)), str(cfg.pooling), content.dtype)
+    encoder = shared.encoder(Recipe(key, make_encoder))
+    seen = (key, tuple(content.shape))
     return Objective(
-        encoder=network.to(content.dtype),
-        formulas=_make(cfg, "objective"),
+        encoder=encoder,
+        formulas=formulas,
         weights=Weights(**config.weights.model_dump()),
-        content_layers=config.layers.content,
-        style_layers=config.layers.style,
-        content=content,
-        style=style,
+        content=shared.targets(
+            Recipe((seen, files.content.sha256), lambda: content_targets(encoder, content, content_layers))
+        ),
+        style=shared.targets(
+            Recipe(
+                (seen, files.style.sha256, str(cfg.objective.statistic)),
+                lambda: style_targets(encoder, style, style_layers, formulas.statistic),
+            )
+        ),
     )
 
 

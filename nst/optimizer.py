@@ -1,6 +1,5 @@
 """L-BFGS, one iteration a step, so that it can be checkpointed at every iteration and wastes no evaluation."""
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -113,9 +112,10 @@ class LBFGS(torch.optim.Optimizer):
         )  # fmt: skip
         return loss, gradient, length, calls
 
-    def _remember(self, state: dict[str, Any], *, y: Tensor, s: Tensor) -> None:
+    def _remember(self, state: dict[str, Any], *, y: Tensor, s: Tensor, least: float = 1e-10) -> None:
+        """Keeps the pair where its curvature ``y·s`` is more than the ``least``, by default torch's."""
         curvature = y.dot(s)
-        if not curvature > self._least_curvature(y):
+        if not curvature > least:
             return
         if len(state["y"]) == self.history_size:
             for memory in (state["y"], state["s"], state["rho"]):
@@ -124,10 +124,6 @@ class LBFGS(torch.optim.Optimizer):
         state["s"].append(s)
         state["rho"].append(1.0 / curvature)
         state["scale"] = curvature / y.dot(y)
-
-    def _least_curvature(self, y: Tensor) -> float | Tensor:
-        """What ``y·s`` must exceed for a pair to be kept."""
-        return 1e-10  # torch's
 
     def _direction(self, state: dict[str, Any], gradient: Tensor) -> Tensor:
         """The two-loop recursion (Nocedal and Wright 2006, algorithm 7.4)."""
@@ -170,13 +166,15 @@ class ProjectedLBFGS(LBFGS):
     - Pixels at a bound that the gradient pushes against stay there, and the others move as if these didn't exist
       (two-metric projection: Bertsekas 1982, SIAM J. Control Optim. 20; with L-BFGS: Kim, Sra and Dhillon 2010, SIAM J.
       Sci. Comput. 32).
+    - No pixel moves by more than a radius, 0.3 at first and 1 at most; it doubles where steps that lower the loss ask
+      for it (a trust region: Nocedal and Wright 2006, chapter 4). Little curvature met means no long way to go.
     - A step to a higher loss is taken back and the next one limited to half of it. Its evaluation is not lost: the
       curvature that was met there, which the memory had underrated, is remembered.
 
     Args:
         params: the one tensor to optimize, within [0, 1].
-        lr: length of the steps along each direction, shorter only after a step that was taken back; that of the very
-            first is also divided by |gradient|₁.
+        lr: length of the steps along each direction, where the radius allows it; that of the very first is also divided
+            by |gradient|₁.
         history_size: curvature pairs kept, each of twice the tensor's bytes.
         tolerance_grad: converged when no entry of the gradient that could be followed is larger than this.
         tolerance_change: converged when neither the tensor nor the loss changes by more than this in an iteration.
@@ -198,37 +196,36 @@ class ProjectedLBFGS(LBFGS):
     def _move(self, state: dict[str, Any], closure: Callable[[], Any]) -> bool:
         loss, gradient, direction, length = (state[key] for key in ("loss", "gradient", "direction", "length"))
         start = self._param.clone()
-        self._param.add_(direction, alpha=float(length)).clamp_(0, 1)
+        self._param.add_(direction, alpha=length).clamp_(0, 1)
         step = (self._param - start).flatten()
         new_loss, new_gradient = self._evaluate(closure)
         state["evaluations"] += 1
-        self._remember(state, y=new_gradient.sub(gradient), s=step)
-        moved = bool(step.abs().max() > self.tolerance_change)
+        y = new_gradient.sub(gradient)
+        rounding = torch.finfo(y.dtype).eps * float(y.norm() * step.norm())
+        self._remember(state, y=y, s=step, least=rounding)
+        change = float(step.abs().max())
+        moved = change > self.tolerance_change
         if new_loss <= loss:
-            # Steps along a gradient of unknown curvature may grow as long as that helps.
-            limit = min(2 * state["limit"], 1.0 if state["y"] else math.inf)
-            state.update(loss=new_loss, gradient=new_gradient, limit=limit)
+            radius = min(1.0, max(state["radius"], 2 * change))
+            state.update(loss=new_loss, gradient=new_gradient, radius=radius)
             return moved and not loss - new_loss < self.tolerance_change
         self._param.copy_(start)
-        state["limit"] /= 2
+        state["radius"] = change / 2
         return moved
 
     def _aim(self, state: dict[str, Any], *, moved: bool) -> None:
         free = self._free(state["gradient"])
         gradient = state["gradient"] * free
-        known = bool(state["y"])
         direction = self._direction(state, gradient) * free
-        if not gradient.dot(direction) < 0:  # the curvature of other free pixels misleads: begin anew
+        if not gradient.dot(direction) < 0:  # rounding has spoilt the memory: begin anew
             for memory in (state["y"], state["s"], state["rho"]):
                 memory.clear()
-            known, direction = False, gradient.neg()
-        limit = state.setdefault("limit", 1.0)
-        length = limit * (self._lr if known else self._first_length(gradient))
+            direction = gradient.neg()
+        longest = self._lr if state["y"] else float(self._first_length(gradient))
+        largest = float(direction.abs().max())
+        length = min(longest, state.setdefault("radius", 0.3) / largest) if largest else longest
         converged = not moved or bool(gradient.abs().max() <= self.tolerance_grad)
         state.update(direction=direction.view_as(self._param), length=length, converged=converged)
-
-    def _least_curvature(self, y: Tensor) -> Tensor:
-        return torch.finfo(y.dtype).eps * y.dot(y)  # as in L-BFGS-B (Byrd et al. 1995), whatever the loss's scale
 
     def _free(self, gradient: Tensor) -> Tensor:
         """1 for pixels that can follow the negative gradient, 0 for those that a bound holds."""

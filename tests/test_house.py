@@ -11,7 +11,7 @@ from nst import paths
 #: From the inside out: a module may import those before it, and no other of ours.
 ORDER = [
     "nst.errors", "nst.paths", "nst.file", "nst.run_folder", "nst.sweep",
-    "nst.architecture", "nst.image", "nst.asset", "nst.config", "nst.encoder",
+    "nst.architecture", "nst.image", "nst.asset", "nst.config", "nst.encoder", "nst.shared",
     "nst.objective.functional", "nst.objective.total", "nst.objective", "nst.init", "nst.schedule", "nst.optimizer",
     "nst.module", "nst.checkpoint", "nst.provenance", "nst.film",
     "nst.callbacks", "nst.inputs", "nst.build", "nst.job",

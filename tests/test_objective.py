@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from nst import encoder, paths
 from nst.encoder import Encoder
-from nst.objective import Objective, Weights, functional
+from nst.objective import Objective, Weights, content_targets, functional, style_targets
 
 from .conftest import image
 
@@ -57,10 +57,8 @@ def test_losses_and_gradients_agree_with_the_transcription(name: str, tv: float)
         encoder=network,
         formulas=formulas,
         weights=weights,
-        content_layers=CONTENT,
-        style_layers=STYLE,
-        content=content,
-        style=style,
+        content=content_targets(network, content, CONTENT),
+        style=style_targets(network, style, STYLE, formulas.statistic),
     )
     ours, theirs = (image(3).requires_grad_() for _ in range(2))
     losses = objective(ours)
@@ -94,13 +92,12 @@ def test_no_loss_of_the_content_or_the_style_by_itself() -> None:
     with initialize_config_dir(str(paths.configs()), version_base="1.3"):
         formulas = instantiate(compose("train").objective)
     picture = image(1)
+    network = tiny()
     objective = Objective(
-        encoder=tiny(),
+        encoder=network,
         formulas=formulas,
         weights=Weights(content=1, style=1, tv=0),
-        content_layers=CONTENT,
-        style_layers=STYLE,
-        content=picture,
-        style=picture,
+        content=content_targets(network, picture, CONTENT),
+        style=style_targets(network, picture, STYLE, formulas.statistic),
     )
     assert objective(picture).total.item() == 0

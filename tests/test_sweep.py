@@ -7,7 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from nst import shared
+from nst.shared import Recipe
 from nst.sweep import Outcome, Sweep, identity
 
 from .conftest import Command
@@ -119,3 +122,26 @@ def test_a_job_that_died_is_told(tmp_path: Path) -> None:
     assert list(sweep.table(sweep.outcomes()).columns[1].cells) == ["a=1", "a=2", "  \\[no] markup"]
     sweep.forget()
     assert sweep.outcomes() == []
+
+
+def test_runs_of_one_process_share_what_they_can_and_nothing_else(
+    nst: Command, small: list[str], tmp_path: Path
+) -> None:
+    sweep = nst("-m", *small, "weights.style=1e4,1e5", "layers.content=[relu3_1],[relu4_2]", "hydra.sweep.dir=sweep")
+    assert sweep.returncode == 0, sweep.stderr
+    alone = nst(*small, "weights.style=1e5", "layers.content=[relu4_2]", "hydra.run.dir=alone")
+    assert alone.returncode == 0, alone.stderr
+    last = Path(str(Sweep(tmp_path / "sweep").outcomes()[-1].folder))
+    for name in ("result.png", "losses.csv"):
+        assert (last / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+
+
+def test_equal_recipes_are_followed_once() -> None:
+    made = []
+
+    def make() -> dict[str, torch.Tensor]:
+        made.append(1)
+        return {}
+
+    recipes = [Recipe((key, "test"), make) for key in (1, 1, 2, 1)]
+    assert len({id(shared.targets(recipe)) for recipe in recipes}) == len(made) == 2

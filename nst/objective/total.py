@@ -52,6 +52,22 @@ class Losses:
     parts: dict[str, Tensor]
 
 
+@torch.no_grad()
+def content_targets(encoder: nn.Module, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    """What the content image tensor's features are in each of the layers."""
+    features = encoder(image)
+    return {name: features[name].clone() for name in layers}  # a later ReLU may work in place on the very tensor
+
+
+@torch.no_grad()
+def style_targets(
+    encoder: nn.Module, image: Tensor, layers: Sequence[str], statistic: Callable[[Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """What the style image tensor's statistics are in each of the layers."""
+    features = encoder(image)
+    return {name: statistic(features[name]) for name in layers}
+
+
 class Objective(nn.Module):
     """Holds the encoder and the targets; maps an image tensor (1, 3, H, W) to its losses.
 
@@ -59,10 +75,8 @@ class Objective(nn.Module):
         encoder: returns features by layer name.
         formulas: the mathematics.
         weights: the factors.
-        content_layers: layers compared with the content image, position by position.
-        style_layers: layers whose statistics are compared with the style image.
-        content: the content image tensor; its size is the picture's.
-        style: the style image tensor.
+        content: the features to match, position by position, by layer (``content_targets``).
+        style: the statistics to match, by layer (``style_targets``).
     """
 
     def __init__(
@@ -71,25 +85,19 @@ class Objective(nn.Module):
         encoder: nn.Module,
         formulas: Formulas,
         weights: Weights,
-        content_layers: Sequence[str],
-        style_layers: Sequence[str],
-        content: Tensor,
-        style: Tensor,
+        content: Mapping[str, Tensor],
+        style: Mapping[str, Tensor],
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.formulas = formulas
         self.weights = weights
-        self.content_layers = list(content_layers)
-        self.style_layers = list(style_layers)
-        with torch.no_grad():
-            features = encoder(content)
-            for name in self.content_layers:
-                # A copy: a later ReLU may work in place on the very tensor.
-                self.register_buffer(f"content_{name}", features[name].clone())
-            features = encoder(style)
-            for name in self.style_layers:
-                self.register_buffer(f"style_{name}", formulas.statistic(features[name]))
+        self.content_layers = list(content)
+        self.style_layers = list(style)
+        for name, target in content.items():
+            self.register_buffer(f"content_{name}", target)
+        for name, target in style.items():
+            self.register_buffer(f"style_{name}", target)
 
     def forward(self, image: Tensor) -> Losses:
         """The losses of an image tensor (1, 3, H, W); ``total`` carries the gradient."""
