@@ -260,8 +260,8 @@ $("sort").addEventListener("change", () => sort($("sort").value));
 for (const button of all("[data-sort]")) {
   button.addEventListener("click", () => sort(button.dataset.sort, sorted.key === button.dataset.sort && !sorted.down));
 }
-$("reset").addEventListener("click", reset);
-$("reset-too").addEventListener("click", reset);
+$("all").addEventListener("click", reset);
+$("all-too").addEventListener("click", reset);
 $("loss").addEventListener("change", draw);
 $("colour").addEventListener("change", paint);
 $("plot").addEventListener("pointermove", (event) => {

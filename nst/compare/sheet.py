@@ -43,7 +43,7 @@ class Sheet:
         self.flows = not grid.row_keys and (len(grid.columns) > PER_LINE or grid.column_keys == ("run",))
         tiles = self._tiles()
         places = sum(len(row) for row in tiles)
-        self.cell = min(cell, int(math.sqrt(AREA / places)))
+        self.asked, self.cell = cell, min(cell, int(math.sqrt(AREA / places)))
         self.font_size = max(11, min(18, self.cell // 14))
         self.font = ImageFont.load_default(self.font_size)
         self.box = self._box([tile.picture for row in tiles for tile in row if tile and tile.picture])
@@ -73,6 +73,8 @@ class Sheet:
             f"{several} cells stand for several runs; each shows the one with the lowest total" if several else "",
             *self.comparison.notices,
         ]
+        if self.cell < self.asked:
+            notes.append(f"the pictures have {self.cell} px, not {self.asked}, or the sheet would be too large")
         if self.grid.left_out:
             names = ", ".join(entry.run.name for entry in self.grid.left_out)
             notes.append(f"without a place here: {names}")

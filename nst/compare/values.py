@@ -31,8 +31,12 @@ def shown(value: Value, digits: int = 6) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float):
-        mantissa, e, exponent = f"{value:.{digits}g}".partition("e")
-        return f"{mantissa}e{int(exponent)}" if e else mantissa
+        plain = f"{value:.{digits}g}"
+        mantissa, e, exponent = f"{value:.{digits - 1}e}".partition("e")
+        if not e or ("e" not in plain and abs(int(exponent)) < 4):
+            return plain
+        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        return min(plain, f"{mantissa}e{int(exponent)}", key=len)
     return str(value)
 
 
