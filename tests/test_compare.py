@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nst.compare import layout
+from nst.compare import layout, tiles
 from nst.compare.__main__ import main
 from nst.compare.comparison import Comparison, compare
 from nst.compare.page import embedded, jpeg, thinned
@@ -112,7 +112,9 @@ def damaged(four: Path) -> Path:
         make_run(four / name)
     (four / "half" / "summary.json").write_text('{"status": "comp')
     (four / "half" / "config.yaml").write_text("size: [1,\n")
-    (four / "half" / "losses.csv").write_text("evaluation,total,content,style\n1,0.9,0.5,1e-7\n2,0.8,oops,1\n3,0.7,0.")
+    (four / "half" / "losses.csv").write_text(
+        "evaluation,total,content,style\n1,0.9,0.5,1e-7\n2,0.8,oops,1\n3,0.85,0.5,1e-7\n4,0.7,0."
+    )
     (four / "no_config" / "config.yaml").unlink()
     (four / "no_summary" / "summary.json").unlink()
     (four / "list" / "summary.json").write_text("[]")
@@ -133,7 +135,7 @@ def test_damaged_runs_are_told_and_the_rest_is_used(damaged: Path, capsys: pytes
     assert [line.partition(":")[0] for line in problems["half"]] == [
         "summary.json can't be read", "config.yaml can't be read", "losses.csv",
     ]  # fmt: skip
-    assert problems["half"][2] == "losses.csv: 2 of 3 lines are not whole and left out"
+    assert problems["half"][2] == "losses.csv: 2 of 4 lines are not whole and left out"
     assert problems["no_config"] == ["config.yaml is missing"]
     assert problems["no_summary"] == ["summary.json is missing"]
     assert problems["list"] == ["summary.json can't be read: it holds no keys"]
@@ -143,7 +145,7 @@ def test_damaged_runs_are_told_and_the_rest_is_used(damaged: Path, capsys: pytes
     states = {entry.run.name: entry.run.status for entry in comparison.entries}
     assert states["words"] == states["half"] == "unknown"
     [half] = [entry for entry in comparison.entries if entry.run.name == "half"]
-    assert half.results["total"] == 0.9
+    assert half.results["total"] == 0.85
     assert main([str(damaged)]) == 0
     assert "weights.style=-1: no" in (damaged / "compare" / "index.html").read_text()
     assert "Traceback" not in capsys.readouterr().err
@@ -166,21 +168,30 @@ def test_a_running_run_shows_its_newest_snapshot_and_a_silent_one_is_stale(four:
 
 
 def sheet_of(folder: Path, *, rows: str | None = None, columns: str | None = None, cell: int = 64) -> Sheet:
+    arranged, caption, _ = arranged_of(folder, rows=rows, columns=columns)
+    return Sheet(arranged, caption, cell=cell)
+
+
+def arranged_of(
+    folder: Path, *, rows: str | None = None, columns: str | None = None
+) -> tuple[tiles.Tiles, list[str], layout.Grid]:
     comparison = compared(folder)
-    return Sheet(comparison, layout.chosen(comparison, rows, columns), cell=cell)
+    grid = layout.chosen(comparison, rows, columns)
+    return tiles.arranged(comparison, grid), tiles.caption(comparison, grid), grid
 
 
 def middle(sheet: Sheet, row: int, column: int) -> tuple[int, ...]:
     """The colour in the middle of a cell."""
-    (x, y), (width, height) = sheet.origin(row, column), sheet.box
-    pixel = sheet.image.getpixel((x + width // 2, y + height // 2))
+    left, top, right, bottom = sheet.box(row, column)
+    pixel = sheet.image.getpixel(((left + right) // 2, (top + bottom) // 2))
     assert isinstance(pixel, tuple)
     return pixel
 
 
 def test_the_sheet_has_rows_by_style_and_columns_by_content(four: Path) -> None:
+    grid = arranged_of(four)[2]
+    assert (grid.row_keys, grid.column_keys) == (("style",), ("content",))
     sheet = sheet_of(four)
-    assert (sheet.grid.row_keys, sheet.grid.column_keys) == (("style",), ("content",))
     assert [middle(sheet, row, column) for row in (1, 2) for column in (1, 2)] == [RED, GREEN, BLUE, GOLD]
     turned = sheet_of(four, rows="content", columns="style")
     assert [middle(turned, row, column) for row in (1, 2) for column in (1, 2)] == [RED, BLUE, GREEN, GOLD]
@@ -193,10 +204,9 @@ def test_the_inputs_stand_along_the_edges_unless_they_are_gone_or_changed(tmp_pa
     make_run(tmp_path / "runs" / "1", style="a", assets={"style": asset})
     make_run(tmp_path / "runs" / "2", style="b", assets={"style": {**asset, "sha256": "0" * 64}})
     make_run(tmp_path / "runs" / "3", style="c")
-    sheet = sheet_of(tmp_path / "runs")
-    tiles = [row[0] for row in sheet._tiles()] if sheet.grid.row_keys else list(sheet._tiles()[0])
-    assert [tile.instead for tile in tiles if tile] == ["", "painting.png was changed since", "c.jpg is missing"]
-    assert middle(sheet, 0, 0) == GREEN
+    edge = arranged_of(tmp_path / "runs")[0][0]
+    assert [tile.instead for tile in edge if tile] == ["", "painting.png was changed since", "c.jpg is missing"]
+    assert middle(sheet_of(tmp_path / "runs"), 0, 0) == GREEN
 
 
 def test_a_cell_without_a_picture_says_why_and_marks_are_written(four: Path) -> None:
@@ -205,14 +215,15 @@ def test_a_cell_without_a_picture_says_why_and_marks_are_written(four: Path) -> 
     summary = json.loads((folder / "summary.json").read_text())
     summary["assets"]["style"]["source"] = "stand-in"
     (folder / "summary.json").write_text(json.dumps({**summary, "status": "diverged"}))
-    sheet = sheet_of(four)
-    cell = sheet._tiles()[2][2]
+    arranged, caption, _ = arranged_of(four)
+    cell = arranged[2][2]
     assert cell is not None
     assert cell.instead == "diverged, no picture"
     assert [text for text, _ in cell.lines[1:]] == ["diverged", "stand-in style"]
-    assert "1 of 4 runs: stand-in style" in sheet.caption()
-    x, y = sheet.origin(2, 2)
-    below = sheet.image.crop((x, y + sheet.box[1], x + sheet.box[0], y + sheet.box[1] + sheet.heights[2]))
+    assert "of 4 runs: 1 diverged, 1 stand-in style" in caption
+    sheet = sheet_of(four)
+    left, _, right, bottom = sheet.box(2, 2)
+    below = sheet.image.crop((left, bottom, right, bottom + sheet.texts[2]))
     colours = {colour for _, colour in below.getcolors(10_000) or []}
     assert any(red > blue + 100 for red, _, blue in colours), "no mark was drawn"
 
@@ -220,15 +231,15 @@ def test_a_cell_without_a_picture_says_why_and_marks_are_written(four: Path) -> 
 def test_more_keys_than_two_go_along_the_rows_and_nothing_is_hidden(tmp_path: Path) -> None:
     for number, (style, content, seed) in enumerate((s, c, n) for s in "ab" for c in "xyz" for n in (1, 2)):
         make_run(tmp_path / str(number), style=style, content=content, changes={"seed": seed}, total=1 / (number + 1))
-    sheet = sheet_of(tmp_path)
-    assert sheet.grid.row_keys == ("style", "seed")
-    assert len(sheet.grid.rows) * len(sheet.grid.columns) == 12
-    assert not sheet.grid.crowded
-    crowded = sheet_of(tmp_path, rows="style", columns="content")
-    assert "6 cells stand for several runs; each shows the one with the lowest total" in crowded.caption()
-    best = crowded._tiles()[1][1]
+    grid = arranged_of(tmp_path)[2]
+    assert grid.row_keys == ("style", "seed")
+    assert len(grid.rows) * len(grid.columns) == 12
+    assert not grid.crowded
+    arranged, caption, _ = arranged_of(tmp_path, rows="style", columns="content")
+    assert "6 cells stand for several runs; each shows the one with the lowest total" in caption
+    best = arranged[1][1]
     assert best is not None
-    assert "best of 2: seed=2" in [text for text, _ in best.lines]
+    assert [text for text, _ in best.lines[:2]] == ["best of 2 by total", "seed=2"]
 
 
 def test_runs_scattered_over_many_values_come_one_after_another(tmp_path: Path) -> None:
@@ -236,7 +247,7 @@ def test_runs_scattered_over_many_values_come_one_after_another(tmp_path: Path) 
         changes = {"weights.style": 1e5 * 1.3**number, "optimizer.lr": 0.01 * 1.1**number}
         make_run(tmp_path / str(number), changes=changes, colour=(10 * number, 80, 80))
     sheet = sheet_of(tmp_path)
-    assert [len(row) for row in sheet._tiles()] == [8, 2]
+    assert [len(row) for row in arranged_of(tmp_path)[0]] == [8, 2]
     assert middle(sheet, 1, 1) == (90, 80, 80)
 
 
@@ -291,7 +302,7 @@ def test_names_never_become_markup(tmp_path: Path) -> None:
     page = (tmp_path / "compare" / "index.html").read_text()
     assert "<img src=x" not in page
     assert "<b>&" not in page
-    assert page.count("</script>") == 2
+    assert page.count("</script>") == 3
     assert "<!--" not in page
     assert "&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;" in page
     [data] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)

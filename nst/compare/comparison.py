@@ -153,7 +153,7 @@ def _marks(run: Run, usual: str | None) -> list[Mark]:
         marks.append(Mark("status", run.status, _why(run)))
     pictures = [name for name in ("content", "style") if run.asset(name).get("source") == "stand-in"]
     if pictures:
-        text = f"The {' and the '.join(pictures)} picture is a bundled stand-in, not the real one."
+        text = f"A bundled stand-in, not the real picture: {' and '.join(pictures)}."
         marks.append(Mark("stand-in", f"stand-in {' and '.join(pictures)}", text))
     if run.asset("weights").get("source") == "stand-in":
         marks.append(Mark("stand-in", "stand-in weights", "The encoder's weights are a bundled stand-in."))
@@ -181,8 +181,9 @@ def _why(run: Run) -> str:
 def _notices(entries: Sequence[Entry], varied: Sequence[str]) -> list[str]:
     notices = []
     marks = Counter(mark.short for entry in entries for mark in entry.marks)
-    for short, count in marks.items():
-        notices.append(f"{count} of {len(entries)} runs: {short}")
+    if marks:
+        counts = ", ".join(f"{count} {short}" for short, count in marks.items())
+        notices.append(f"of {len(entries)} run{'s' * (len(entries) > 1)}: {counts}")
     weights = Counter(weights_of(entry.run) for entry in entries if weights_of(entry.run) is not None)
     if len(weights) > 1:
         named = ", ".join(f"{_short(str(digest))} ({count})" for digest, count in weights.most_common())
@@ -194,7 +195,7 @@ def _notices(entries: Sequence[Entry], varied: Sequence[str]) -> list[str]:
 
 
 def _sorted(entries: list[Entry], varied: Sequence[str], sort: str | None) -> list[Entry]:
-    entries = sorted(entries, key=lambda entry: [order(entry.key(key)) for key in varied])
+    entries = sorted(entries, key=lambda entry: [(key not in entry.values, order(entry.key(key))) for key in varied])
     if sort is None:
         return entries
     key = sort.removeprefix("-")

@@ -1,6 +1,7 @@
 "use strict";
 // Filters, sorts and draws what the page holds; every text goes in as text, never as HTML.
 const runs = JSON.parse(document.getElementById("data").textContent);
+const inputs = JSON.parse(document.getElementById("inputs").textContent);
 const $ = (id) => document.getElementById(id);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const SVG = "http://www.w3.org/2000/svg";
@@ -55,18 +56,18 @@ function filter() {
 // Sort: missing values last, numbers before words; the order as written settles the rest.
 let sorted = { key: "", down: false };
 
-function compare(a, b) {
+function compare(a, b, down = false) {
   const missing = (value) => value === null || value === undefined;
   if (missing(a) || missing(b)) return missing(a) - missing(b);
   const words = (typeof a !== "number") - (typeof b !== "number");
   const rise = words || (typeof a === "number" ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true }));
-  return sorted.down ? -rise : rise;
+  return down ? -rise : rise;
 }
 
 function sort(key, down = false) {
   sorted = { key, down };
   const order = runs.map((_, number) => number);
-  if (key) order.sort((a, b) => compare(runs[a].values[key], runs[b].values[key]) || a - b);
+  if (key) order.sort((a, b) => compare(runs[a].values[key], runs[b].values[key], down) || a - b);
   const kinds = places[0].map((node) => node.parentNode);
   kinds.forEach((parent, kind) => parent.append(...order.map((number) => places[number][kind])));
   $("sort").value = key;
@@ -133,11 +134,11 @@ function axes() {
 
 function decades() {
   const span = view.top - view.bottom;
-  const factors = span > 2 ? [1] : span > 0.8 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 8];
+  const factors = span > 3.5 ? [1] : span > 0.8 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 8];
   const step = Math.ceil(span / 8);
   const found = [];
   for (let power = Math.floor(view.bottom); power <= view.top; power++) {
-    if (span > 2 && power % step) continue;
+    if (span > 3.5 && power % step) continue;
     for (const factor of factors) {
       const value = factor * 10 ** power;
       if (Math.log10(value) >= view.bottom && Math.log10(value) <= view.top) found.push(value);
@@ -158,7 +159,8 @@ const FEW = ["#3477c2", "#d9711c", "#2f9e6e", "#c2528f", "#8b6fd0", "#a08a16", "
 
 function paint() {
   const key = $("colour").value;
-  const values = [...new Set(runs.map((run) => run.texts[key]))];
+  const inOrder = [...runs].sort((a, b) => compare(a.values[key], b.values[key]));
+  const values = [...new Set(inOrder.map((run) => run.texts[key]))];
   const colours = values.map((_, i) => (values.length <= FEW.length ? FEW[i] : `hsl(${(i * 360) / values.length} 60% 50%)`));
   runs.forEach((run, number) => {
     const colour = colours[values.indexOf(run.texts[key])];
@@ -231,7 +233,12 @@ function details(number) {
   right.append(...run.marks.map((text) => html("p", text, { class: "warned" })));
   const results = Object.fromEntries(Object.entries(run.texts).filter(([key]) => !(key in run.config)));
   right.append(...list("Results", results), ...list("Differs", run.config));
-  left.append(...list("Provenance", run.provenance));
+  const strip = html("p", "", { class: "inputs" });
+  for (const [name, number] of Object.entries(run.inputs)) {
+    const title = `${name}: ${run.config[name] ?? run.texts[name] ?? ""}`.replace(/: $/, "");
+    strip.append(html("img", "", { alt: title, title, src: inputs[number] }));
+  }
+  left.append(strip, ...list("Provenance", run.provenance));
   $("dialog-title").textContent = run.label;
   $("dialog-body").replaceChildren(left, right);
   $("dialog").showModal();

@@ -24,8 +24,9 @@ from nst.file import write_text
 
 #: px: the longest side of a picture on the page, where there is room for it.
 SIDE = 320
-#: Bytes for all pictures of a page together, and for a single one, as JPEG.
-ALL_PICTURES, ONE_PICTURE = 5_500_000, 48_000
+#: Bytes for all pictures of a page together, and for a single one, as JPEG; the same for the inputs.
+ALL_PICTURES, ONE_PICTURE = 5_000_000, 48_000
+ALL_INPUTS, ONE_INPUT = 800_000, 12_000
 #: Points of a curve.
 POINTS = 120
 
@@ -42,17 +43,19 @@ def write(comparison: Comparison, path: Path) -> None:
         undefined=jinja2.StrictUndefined,
     )
     script = _asset(environment, "page.js")
+    inputs = _inputs(comparison)
     text = environment.get_template("page.html.j2").render(
         comparison=comparison,
         results=RESULTS,
-        inputs=tuple(INPUTS),
         cards=[_card(comparison, entry, path.parent) for entry in comparison.entries],
         options={key: _counts(comparison, key) for key in comparison.varied},
         differences={key: _counts(comparison, key) for key in comparison.differing},
         shared={key: shown(value) for key, value in comparison.shared.items()},
         statuses=Counter(entry.run.status for entry in comparison.entries),
         provenance=[_provenance(entry) for entry in comparison.entries],
-        data=embedded([_data(comparison, entry) for entry in comparison.entries]),
+        colour=_telling(comparison),
+        data=embedded([_data(comparison, entry, list(inputs)) for entry in comparison.entries]),
+        pictures=embedded(list(inputs.values())),
         style=_asset(environment, "page.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -157,7 +160,25 @@ def _origin(run: Run, name: str) -> str | None:
     return " · ".join(str(part) for part in parts if part) or None
 
 
-def _data(comparison: Comparison, entry: Entry) -> dict[str, Any]:
+def _inputs(comparison: Comparison) -> dict[str, str]:
+    """Each content and style picture once, small, as data URI by its SHA-256."""
+    known = {
+        str(entry.run.asset(name).get("sha256")): (entry.run, name)
+        for entry in comparison.entries
+        for name in ("content", "style")
+    }
+    limit = min(ONE_INPUT, ALL_INPUTS // max(1, len(known)))
+    found = {digest: run.input(name, side=SIDE // 2)[0] for digest, (run, name) in known.items()}
+    return {digest: jpeg(picture, limit)[0] for digest, picture in found.items() if picture is not None}
+
+
+def _telling(comparison: Comparison) -> str:
+    """The key to colour curves by: the one with most values that can still be told apart by colour."""
+    counts = {key: len({entry.text(key) for entry in comparison.entries}) for key in comparison.varied}
+    return max((key for key, count in counts.items() if count <= 8), key=lambda key: counts[key], default="run")
+
+
+def _data(comparison: Comparison, entry: Entry, inputs: Sequence[str]) -> dict[str, Any]:
     """What the script needs of a run: values to sort and filter by, curves, and what its details show."""
     keys = ("run", "status", *comparison.varied, *RESULTS)
     losses = entry.run.losses
@@ -169,5 +190,10 @@ def _data(comparison: Comparison, entry: Entry) -> dict[str, Any]:
         "search": " ".join([entry.run.name, *(mark.short for mark in entry.marks)]),
         "config": {key: entry.text(key) for key in comparison.differing},
         "provenance": _provenance(entry),
+        "inputs": {
+            name: inputs.index(str(digest))
+            for name in ("content", "style")
+            if (digest := entry.run.asset(name).get("sha256")) in inputs
+        },
         "curves": {name: thinned(losses["evaluation"], losses[name]) for name in CURVES},
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from nst.compare import layout, page, table
+from nst.compare import layout, page, table, tiles
 from nst.compare.comparison import compare
 from nst.compare.runs import find
 from nst.compare.sheet import Sheet
@@ -30,9 +30,10 @@ def report(
     runs, unread = find(folders, side=max(cell, page.SIDE))
     comparison = compare(runs, unread, sort=sort)
     grid = layout.chosen(comparison, rows, columns)
+    sheet = Sheet(tiles.arranged(comparison, grid), tiles.caption(comparison, grid), cell=cell)
     out = folders[0] / "compare" if out is None else out
     try:
-        Sheet(comparison, grid, cell=cell).save(out / "sheet.png")
+        sheet.save(out / "sheet.png")
         page.write(comparison, out / "index.html")
         table.write_csv(comparison, out / "runs.csv")
         table.write_json(comparison, out / "runs.json")

@@ -1,5 +1,6 @@
 """Run folders, read as they are: what is missing, half-written or damaged is told, and the rest is used."""
 
+import contextlib
 import csv
 import io
 import json
@@ -15,6 +16,7 @@ import yaml
 from PIL import Image
 
 from nst.errors import UserError, problem
+from nst.file import sha256
 from nst.run_folder import RunFolder
 
 STATES = ("completed", "running", "interrupted", "diverged", "failed")
@@ -58,6 +60,17 @@ class Run:
     def asset(self, name: str) -> Mapping[str, Any]:
         """Where the content, the style or the weights came from; empty where it isn't known."""
         return section(section(self.summary, "assets"), name)
+
+    def input(self, name: str, *, side: int) -> tuple[Image.Image | None, str]:
+        """The content or the style picture, shrunk to ``side`` px; where there is none, why."""
+        asset = self.asset(name)
+        if not asset.get("path"):
+            return None, f"{name} not known"
+        path = Path(str(asset["path"]))
+        picture = load_picture(path, side, [])
+        if picture is None:
+            return None, f"{path.name} is missing"
+        return (picture, "") if sha256(path) == asset.get("sha256") else (None, f"{path.name} was changed since")
 
     def results(self) -> dict[str, float | None]:
         """The losses of the best picture, and what they took; of an unfinished run, those of its best so far."""
@@ -183,19 +196,16 @@ def _losses(path: Path, problems: list[str]) -> dict[str, list[float]]:
     except (OSError, ValueError, csv.Error) as error:
         problems.append(f"{path.name} can't be read: {_reason(error)}")
         return columns
-    whole = [row for row in rows if len(row) == len(header)]
-    if whole and not text.endswith("\n"):
-        whole.pop()
-    for row in list(whole):
-        try:
-            values = [float(row[place]) for place in places]
-        except ValueError:
-            whole.remove(row)
-            continue
-        for column, value in zip(columns.values(), values, strict=True):
-            column.append(value)
-    if len(whole) < len(rows):
-        problems.append(f"{path.name}: {len(rows) - len(whole)} of {len(rows)} lines are not whole and left out")
+    torn = len(rows) - 1 if not text.endswith("\n") else None
+    for number, row in enumerate(rows):
+        if len(row) == len(header) and number != torn:
+            with contextlib.suppress(ValueError):
+                values = [float(row[place]) for place in places]
+                for column, value in zip(columns.values(), values, strict=True):
+                    column.append(value)
+    left_out = len(rows) - len(columns["evaluation"])
+    if left_out:
+        problems.append(f"{path.name}: {left_out} of {len(rows)} lines are not whole and left out")
     return columns
 
 

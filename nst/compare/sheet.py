@@ -1,207 +1,119 @@
-"""The contact sheet: the pictures in rows and columns, with the inputs along the edges."""
+"""The contact sheet as a picture: tiles in rows and columns, and a caption below."""
 
+import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from nst.compare.comparison import Comparison, Entry
-from nst.compare.layout import Grid, Place
-from nst.compare.runs import load_picture
-from nst.file import replacing, sha256
+from nst.compare.tiles import Tile, Tiles
+from nst.file import replacing
 
-PAPER, INK, FAINT, EMPTY, WARNING = "white", "#1b1b1b", "#6a6a6a", "#ececec", "#a34400"
-#: px: between two pictures, around the sheet, and from one line of text to the next in units of its size.
-GAP, MARGIN, LEADING = 10, 20, 1.35
-#: More pictures than this in a single row go on below, and the sheet's area in px stays below that.
-PER_LINE, AREA = 8, 80e6
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A picture, or a word in place of it, over lines of text, each with its colour."""
-
-    picture: Image.Image | None
-    instead: str
-    lines: list[tuple[str, str]]
+PAPER, EMPTY = "white", "#ececec"
+INKS = {"plain": "#1b1b1b", "faint": "#6a6a6a", "warning": "#a34400"}
+#: px: between two pictures, around the sheet; and the area that a sheet stays below.
+GAP, MARGIN, AREA = 12, 20, 80e6
 
 
 class Sheet:
     """A contact sheet, drawn when it is made.
 
     Args:
-        comparison: the runs.
-        grid: where each stands.
+        tiles: what it shows, in lines.
+        caption: lines of text below.
         cell: a picture's longest side in px; less where the sheet would become too large.
     """
 
-    def __init__(self, comparison: Comparison, grid: Grid, *, cell: int) -> None:
-        self.comparison = comparison
-        self.grid = grid
-        self.flows = not grid.row_keys and (len(grid.columns) > PER_LINE or grid.column_keys == ("run",))
-        tiles = self._tiles()
-        places = sum(len(row) for row in tiles)
-        self.asked, self.cell = cell, min(cell, int(math.sqrt(AREA / places)))
-        self.font_size = max(11, min(18, self.cell // 14))
-        self.font = ImageFont.load_default(self.font_size)
-        self.box = self._box([tile.picture for row in tiles for tile in row if tile and tile.picture])
-        self.image = self._draw(tiles)
+    def __init__(self, tiles: Tiles, caption: Sequence[str], *, cell: int) -> None:
+        self.cell = min(cell, int(math.sqrt(AREA / sum(map(len, tiles)))))
+        if self.cell < cell:
+            caption = [*caption, f"the pictures have {self.cell} px, not {cell}, or the sheet would be too large"]
+        size = max(11, min(18, self.cell // 14))
+        self.font = ImageFont.load_default(size)
+        self.leading = size * 27 // 20
+        columns = list(itertools.zip_longest(*tiles))
+        pictures = [tile.picture.size for line in tiles for tile in line if tile and tile.picture]
+        widest = max([self.cell // 2, *(self._fitted(size)[0] for size in pictures)])
+        highest = max([self.cell // 2, *(self._fitted(size)[1] for size in pictures)])
+        self.widths = [self._label_width(line) if _only_labels(line) else widest for line in columns]
+        self.heights = [0 if _only_labels(line) else highest for line in tiles]
+        self.texts = [self.leading * max((len(tile.lines) for tile in line if tile), default=0) for line in tiles]
+        self.image = self._draw(tiles, caption)
 
     def save(self, path: Path) -> None:
         """Writes the sheet as a PNG, whole or not at all."""
         with replacing(path) as temporary:
             self.image.save(temporary)
 
-    def origin(self, row: int, column: int) -> tuple[int, int]:
-        """The upper left corner of a picture in px; edges with inputs or labels count as row or column 0."""
-        width, height = self.box
-        x = MARGIN + column * (width + GAP)
-        return x, self.top + sum(self.heights[:row]) + row * (height + GAP)
+    def box(self, row: int, column: int) -> tuple[int, int, int, int]:
+        """The left, upper, right and lower edge in px of a tile's room for its picture; its text stands below."""
+        x = MARGIN + sum(self.widths[:column]) + column * GAP
+        y = MARGIN + sum(self.heights[:row]) + sum(self.texts[:row]) + row * GAP
+        return x, y, x + self.widths[column], y + self.heights[row]
 
-    def caption(self) -> list[str]:
-        """What the sheet shows, and what must be known about it."""
-        axes = [
-            f"{name}: {', '.join(keys)}"
-            for name, keys in (("rows", self.grid.row_keys), ("columns", self.grid.column_keys))
-            if keys and not self.flows
-        ]
-        several = len(self.grid.crowded)
-        notes = [
-            f"{len(self.comparison.entries)} runs" + "".join(f"; {axis}" for axis in axes),
-            f"{several} cells stand for several runs; each shows the one with the lowest total" if several else "",
-            *self.comparison.notices,
-        ]
-        if self.cell < self.asked:
-            notes.append(f"the pictures have {self.cell} px, not {self.asked}, or the sheet would be too large")
-        if self.grid.left_out:
-            names = ", ".join(entry.run.name for entry in self.grid.left_out)
-            notes.append(f"without a place here: {names}")
-        return [note for note in notes if note]
+    def _label_width(self, line: Sequence[Tile | None]) -> int:
+        """px for a column of labels."""
+        lengths = [self.font.getlength(text) for tile in line if tile for text, _ in tile.lines]
+        return min(2 * self.cell, math.ceil(max(lengths)) + GAP)
 
-    def _tiles(self) -> list[list[Tile | None]]:
-        grid = self.grid
-        body: list[list[Tile | None]] = [[self._cell(row, column) for column in grid.columns] for row in grid.rows]
-        if self.flows:
-            return _wrapped([tile for tile in body[0] if tile])
-        if grid.row_keys:
-            body = [[self._edge(grid.row_keys, place), *row] for place, row in zip(grid.rows, body, strict=True)]
-        if grid.column_keys:
-            corner: list[Tile | None] = [None] if grid.row_keys else []
-            body.insert(0, [*corner, *(self._edge(grid.column_keys, place) for place in grid.columns)])
-        return body
+    def _fitted(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size in px of a picture with its longest side at ``cell``."""
+        scale = self.cell / max(size)
+        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
-    def _cell(self, row: Place, column: Place) -> Tile:
-        entries = self.grid.cells.get((row, column), [])
-        if not entries:
-            return Tile(None, "no run", [])
-        best = entries[0]
-        own = [key for key in self.comparison.varied if key not in (*self.grid.row_keys, *self.grid.column_keys)]
-        lines = [(text, INK) for text in self._name(best)] if self.flows else []
-        if best.results["total"] is not None:
-            lines.append((f"total {best.text('total')}", FAINT))
-        if len(entries) > 1:
-            lines.append((f"best of {len(entries)}: {best.label(own) or best.run.name}", FAINT))
-        lines += [(mark.short, WARNING) for mark in best.marks]
-        return Tile(best.run.picture, f"{best.run.status}, no picture", lines)
-
-    def _name(self, entry: Entry) -> list[str]:
-        """What tells a run apart, in a line for each key."""
-        varied = [key for key in self.comparison.varied if key in entry.values]
-        return [entry.label([key]) for key in varied] or [entry.run.name]
-
-    def _edge(self, keys: Sequence[str], place: Place) -> Tile:
-        """The label of a row or a column, below the input that it stands for."""
-        axis = 0 if keys == self.grid.row_keys else 1
-        entries = [entry for at, cell in self.grid.cells.items() if at[axis] == place for entry in cell]
-        texts = [entries[0].label([key]) for key in keys]
-        pictured = next((key for key in keys if key in ("content", "style")), None)
-        if pictured is None:
-            return Tile(None, "\n".join(texts), [])
-        picture, missing = _input(entries, pictured)
-        lines = [(text, INK) for text in texts]
-        if any(entry.run.asset(pictured).get("source") == "stand-in" for entry in entries):
-            lines.append(("stand-in", WARNING))
-        return Tile(picture, missing, lines)
-
-    def _box(self, pictures: Sequence[Image.Image]) -> tuple[int, int]:
-        """The width and height in px that hold every picture with its longest side at ``cell``."""
-        sizes = [_fitted(picture, self.cell) for picture in pictures]
-        widest, highest = max((w for w, _ in sizes), default=0), max((h for _, h in sizes), default=0)
-        return max(widest, self.cell // 2), max(highest, self.cell // 3)
-
-    def _draw(self, tiles: list[list[Tile | None]]) -> Image.Image:
-        line = int(self.font_size * LEADING)
-        self.top = MARGIN
-        self.heights = [line * max(len(tile.lines) if tile else 0 for tile in row) + GAP for row in tiles]
-        columns = max(len(row) for row in tiles)
-        width = max(2 * MARGIN + columns * (self.box[0] + GAP) - GAP, 480)
-        caption = [text for note in self.caption() for text in self._wrap(note, width - 2 * MARGIN)]
-        bottom = self.origin(len(tiles), 0)[1]
-        canvas = Image.new("RGB", (width, bottom + line * len(caption) + MARGIN), PAPER)
+    def _draw(self, tiles: Tiles, caption: Sequence[str]) -> Image.Image:
+        width = max(2 * MARGIN + sum(self.widths) + GAP * (len(self.widths) - 1), 480)
+        words = [text for note in caption for text in self._wrap(note, width - 2 * MARGIN)]
+        bottom = MARGIN + sum(self.heights) + sum(self.texts) + GAP * len(tiles)
+        canvas = Image.new("RGB", (width, bottom + self.leading * len(words) + MARGIN), PAPER)
         draw = ImageDraw.Draw(canvas)
-        for row, tiles_of_row in enumerate(tiles):
-            for column, tile in enumerate(tiles_of_row):
+        for row, line in enumerate(tiles):
+            for column, tile in enumerate(line):
                 if tile is not None:
-                    self._paste(canvas, draw, tile, self.origin(row, column))
-        for number, text in enumerate(caption):
-            draw.text((MARGIN, bottom + number * line), text, INK if number == 0 else FAINT, self.font)
+                    self._paste(canvas, draw, tile, self.box(row, column))
+        for number, text in enumerate(words):
+            ink = INKS["faint" if number else "plain"]
+            draw.text((MARGIN, bottom + number * self.leading), text, ink, self.font)
         return canvas
 
-    def _paste(self, canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, at: tuple[int, int]) -> None:
-        (x, y), (width, height) = at, self.box
-        if tile.picture is not None:
-            shown = tile.picture.resize(_fitted(tile.picture, self.cell), Image.Resampling.LANCZOS)
-            canvas.paste(shown, (x + (width - shown.width) // 2, y + height - shown.height))
+    def _paste(
+        self, canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, box: tuple[int, int, int, int]
+    ) -> None:
+        left, top, right, bottom = box
+        if tile.is_label:  # in the middle of a row's height, at the lower end of a column's head
+            bottom = (top + bottom) // 2
+        elif tile.picture is not None:
+            shown = tile.picture.resize(self._fitted(tile.picture.size), Image.Resampling.LANCZOS)
+            canvas.paste(shown, ((left + right - shown.width) // 2, bottom - shown.height))
         else:
-            if tile.lines or not tile.instead or tile.instead == "no run":
-                draw.rectangle((x, y, x + width - 1, y + height - 1), EMPTY)
-            text = "\n".join(piece for part in tile.instead.split("\n") for piece in self._wrap(part, width - GAP))
-            draw.multiline_text((x + width / 2, y + height / 2), text, INK, self.font, "mm", align="center")
-        for number, (words, colour) in enumerate(tile.lines):
-            place = x, y + height + GAP // 3 + number * int(self.font_size * LEADING)
-            draw.text(place, self._cut(words, width), colour, self.font)
+            draw.rectangle((left, top, right - 1, bottom - 1), EMPTY)
+            text, middle = "\n".join(self._wrap(tile.instead, right - left - GAP)), (left + right) / 2
+            draw.multiline_text((middle, (top + bottom) / 2), text, INKS["plain"], self.font, "mm", align="center")
+        for number, (words, tone) in enumerate(tile.lines):
+            place = left, bottom + GAP // 3 + number * self.leading
+            draw.text(place, self._cut(words, right - left), INKS[tone], self.font)
 
     def _cut(self, text: str, width: int) -> str:
         """The text in one line of ``width`` px, with an ellipsis where it is longer."""
-        text = " ".join(text.split())
+        text = " ".join(text.split())[:500]
         if self.font.getlength(text) <= width:
             return text
         while text and self.font.getlength(text + "…") > width:
             text = text[:-1]
         return text + "…"
 
-    def _wrap(self, text: str, width: int) -> list[str]:
+    def _wrap(self, text: str, width: int) -> Iterator[str]:
         """The text in lines of ``width`` px."""
-        lines = [""]
+        line = ""
         for word in text.split():
-            longer = f"{lines[-1]} {word}".strip()
-            if lines[-1] and self.font.getlength(longer) > width:
-                lines.append(word)
-            else:
-                lines[-1] = longer
-        return [self._cut(line, width) for line in lines]
+            longer = f"{line} {word}".strip()
+            if line and self.font.getlength(longer) > width:
+                yield self._cut(line, width)
+                longer = word
+            line = longer
+        yield self._cut(line, width)
 
 
-def _wrapped(tiles: Sequence[Tile]) -> list[list[Tile | None]]:
-    """One tile after another, in lines of about equal number."""
-    per_line = max(min(PER_LINE, len(tiles)), math.ceil(math.sqrt(len(tiles))))
-    return [list(tiles[start : start + per_line]) for start in range(0, len(tiles), per_line)]
-
-
-def _fitted(picture: Image.Image, side: int) -> tuple[int, int]:
-    scale = side / max(picture.size)
-    return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-
-
-def _input(entries: Sequence[Entry], key: str) -> tuple[Image.Image | None, str]:
-    """The picture that runs took as content or style, or why it can't be shown."""
-    asset = next((asset for entry in entries if (asset := entry.run.asset(key)).get("path")), None)
-    if asset is None:
-        return None, f"{key} not known"
-    path = Path(str(asset["path"]))
-    picture = load_picture(path, 512, [])
-    if picture is None:
-        return None, f"{path.name} is missing"
-    return (picture, "") if sha256(path) == asset.get("sha256") else (None, f"{path.name} was changed since")
+def _only_labels(line: Sequence[Tile | None]) -> bool:
+    return all(tile is None or tile.is_label for tile in line)
