@@ -11,6 +11,8 @@ from nst import paths
 #: From the inside out: a module may import those before it, and no other of ours.
 ORDER = [
     "nst.errors", "nst.paths", "nst.file", "nst.run_folder", "nst.sweep",
+    "nst.compare.runs", "nst.compare.values", "nst.compare.comparison", "nst.compare.layout", "nst.compare.tiles",
+    "nst.compare.sheet", "nst.compare.table", "nst.compare.page", "nst.compare.report", "nst.compare.__main__",
     "nst.architecture", "nst.image", "nst.asset", "nst.config", "nst.encoder", "nst.shared",
     "nst.objective.functional", "nst.objective.total", "nst.objective", "nst.init", "nst.schedule", "nst.optimizer",
     "nst.module", "nst.checkpoint", "nst.provenance", "nst.film",
@@ -43,7 +45,7 @@ def modules() -> dict[str, Path]:
     for path in paths.PACKAGE.rglob("*.py"):
         parts = path.relative_to(paths.PACKAGE.parent).with_suffix("").parts
         named[".".join(parts).removesuffix(".__init__")] = path
-    del named["nst"], named["nst.assets"], named["nst.pretrain"]
+    del named["nst"], named["nst.assets"], named["nst.compare"], named["nst.pretrain"]
     return named
 
 

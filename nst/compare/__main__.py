@@ -1,0 +1,67 @@
+"""``python -m nst.compare FOLDER…``: reads run folders and sets the runs side by side."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+DESCRIPTION = """\
+Sets runs side by side: a table here, and in the folder compare/ a contact sheet (sheet.png), a page that needs nothing
+else (index.html), and the table as runs.csv and runs.json. Only the runs' folders are read.
+
+A KEY is one that varies (style, weights.style, optimizer, ...), one of the configuration, or run or status.
+"""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status: 0, or 2 for the user's mistake, told in one message."""
+    arguments = _parser().parse_args(_joined(sys.argv[1:] if words is None else words))
+    from nst.compare.report import report  # imports what --help need not wait for
+    from nst.errors import UserError
+
+    try:
+        report(**vars(arguments))
+    except UserError as error:
+        for line in error.problems:
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m nst.compare", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("folders", nargs="+", type=Path, metavar="FOLDER", help="a sweep, a run, or any folder with runs below it")
+    add(
+        "--sort",
+        metavar="KEY",
+        help="the order of the runs; also total, content_loss, seconds, ...; -KEY turns it around",
+    )
+    add("--rows", metavar="KEY[,KEY]", help="the sheet's rows (default: style, or what varies)")
+    add("--columns", metavar="KEY[,KEY]", help="the sheet's columns (default: content, or what varies)")
+    add("--cell", type=_px, default=256, metavar="PX", help="the longest side of a picture on the sheet (default: 256)")
+    add("--out", type=Path, metavar="FOLDER", help="where the files go (default: compare/ in the first FOLDER)")
+    return parser
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """``--sort -KEY`` in one word, because argparse would take ``-KEY`` for an option."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == "--sort":
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _px(text: str) -> int:
+    if not text.isdecimal() or not 32 <= int(text) <= 2048:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of px from 32 to 2048")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

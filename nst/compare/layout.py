@@ -1,0 +1,109 @@
+"""Where each run's picture stands on the contact sheet: rows and columns by keys that vary."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from nst.compare.comparison import Comparison, Entry, check
+from nst.compare.values import ABSENT, Value, order
+from nst.errors import UserError
+
+Place = tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The runs by the values of the row's keys and of the column's keys; either may have none.
+
+    Attributes:
+        rows, columns: the places there are, in order.
+        cells: the runs of a place, best total first.
+        left_out: runs that have none of the keys, such as those that failed before they began.
+    """
+
+    row_keys: tuple[str, ...]
+    column_keys: tuple[str, ...]
+    rows: list[Place]
+    columns: list[Place]
+    cells: dict[tuple[Place, Place], list[Entry]]
+    left_out: list[Entry]
+
+    @property
+    def fill(self) -> float:
+        """The part of the places that hold a run."""
+        return len(self.cells) / max(1, len(self.rows) * len(self.columns))
+
+    @property
+    def crowded(self) -> list[list[Entry]]:
+        """The places that hold several runs, of which one can be shown."""
+        return [cell for cell in self.cells.values() if len(cell) > 1]
+
+
+def grid(entries: Sequence[Entry], rows: tuple[str, ...], columns: tuple[str, ...]) -> Grid:
+    """Lays the runs out."""
+    cells: dict[tuple[Place, Place], list[Entry]] = {}
+    placed = [entry for entry in entries if any(entry.text(key) != ABSENT for key in (*rows, *columns))]
+    for entry in placed:
+        place = tuple(map(entry.key, rows)), tuple(map(entry.key, columns))
+        cells.setdefault(place, []).append(entry)
+    for cell in cells.values():
+        cell.sort(key=lambda entry: order(entry.results["total"]))
+    by_name = columns == ("run",)  # in the order of the comparison
+    return Grid(
+        rows,
+        columns,
+        _places(place for place, _ in cells),
+        list(dict.fromkeys(place for _, place in cells)) if by_name else _places(place for _, place in cells),
+        cells,
+        [entry for entry in entries if entry not in placed],
+    )
+
+
+def chosen(comparison: Comparison, rows: str | None, columns: str | None) -> Grid:
+    """The grid by the keys that were asked for, several with a comma between; by sensible ones where none were."""
+    if rows is None and columns is None:
+        return _sensible(comparison)
+    asked = {option: tuple(filter(None, (keys or "").split(","))) for option, keys in
+             (("--rows", rows), ("--columns", columns))}  # fmt: skip
+    lines = []
+    for option, key in ((option, key) for option, keys in asked.items() for key in keys):
+        try:
+            check(option, key, [*comparison.varied, "run", "status"], comparison.entries)
+        except UserError as error:
+            lines += error.problems
+    if lines:
+        raise UserError(lines)
+    free = [key for key in _preferred(comparison) if key not in (*asked["--rows"], *asked["--columns"])]
+    if rows is None or columns is None:  # the other one is ours to choose
+        asked["--rows" if rows is None else "--columns"] = tuple(free[:1])
+    return grid(comparison.entries, asked["--rows"], asked["--columns"])
+
+
+def _sensible(comparison: Comparison) -> Grid:
+    """Rows and columns that show every run, if need be with more keys along the rows; else one run after another."""
+    keys = _preferred(comparison)
+    rows, columns = (tuple(keys[:1]), tuple(keys[1:2])) if len(keys) > 1 else ((), tuple(keys))
+    found = grid(comparison.entries, rows, columns)
+    if found.crowded:
+        more = [
+            key for key in comparison.varied
+            if any(len({entry.key(key) for entry in cell}) > 1 for cell in found.crowded)
+        ]  # fmt: skip
+        found = grid(comparison.entries, (*rows, *more), columns)
+    if found.fill < 0.5 or found.crowded:
+        return grid(comparison.entries, (), ("run",))
+    return found
+
+
+def _preferred(comparison: Comparison) -> list[str]:
+    """The keys for rows and columns: style and content, or those with most values; of these words before numbers."""
+    counts = {key: len({entry.key(key) for entry in comparison.entries}) for key in comparison.varied}
+    pictures = [key for key in ("style", "content") if key in counts]
+    others = sorted((key for key in counts if key not in pictures), key=lambda key: -counts[key])
+    first = [*pictures, *others][:2]
+    if not pictures:
+        first.sort(key=lambda key: any(isinstance(entry.key(key), float) for entry in comparison.entries))
+    return [*first, *[key for key in [*pictures, *others] if key not in first]] or ["run"]
+
+
+def _places(places: Iterable[Place]) -> list[Place]:
+    return sorted(set(places), key=lambda place: [order(value) for value in place])

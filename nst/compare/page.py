@@ -1,0 +1,199 @@
+"""The page: one HTML file with everything in it, that works from a disk and asks nothing of any server."""
+
+import base64
+import hashlib
+import io
+import itertools
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from PIL import Image
+
+from nst.compare.comparison import RESULTS, Comparison, Entry
+from nst.compare.runs import CURVES, Run
+from nst.compare.table import finite, short_name
+from nst.compare.values import ABSENT, INPUTS, Value, order, shown
+from nst.file import write_text
+
+#: px: the longest side of a picture on the page, where there is room for it.
+SIDE = 320
+#: Bytes for all pictures of a page together, and for a single one, as JPEG; the same for the inputs.
+ALL_PICTURES, ONE_PICTURE = 5_000_000, 48_000
+ALL_INPUTS, ONE_INPUT = 800_000, 12_000
+#: Points of a curve.
+POINTS = 120
+
+_MIME = "data:image/jpeg;base64,"
+
+
+def write(comparison: Comparison, path: Path) -> None:
+    """Writes the page, whole or not at all."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("nst.compare", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    script = _asset(environment, "page.js")
+    inputs = _inputs(comparison)
+    text = environment.get_template("page.html.j2").render(
+        comparison=comparison,
+        results=RESULTS,
+        cards=[_card(comparison, entry, path.parent) for entry in comparison.entries],
+        options={key: _counts(comparison, key) for key in comparison.varied},
+        differences={key: _counts(comparison, key) for key in comparison.differing},
+        shared={key: shown(value) for key, value in comparison.shared.items()},
+        statuses=Counter(entry.run.status for entry in comparison.entries),
+        provenance=[_provenance(entry) for entry in comparison.entries],
+        colour=_telling(comparison),
+        data=embedded([_data(comparison, entry, list(inputs)) for entry in comparison.entries]),
+        pictures=embedded(list(inputs.values())),
+        style=_asset(environment, "page.css"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    write_text(path, text)
+
+
+def embedded(value: Any) -> str:
+    """JSON for a script element: nothing in it can end the element or begin another, whatever the names are."""
+    text = json.dumps(finite(value), separators=(",", ":"), allow_nan=False, default=str)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def jpeg(picture: Image.Image, limit: int) -> tuple[str, int, int]:
+    """The picture as a data URI of at most ``limit`` bytes (before base64), and its width and height in px.
+
+    Quality is given up first, then size.
+    """
+    picture = picture.copy()
+    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    while True:
+        for quality in (85, 75, 65, 55):
+            file = io.BytesIO()
+            picture.save(file, "JPEG", quality=quality, optimize=True)
+            if file.tell() <= limit or max(picture.size) <= 48:
+                return _MIME + base64.b64encode(file.getvalue()).decode(), *picture.size
+        picture.thumbnail((picture.width * 4 // 5, picture.height * 4 // 5), Image.Resampling.LANCZOS)
+
+
+def thinned(evaluations: Sequence[float], losses: Sequence[float], points: int = POINTS) -> list[list[float]]:
+    """A curve as evaluations and losses in at most ``points`` points: of each stretch its lowest and its highest.
+
+    So a spike of a single evaluation stays. What a logarithmic axis can't show is left out.
+    """
+    curve = [(at, loss) for at, loss in zip(evaluations, losses, strict=True) if loss > 0 and math.isfinite(loss)]
+    if len(curve) > points:
+        edges = [len(curve) * i // (points // 2) for i in range(points // 2 + 1)]
+        stretches = [curve[start:end] for start, end in itertools.pairwise(edges)]
+        by_loss = [(min(s, key=lambda p: p[1]), max(s, key=lambda p: p[1])) for s in stretches]
+        curve = [point for pair in by_loss for point in sorted(set(pair))]
+    return [[int(at) for at, _ in curve], [float(f"{loss:.4g}") for _, loss in curve]]
+
+
+def _asset(environment: jinja2.Environment, name: str) -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _card(comparison: Comparison, entry: Entry, page: Path) -> dict[str, Any]:
+    limit = min(ONE_PICTURE, ALL_PICTURES // len(comparison.entries))
+    result = entry.run.folder.result
+    picture = entry.run.picture
+    return {
+        "entry": entry,
+        "label": comparison.label(entry),
+        "short": short_name(entry.run.name),
+        "picture": None if picture is None else jpeg(picture, limit),
+        "href": _link(result, page) if picture is not None and result.is_file() else None,
+    }
+
+
+def _link(target: Path, page: Path) -> str:
+    relative = os.path.relpath(target.absolute(), page.absolute())
+    return quote(Path(relative).as_posix())
+
+
+def _counts(comparison: Comparison, key: str) -> list[tuple[str, int]]:
+    """The values of a key, in order, and how many runs have each."""
+    values: dict[str, Value] = {entry.text(key): entry.key(key) for entry in comparison.entries}
+    counts = Counter(entry.text(key) for entry in comparison.entries)
+    return [(text, counts[text]) for text in sorted(values, key=lambda text: (text == ABSENT, order(values[text])))]
+
+
+def _provenance(entry: Entry) -> dict[str, str]:
+    """Where a run comes from, to read."""
+    run, told = entry.run, entry.run.summary
+    versions = told.get("versions")
+    memory = told.get("peak_memory_bytes")
+    facts = {
+        "started": told.get("started"),
+        "commit": told.get("git_commit"),
+        "device": told.get("device"),
+        "precision": told.get("precision"),
+        "threads": told.get("threads"),
+        "seconds": entry.text("seconds"),
+        "peak memory": f"{memory / 2**20:.0f} MiB" if isinstance(memory, int) else None,
+        "size": f"{told.get('width')} x {told.get('height')} px" if told.get("width") else None,
+        **{name: _origin(run, name) for name in INPUTS.values()},
+        "versions": ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(versions, dict) else None,
+        "folder": str(run.folder.path.absolute()),
+    }
+    return {name: ABSENT if fact is None else str(fact) for name, fact in facts.items()}
+
+
+def _origin(run: Run, name: str) -> str | None:
+    asset = run.asset(name)
+    parts = [asset.get("source"), asset.get("path"), asset.get("sha256") and f"SHA-256 {asset['sha256']}"]
+    if asset.get("source") == "random":
+        parts.append(asset.get("detail"))
+    return " · ".join(str(part) for part in parts if part) or None
+
+
+def _inputs(comparison: Comparison) -> dict[str, str]:
+    """Each content and style picture once, small, as data URI by its SHA-256."""
+    known = {
+        str(entry.run.asset(name).get("sha256")): (entry.run, name)
+        for entry in comparison.entries
+        for name in ("content", "style")
+    }
+    limit = min(ONE_INPUT, ALL_INPUTS // max(1, len(known)))
+    found = {digest: run.input(name, side=SIDE // 2)[0] for digest, (run, name) in known.items()}
+    return {digest: jpeg(picture, limit)[0] for digest, picture in found.items() if picture is not None}
+
+
+def _telling(comparison: Comparison) -> str:
+    """The key to colour curves by: the one with most values that can still be told apart by colour."""
+    counts = {key: len({entry.text(key) for entry in comparison.entries}) for key in comparison.varied}
+    return max((key for key, count in counts.items() if count <= 8), key=lambda key: counts[key], default="run")
+
+
+def _data(comparison: Comparison, entry: Entry, inputs: Sequence[str]) -> dict[str, Any]:
+    """What the script needs of a run: values to sort and filter by, curves, and what its details show."""
+    keys = ("run", "status", *comparison.varied, *RESULTS)
+    losses = entry.run.losses
+    return {
+        "label": comparison.label(entry),
+        "values": {key: entry.key(key) for key in keys},
+        "texts": {key: entry.text(key) for key in keys},
+        "marks": [mark.text for mark in entry.marks],
+        "search": " ".join([entry.run.name, *(mark.short for mark in entry.marks)]),
+        "config": {key: entry.text(key) for key in comparison.differing},
+        "provenance": _provenance(entry),
+        "inputs": {
+            name: inputs.index(str(digest))
+            for name in ("content", "style")
+            if (digest := entry.run.asset(name).get("sha256")) in inputs
+        },
+        "curves": {name: thinned(losses["evaluation"], losses[name]) for name in CURVES},
+    }

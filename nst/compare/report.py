@@ -1,0 +1,46 @@
+"""A comparison from its folders to its files: find, compare, lay out, write, tell."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from nst.compare import layout, page, table, tiles
+from nst.compare.comparison import compare
+from nst.compare.runs import find
+from nst.compare.sheet import Sheet
+from nst.errors import UserError, problem
+
+
+def report(
+    folders: Sequence[Path],
+    *,
+    sort: str | None = None,
+    rows: str | None = None,
+    columns: str | None = None,
+    cell: int = 256,
+    out: Path | None = None,
+) -> None:
+    """Writes the comparison of the runs in and below ``folders`` and prints its table.
+
+    Raises UserError where there are no runs, for a key that no run has, and where ``out`` can't be written.
+    """
+    runs, unread = find(folders, side=max(cell, page.SIDE))
+    comparison = compare(runs, unread, sort=sort)
+    grid = layout.chosen(comparison, rows, columns)
+    sheet = Sheet(tiles.arranged(comparison, grid), tiles.caption(comparison, grid), cell=cell)
+    out = folders[0] / "compare" if out is None else out
+    try:
+        sheet.save(out / "sheet.png")
+        page.write(comparison, out / "index.html")
+        table.write_csv(comparison, out / "runs.csv")
+        table.write_json(comparison, out / "runs.json")
+    except OSError as error:
+        raise UserError(problem("--out", out, f"can't be written: {error.strerror}; choose another folder")) from error
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
+    console.print(table.terminal(comparison))
+    for notice in comparison.notices:
+        console.print(Text(f"! {notice}", style="yellow"), soft_wrap=True)
+    print(f"The page is at {out / 'index.html'}, the contact sheet at {out / 'sheet.png'}", flush=True)

@@ -1,0 +1,225 @@
+"""Run folders, read as they are: what is missing, half-written or damaged is told, and the rest is used."""
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from nst.errors import UserError, problem
+from nst.file import sha256
+from nst.run_folder import RunFolder
+
+STATES = ("completed", "running", "interrupted", "diverged", "failed")
+#: The columns of the losses that are compared.
+CURVES = ("total", "content", "style")
+#: Seconds without a word after which a run that says it is running is taken for dead.
+SILENCE = 600.0
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass
+class Run:
+    """One run's folder, read.
+
+    Attributes:
+        name: its path below the folder that was asked for.
+        config: the resolved configuration; empty where it can't be read.
+        summary: what ``summary.json`` says; empty where it can't be read.
+        losses: a list for ``evaluation`` and each of ``CURVES``.
+        picture: the result, or of a run without one its newest snapshot, shrunk; None where there is neither.
+        problems: what is missing or damaged, one line each.
+    """
+
+    name: str
+    folder: RunFolder
+    config: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    losses: Mapping[str, list[float]] = field(default_factory=dict)
+    picture: Image.Image | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        """One of ``STATES``; ``stale`` where a run says that it is running but is silent; ``unknown``."""
+        told = self.summary.get("status")
+        if told not in STATES:
+            return "unknown"
+        return "stale" if told == "running" and self._silent() else str(told)
+
+    def asset(self, name: str) -> Mapping[str, Any]:
+        """Where the content, the style or the weights came from; empty where it isn't known."""
+        return section(section(self.summary, "assets"), name)
+
+    def input(self, name: str, *, side: int) -> tuple[Image.Image | None, str]:
+        """The content or the style picture, shrunk to ``side`` px; where there is none, why."""
+        asset = self.asset(name)
+        if not asset.get("path"):
+            return None, f"{name} not known"
+        path = Path(str(asset["path"]))
+        picture = load_picture(path, side, [])
+        if picture is None:
+            return None, f"{path.name} is missing"
+        return (picture, "") if sha256(path) == asset.get("sha256") else (None, f"{path.name} was changed since")
+
+    def results(self) -> dict[str, float | None]:
+        """The losses of the best picture, and what they took; of an unfinished run, those of its best so far."""
+        losses = section(self.summary, "losses") or self._best_so_far()
+        return {
+            "total": number(losses.get("total")),
+            **{f"{name}_loss": number(losses.get(name)) for name in ("content", "style", "tv")},
+            "best_evaluation": number(self.summary.get("best_evaluation", losses.get("evaluation"))),
+            "evaluations_done": number(self.summary.get("evaluations")) or (self.losses["evaluation"] or [0])[-1],
+            "seconds": number(self.summary.get("seconds")),
+        }
+
+    def _best_so_far(self) -> dict[str, float]:
+        rows = [dict(zip(self.losses, row, strict=True)) for row in zip(*self.losses.values(), strict=True)]
+        finite = [row for row in rows if math.isfinite(row["total"])]
+        return min(finite, key=lambda row: row["total"], default={})
+
+    def _silent(self) -> bool:
+        times = [_written(path) for path in (self.folder.summary, self.folder.losses, self.folder.log)]
+        return time.time() - max(times) > SILENCE
+
+
+def section(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The mapping under ``key``; an empty one where there is none."""
+    value = mapping.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def number(value: object) -> float | None:
+    """The number that ``value`` is; None for anything else."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def find(folders: Sequence[Path], *, side: int) -> tuple[list[Run], list[str]]:
+    """Every run in and below the folders, once each, by name; and a line for each folder that can't be read.
+
+    Pictures are shrunk to ``side`` px on their longest side. Raises UserError where there is no run at all.
+    """
+    wrong = [problem("FOLDER", path, "there is no such folder") for path in folders if not path.is_dir()]
+    if wrong:
+        raise UserError(wrong)
+    failures: list[OSError] = []
+    found = {path.resolve(): path for top in folders for path in _below(top, failures.append)}
+    if not found:
+        why = "no run is in or below it; give a folder that nst.train made"
+        raise UserError([problem("FOLDER", path, why) for path in folders])
+    top = os.path.commonpath([folder.absolute() for folder in folders])
+    named = sorted((os.path.relpath(path.absolute(), top), path) for path in found.values())
+    runs = [read(path, path.resolve().name if name == "." else name, side=side) for name, path in named]
+    return runs, [f"{error.filename} can't be read: {error.strerror}" for error in failures]
+
+
+def read(path: Path, name: str, *, side: int) -> Run:
+    """The run in the folder ``path``."""
+    folder = RunFolder(path)
+    run = Run(name, folder)
+    run.summary = _mapping(folder.summary, json.loads, run.problems)
+    # A run that failed before it began has only a summary.
+    optional = run.summary.get("status") == "failed"
+    run.config = _mapping(folder.config, _yaml, run.problems, optional=optional)
+    run.losses = _losses(folder.losses, run.problems)
+    snapshots = sorted(folder.snapshots.glob("[0-9]*.png"))
+    for candidate in (folder.result, *snapshots[:-2:-1]):
+        run.picture = run.picture or load_picture(candidate, side, run.problems)
+    if run.picture is None and run.status == "completed" and not folder.result.exists():
+        run.problems.append(f"{folder.result.name} is missing")
+    return run
+
+
+def load_picture(path: Path, side: int, problems: list[str]) -> Image.Image | None:
+    """A picture, shrunk to ``side`` px on its longest side; None where there is none that can be read."""
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        problems.append(f"{path.name} can't be read: {_reason(error)}")
+        return None
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return picture
+
+
+def _below(top: Path, on_error: Callable[[OSError], None]) -> list[Path]:
+    """The run folders in and below ``top``. Links are followed, each folder once; hidden folders hold no runs."""
+    marks = {RunFolder(top).config.name, RunFolder(top).summary.name}
+    found, seen = [], set()
+    for name, folders, files in os.walk(top, onerror=on_error, followlinks=True):
+        real = os.path.realpath(name)
+        folders[:] = [] if real in seen else sorted(folder for folder in folders if not folder.startswith("."))
+        if real not in seen and marks & set(files):
+            found.append(Path(name))
+        seen.add(real)
+    return found
+
+
+def _mapping(
+    path: Path, parse: Callable[[str], Any], problems: list[str], *, optional: bool = False
+) -> Mapping[str, Any]:
+    try:
+        value = parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems += [] if optional else [f"{path.name} is missing"]
+        return {}
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        problems.append(f"{path.name} can't be read: {_reason(error)}")
+        return {}
+    if not isinstance(value, Mapping):
+        problems.append(f"{path.name} can't be read: it holds no keys")
+        return {}
+    return value
+
+
+def _losses(path: Path, problems: list[str]) -> dict[str, list[float]]:
+    """The columns that are compared. A line that isn't whole is left out, and that is told."""
+    columns: dict[str, list[float]] = {"evaluation": [], **{name: [] for name in CURVES}}
+    try:
+        text = path.read_text(encoding="utf-8")
+        header, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+        places = [header.index(name) for name in columns] if header else []
+    except FileNotFoundError:
+        return columns
+    except (OSError, ValueError, csv.Error) as error:
+        problems.append(f"{path.name} can't be read: {_reason(error)}")
+        return columns
+    torn = len(rows) - 1 if not text.endswith("\n") else None
+    for number, row in enumerate(rows):
+        if len(row) == len(header) and number != torn:
+            with contextlib.suppress(ValueError):
+                values = [float(row[place]) for place in places]
+                for column, value in zip(columns.values(), values, strict=True):
+                    column.append(value)
+    left_out = len(rows) - len(columns["evaluation"])
+    if left_out:
+        problems.append(f"{path.name}: {left_out} of {len(rows)} lines are not whole and left out")
+    return columns
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)  # noqa: S506 - a safe loader, in C where there is one
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:200]

@@ -1,0 +1,119 @@
+"""The contact sheet as a picture: tiles in rows and columns, and a caption below."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from nst.compare.tiles import Tile, Tiles
+from nst.file import replacing
+
+PAPER, EMPTY = "white", "#ececec"
+INKS = {"plain": "#1b1b1b", "faint": "#6a6a6a", "warning": "#a34400"}
+#: px: between two pictures, around the sheet; and the area that a sheet stays below.
+GAP, MARGIN, AREA = 12, 20, 80e6
+
+
+class Sheet:
+    """A contact sheet, drawn when it is made.
+
+    Args:
+        tiles: what it shows, in lines.
+        caption: lines of text below.
+        cell: a picture's longest side in px; less where the sheet would become too large.
+    """
+
+    def __init__(self, tiles: Tiles, caption: Sequence[str], *, cell: int) -> None:
+        self.cell = min(cell, int(math.sqrt(AREA / sum(map(len, tiles)))))
+        if self.cell < cell:
+            caption = [*caption, f"the pictures have {self.cell} px, not {cell}, or the sheet would be too large"]
+        size = max(11, min(18, self.cell // 14))
+        self.font = ImageFont.load_default(size)
+        self.leading = size * 27 // 20
+        columns = list(itertools.zip_longest(*tiles))
+        pictures = [tile.picture.size for line in tiles for tile in line if tile and tile.picture]
+        widest = max([self.cell // 2, *(self._fitted(size)[0] for size in pictures)])
+        highest = max([self.cell // 2, *(self._fitted(size)[1] for size in pictures)])
+        self.widths = [self._label_width(line) if _only_labels(line) else widest for line in columns]
+        self.heights = [0 if _only_labels(line) else highest for line in tiles]
+        self.texts = [self.leading * max((len(tile.lines) for tile in line if tile), default=0) for line in tiles]
+        self.image = self._draw(tiles, caption)
+
+    def save(self, path: Path) -> None:
+        """Writes the sheet as a PNG, whole or not at all."""
+        with replacing(path) as temporary:
+            self.image.save(temporary)
+
+    def box(self, row: int, column: int) -> tuple[int, int, int, int]:
+        """The left, upper, right and lower edge in px of a tile's room for its picture; its text stands below."""
+        x = MARGIN + sum(self.widths[:column]) + column * GAP
+        y = MARGIN + sum(self.heights[:row]) + sum(self.texts[:row]) + row * GAP
+        return x, y, x + self.widths[column], y + self.heights[row]
+
+    def _label_width(self, line: Sequence[Tile | None]) -> int:
+        """px for a column of labels."""
+        lengths = [self.font.getlength(text) for tile in line if tile for text, _ in tile.lines]
+        return min(2 * self.cell, math.ceil(max(lengths)) + GAP)
+
+    def _fitted(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size in px of a picture with its longest side at ``cell``."""
+        scale = self.cell / max(size)
+        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+    def _draw(self, tiles: Tiles, caption: Sequence[str]) -> Image.Image:
+        width = max(2 * MARGIN + sum(self.widths) + GAP * (len(self.widths) - 1), 480)
+        words = [text for note in caption for text in self._wrap(note, width - 2 * MARGIN)]
+        bottom = MARGIN + sum(self.heights) + sum(self.texts) + GAP * len(tiles)
+        canvas = Image.new("RGB", (width, bottom + self.leading * len(words) + MARGIN), PAPER)
+        draw = ImageDraw.Draw(canvas)
+        for row, line in enumerate(tiles):
+            for column, tile in enumerate(line):
+                if tile is not None:
+                    self._paste(canvas, draw, tile, self.box(row, column))
+        for number, text in enumerate(words):
+            ink = INKS["faint" if number else "plain"]
+            draw.text((MARGIN, bottom + number * self.leading), text, ink, self.font)
+        return canvas
+
+    def _paste(
+        self, canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, box: tuple[int, int, int, int]
+    ) -> None:
+        left, top, right, bottom = box
+        if tile.is_label:  # in the middle of a row's height, at the lower end of a column's head
+            bottom = (top + bottom) // 2
+        elif tile.picture is not None:
+            shown = tile.picture.resize(self._fitted(tile.picture.size), Image.Resampling.LANCZOS)
+            canvas.paste(shown, ((left + right - shown.width) // 2, bottom - shown.height))
+        else:
+            draw.rectangle((left, top, right - 1, bottom - 1), EMPTY)
+            text, middle = "\n".join(self._wrap(tile.instead, right - left - GAP)), (left + right) / 2
+            draw.multiline_text((middle, (top + bottom) / 2), text, INKS["plain"], self.font, "mm", align="center")
+        for number, (words, tone) in enumerate(tile.lines):
+            place = left, bottom + GAP // 3 + number * self.leading
+            draw.text(place, self._cut(words, right - left), INKS[tone], self.font)
+
+    def _cut(self, text: str, width: int) -> str:
+        """The text in one line of ``width`` px, with an ellipsis where it is longer."""
+        text = " ".join(text.split())[:500]
+        if self.font.getlength(text) <= width:
+            return text
+        while text and self.font.getlength(text + "…") > width:
+            text = text[:-1]
+        return text + "…"
+
+    def _wrap(self, text: str, width: int) -> Iterator[str]:
+        """The text in lines of ``width`` px."""
+        line = ""
+        for word in text.split():
+            longer = f"{line} {word}".strip()
+            if line and self.font.getlength(longer) > width:
+                yield self._cut(line, width)
+                longer = word
+            line = longer
+        yield self._cut(line, width)
+
+
+def _only_labels(line: Sequence[Tile | None]) -> bool:
+    return all(tile is None or tile.is_label for tile in line)

@@ -1,0 +1,103 @@
+"""What stands where on the contact sheet: pictures with what must be known of them, inputs and labels at the edges."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image
+
+from nst.compare.comparison import Comparison, Entry
+from nst.compare.layout import Grid, Place
+
+#: More pictures than this in a single row go on below.
+PER_LINE = 8
+
+Tone = Literal["plain", "faint", "warning"]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture, or words in place of it, over lines of text in their tones. A label needs no room for a picture."""
+
+    picture: Image.Image | None
+    instead: str
+    lines: list[tuple[str, Tone]]
+    is_label: bool = False
+
+
+Tiles = list[list[Tile | None]]
+
+
+def arranged(comparison: Comparison, grid: Grid) -> Tiles:
+    """The sheet's tiles, in lines; None is an empty corner."""
+    tell = _names_of_cells(comparison, grid)
+    body: Tiles = [[_cell(grid.cells.get((row, column), []), tell) for column in grid.columns] for row in grid.rows]
+    if _flows(grid):
+        return _wrapped(body[0])
+    if grid.row_keys:
+        body = [[_edge(grid, 0, place), *row] for place, row in zip(grid.rows, body, strict=True)]
+    if grid.column_keys:
+        corner: list[Tile | None] = [None] if grid.row_keys else []
+        body.insert(0, [*corner, *(_edge(grid, 1, place) for place in grid.columns)])
+    return body
+
+
+def caption(comparison: Comparison, grid: Grid) -> list[str]:
+    """What the sheet shows, and what must be known about it, a line each."""
+    axes = [
+        f"; {name}: {', '.join(keys)}"
+        for name, keys in (("rows", grid.row_keys), ("columns", grid.column_keys))
+        if keys and not _flows(grid)
+    ]
+    count = len(comparison.entries)
+    notes = [f"{count} run{'s' * (count > 1)}{''.join(axes)}"]
+    if grid.crowded:
+        notes.append(f"{len(grid.crowded)} cells stand for several runs; each shows the one with the lowest total")
+    if grid.left_out:
+        notes.append(f"without a place here: {', '.join(entry.run.name for entry in grid.left_out)}")
+    return [*notes, *comparison.notices]
+
+
+def _flows(grid: Grid) -> bool:
+    """Whether the runs stand one after another, each with its name."""
+    return not grid.row_keys and (len(grid.columns) > PER_LINE or grid.column_keys == ("run",))
+
+
+def _names_of_cells(comparison: Comparison, grid: Grid) -> list[str]:
+    """The keys that a cell's place doesn't tell."""
+    return [key for key in comparison.varied if _flows(grid) or key not in (*grid.row_keys, *grid.column_keys)]
+
+
+def _cell(entries: Sequence[Entry], keys: Sequence[str]) -> Tile:
+    """The best of the runs that share a place; ``keys`` tell them apart."""
+    if not entries:
+        return Tile(None, "no run", [])
+    best = entries[0]
+    own = [best.label([key]) for key in keys if key in best.values]
+    lines: list[tuple[str, Tone]] = [(f"best of {len(entries)} by total", "faint")] if len(entries) > 1 else []
+    lines += [(text, "plain") for text in own or ([best.run.name] if len(entries) > 1 else [])]
+    if best.results["total"] is not None:
+        lines.append((f"total {best.text('total')}", "faint"))
+    lines += [(mark.short, "warning") for mark in best.marks]
+    return Tile(best.run.picture, f"{best.run.status}, no picture", lines)
+
+
+def _edge(grid: Grid, axis: Literal[0, 1], place: Place) -> Tile:
+    """The label of a row (axis 0) or a column (axis 1), below the input that it stands for."""
+    keys = grid.column_keys if axis else grid.row_keys
+    entries = [entry for at, cell in grid.cells.items() if at[axis] == place for entry in cell]
+    lines: list[tuple[str, Tone]] = [(entries[0].label([key]), "plain") for key in keys]
+    pictured = next((key for key in keys if key in ("content", "style")), None)
+    if pictured is None:
+        return Tile(None, "", lines, is_label=True)
+    knowing = next((entry for entry in entries if entry.run.asset(pictured).get("path")), entries[0])
+    if knowing.run.asset(pictured).get("source") == "stand-in":
+        lines.append(("stand-in", "warning"))
+    return Tile(*knowing.run.input(pictured, side=512), lines)
+
+
+def _wrapped(tiles: Sequence[Tile | None]) -> Tiles:
+    """One tile after another, in lines of equal number."""
+    per_line = max(min(PER_LINE, len(tiles)), math.ceil(math.sqrt(len(tiles))))
+    return [list(tiles[start : start + per_line]) for start in range(0, len(tiles), per_line)]

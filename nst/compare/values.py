@@ -1,0 +1,95 @@
+"""What a run was asked for, as flat keys with plain values, and how values are shown and ordered."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nst.compare.runs import Run, section
+from nst.sweep import NOT_COMPUTED
+
+Value = str | int | float | bool | None
+#: The inputs: they are files, shown by name and known by their SHA-256.
+INPUTS = {"content": "content", "style": "style", "encoder": "weights"}
+#: What is shown for a value that a run doesn't have.
+ABSENT = "–"  # noqa: RUF001
+
+
+def values_of(run: Run) -> dict[str, Value]:
+    """The keys that decide what the run computes, its inputs by name, and each group's option by the group's name."""
+    computed = {str(key): value for key, value in run.config.items() if key not in NOT_COMPUTED}
+    options = section(run.summary, "choices")
+    groups: dict[str, Value] = {}
+    for group, node in computed.items():
+        if isinstance(node, Mapping):
+            option = options.get(group, str(node.get("_target_", "")).rpartition(".")[2])
+            groups |= {group: str(option)} if option else {}
+    return {**_inputs(run), **groups, **dict(_flat(computed))}
+
+
+def shown(value: Value, digits: int = 6) -> str:
+    """A value as it is written on a command line: ``1e-4``, ``null``, ``true``."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float):
+        plain = f"{value:.{digits}g}"
+        mantissa, e, exponent = f"{value:.{digits - 1}e}".partition("e")
+        if not e or ("e" not in plain and abs(int(exponent)) < 4):
+            return plain
+        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        return min(plain, f"{mantissa}e{int(exponent)}", key=len)
+    return str(value)
+
+
+def order(value: Value) -> tuple[int, float, str]:
+    """Sorts numbers by size, before words by alphabet."""
+    is_number = isinstance(value, int | float) and value == value
+    return (0, float(value), "") if is_number and value is not None else (1, 0.0, str(value))
+
+
+def weights_of(run: Run) -> str | None:
+    """What tells one set of weights from another: the SHA-256, or of random ones their seed; None if not known."""
+    asset = run.asset("weights")
+    known = asset.get("sha256") or asset.get("detail")
+    return str(known) if known else None
+
+
+def digest_of(run: Run, key: str) -> str | None:
+    """What tells one input from another of the same name."""
+    if key == "encoder":
+        return weights_of(run)
+    digest = run.asset(INPUTS[key]).get("sha256")
+    return str(digest) if digest else None
+
+
+def _inputs(run: Run) -> dict[str, Value]:
+    names: dict[str, Value] = {}
+    for key in ("content", "style"):
+        node = section(run.config, key)
+        path, name = node.get("path"), node.get("name")
+        if path or name:
+            names[key] = Path(str(path)).stem if path else str(name)
+    encoder = section(run.config, "encoder")
+    if "architecture" in encoder:
+        names["encoder"] = _encoder(str(encoder["architecture"]), run.asset("weights"))
+    return names
+
+
+def _encoder(architecture: str, weights: Mapping[str, Any]) -> str:
+    source = weights.get("source")
+    if source == "path":
+        return f"{architecture} from {Path(str(weights.get('path'))).name}"
+    if source == "stand-in":
+        return f"stand-in for {architecture}"
+    return f"{architecture}, random" if source == "random" else architecture
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Value]]:
+    """Dotted keys and plain values; a list is its items in one line. How an object is made doesn't count."""
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name}.")
+        elif isinstance(value, list):
+            yield name, " ".join(map(str, value))
+        elif key not in ("_partial_", "_convert_"):
+            yield name, value if isinstance(value, str | int | float | None) else str(value)
