@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nst import multirun, paths
 from nst.errors import DivergedError, UserError, choices, one_line, problem
 from nst.run_folder import RunFolder
-from nst.source import make_folder, parse, quoted, resumed_folder, source_of
+from nst.source import PRESETS, make_folder, parse, quoted, resumed_folder, source_of
 
 
 def run(task: Callable[[], Any]) -> int:
@@ -168,8 +168,12 @@ def _override_problems(config_name: str, texts: list[str]) -> Iterator[str]:
             continue
         wrong = [value for value in _values(override) if value not in (*options, "null")]
         if wrong:
+            presets = loader.get_group_options(PRESETS)
             for value in wrong:
-                yield problem(override.key_or_group, value, f"there is no such option; {choices(value, options)}")
+                why = f"there is no such option; {choices(value, options)}"
+                if override.key_or_group in ("hydra/launcher", "hydra/sweeper") and value in presets:
+                    why = f"needs an extra: pip install 'nst[{value.partition('_')[0]}]'"
+                yield problem(override.key_or_group, value, why)
         elif not override.is_sweep_override():
             right.append(text)
     cfg = compose(config_name, right, return_hydra_config=True)

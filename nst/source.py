@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra import initialize_config_dir
@@ -21,6 +21,10 @@ from nst.run_folder import RunFolder
 
 #: The keys, or the groups of keys, that a run may change when it goes on.
 MAY_CHANGE = ("evaluations", "threads", "assets", "trainer", "callbacks")
+
+
+#: The group of what the project sets for launchers and sweepers, by their names.
+PRESETS = "hydra/preset"
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,17 @@ class Source:
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
             return hydra.compose_config(self.name, self.overrides, mode, from_shell=False, with_log_configuration=False)
+
+    def with_presets(self) -> "Source":
+        """With what ``configs/hydra/preset`` says for the launcher and the sweeper that were chosen.
+
+        A plugin's own options can't be files of the same names, so ours stand apart and are put on top of them.
+        """
+        choices = self.compose(RunMode.MULTIRUN).hydra.runtime.choices
+        with self.initialized():
+            known = GlobalHydra.instance().config_loader().get_group_options(PRESETS)
+        chosen = [choices[group] for group in ("hydra/launcher", "hydra/sweeper") if choices[group] in known]
+        return replace(self, overrides=[*self.overrides, f"+{PRESETS}=[{','.join(chosen)}]"]) if chosen else self
 
 
 def source_of(arguments: argparse.Namespace) -> Source:
