@@ -199,6 +199,7 @@ def _fit(run: Run, folder: RunFolder) -> Mapping[str, float]:
         else:
             folder.update_summary({"status": status, "error": error})
     if status == "interrupted":
+        run.stop.pass_on()
         raise SystemExit(128 + (run.stop.signal or signal.SIGINT))
     return run.module.best.losses
 

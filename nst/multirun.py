@@ -25,7 +25,6 @@ def run(source: Source, words: list[str], task: Callable[[], Any]) -> int:
 
     ``words`` are the user's overrides, for the command that goes on.
     """
-    source = source.with_presets()
     cfg = source.compose(RunMode.MULTIRUN)
     params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
     grid = cfg.hydra.sweeper._target_ == GRID

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import initialize_config_dir
@@ -55,17 +55,6 @@ class Source:
             assert hydra is not None
             return hydra.compose_config(self.name, self.overrides, mode, from_shell=False, with_log_configuration=False)
 
-    def with_presets(self) -> "Source":
-        """With what ``configs/hydra/preset`` says for the launcher and the sweeper that were chosen.
-
-        A plugin's own options can't be files of the same names, so ours stand apart and are put on top of them.
-        """
-        choices = self.compose(RunMode.MULTIRUN).hydra.runtime.choices
-        with self.initialized():
-            known = GlobalHydra.instance().config_loader().get_group_options(PRESETS)
-        chosen = [choices[group] for group in ("hydra/launcher", "hydra/sweeper") if choices[group] in known]
-        return replace(self, overrides=[*self.overrides, f"+{PRESETS}=[{','.join(chosen)}]"]) if chosen else self
-
 
 def source_of(arguments: argparse.Namespace) -> Source:
     """The project's configurations, or what an earlier run saved when it is to go on."""
@@ -79,6 +68,7 @@ def source_of(arguments: argparse.Namespace) -> Source:
         overrides.append(_search(Path(arguments.config_dir).absolute()))
     folder = Path(arguments.config_path).absolute() if arguments.config_path is not None else paths.configs()
     name = arguments.config_name if arguments.config_name is not None else "train"
+    overrides += presets(folder, overrides)
     return Source(folder, name, overrides, ["--config-path", str(folder), "--config-name", name])
 
 
@@ -113,6 +103,17 @@ def resumed_folder(overrides: list[str]) -> Path | None:
         if named and named[-1] is not None:
             return paths.of_user(str(named[-1])).absolute()
     return None
+
+
+def presets(folder: Path, overrides: list[str]) -> list[str]:
+    """The override that adds what ``hydra/preset`` in ``folder`` says for the launcher and the sweeper that are chosen.
+
+    A plugin's own options can't be files of the same names, so ours stand apart and are put on top of them.
+    """
+    groups = ("hydra/launcher", "hydra/sweeper")
+    chosen = {override.key_or_group: override.value() for override in parse(overrides) if override.key_or_group in groups}
+    names = [str(name) for name in chosen.values() if (folder / PRESETS / f"{name}.yaml").is_file()]
+    return [f"+{PRESETS}=[{','.join(names)}]"] if names else []
 
 
 def parse(overrides: list[str]) -> list[Override]:
