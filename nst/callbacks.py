@@ -201,7 +201,7 @@ class Stop(pl.Callback):
                     signal.signal(number, stop)
 
     def pass_on(self) -> None:
-        """Gives the launcher the signal that it listens to, once the checkpoint is saved: submitit begins the job again."""
+        """Gives the launcher the signal that it listens to, once the checkpoint is saved: submitit requeues the job."""
         if self.signal == signal.SIGUSR2:
             signal.raise_signal(self.signal)
 

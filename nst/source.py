@@ -111,7 +111,9 @@ def presets(folder: Path, overrides: list[str]) -> list[str]:
     A plugin's own options can't be files of the same names, so ours stand apart and are put on top of them.
     """
     groups = ("hydra/launcher", "hydra/sweeper")
-    chosen = {override.key_or_group: override.value() for override in parse(overrides) if override.key_or_group in groups}
+    chosen = {
+        override.key_or_group: override.value() for override in parse(overrides) if override.key_or_group in groups
+    }
     names = [str(name) for name in chosen.values() if (folder / PRESETS / f"{name}.yaml").is_file()]
     return [f"+{PRESETS}=[{','.join(names)}]"] if names else []
 

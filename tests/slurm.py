@@ -56,7 +56,9 @@ def started(folder: Path) -> Iterator[dict[str, str]]:
     key.touch(mode=0o600)
     key.write_bytes(secrets.token_bytes(128))
     environment = {**os.environ, "PATH": _path(), "SLURM_CONF": str(conf)}
-    munge = [f"--{name}={folder}/munge.{name.split('-')[0]}" for name in ("key-file", "socket", "pid-file", "seed-file")]
+    munge = [
+        f"--{name}={folder}/munge.{name.split('-')[0]}" for name in ("key-file", "socket", "pid-file", "seed-file")
+    ]
     daemons = [["munged", "--foreground", "--force", *munge], ["slurmctld", "-D"], ["slurmd", "-D"]]
     with ExitStack() as stack:
         for command in daemons:

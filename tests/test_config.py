@@ -48,7 +48,7 @@ def test_every_option_composes_and_fits_its_schema(option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(paths.configs().glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}={path.stem}"
+    "path", sorted(paths.configs().glob("*/**/*.yaml")), ids=lambda path: f"{path.parent.name}={path.stem}"
 )
 def test_every_option_says_what_it_is(path: Path) -> None:
     assert path.read_text(encoding="utf-8").lstrip().startswith("#")

@@ -2,18 +2,13 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from nst import cli
-from nst.source import Source
 from nst.sweep import Sweep
-from nst.train import train
 
 from .conftest import Command
 
@@ -63,3 +58,20 @@ def test_every_launcher_paints_the_same(
     assert results(tmp_path / "sweep") == expected
     summaries = [json.loads(path.with_name("summary.json").read_text()) for path in tmp_path.glob("sweep/*/result.png")]
     assert [summary["threads"] for summary in summaries] == [1] * 4
+
+
+@pytest.mark.parametrize(
+    ("chosen", "extra"),
+    [("launcher=joblib", "joblib"), ("launcher=submitit_slurm", "submitit"), ("launcher=ray", "ray"),
+     ("sweeper=optuna", "optuna")],
+)  # fmt: skip
+def test_a_missing_extra_is_named(
+    nst: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, extra: str
+) -> None:
+    (tmp_path / "hydra_plugins").mkdir()
+    (tmp_path / "hydra_plugins" / "__init__.py").touch()  # an empty package in the place of the installed plugins
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    finished = nst("-m", *small, "seed=1,2", f"hydra/{chosen}", "hydra.sweep.dir=sweep")
+    assert finished.returncode == 2
+    assert finished.stderr == f"error: hydra/{chosen}: needs an extra: pip install 'nst[{extra}]'\n"
+    assert not (tmp_path / "sweep").exists()
