@@ -66,13 +66,13 @@ def build(
     folder: RunFolder,
     *,
     choices: Mapping[str, str],
-    overridden: Sequence[str],
+    shown: Sequence[str],
     goes_on: bool,
 ) -> Run:
     """Makes the objects of a run whose configuration was checked by ``prepare``.
 
-    ``choices`` are the names of the options that were picked, by group, and ``overridden`` the keys that were given on
-    the command line or are swept: TensorBoard shows both as hyperparameters. A run that ``goes_on`` does so
+    ``choices`` are the names of the options that were picked, by group, and ``shown`` the keys and groups that tell the
+    run from others, which are TensorBoard's hyperparameters. A run that ``goes_on`` does so
     from its newest checkpoint, or from the start where it was stopped before its first.
     """
     if config.threads is not None:
@@ -92,7 +92,7 @@ def build(
         pictures={"content": content, "style": style, "start": start},
         config=OmegaConf.to_yaml(cfg),
         assets=OmegaConf.to_yaml(OmegaConf.create(files.provenance())),
-        hyperparameters={**_overridden(cfg, overridden), **_hyperparameters(config, files, choices)},
+        hyperparameters=_hyperparameters(cfg, config, files, choices, shown),
     )
     callbacks = [record, overview, stop, *_callbacks(cfg, folder)]
     trainer = _trainer(cfg, logger=_loggers(cfg, config, folder, goes_on=goes_on), callbacks=callbacks)
@@ -216,24 +216,18 @@ def _callbacks(cfg: DictConfig, folder: RunFolder) -> list[pl.Callback]:
     return [make(folder=folder) if isinstance(make, functools.partial) else make for make in made]
 
 
-def _overridden(cfg: DictConfig, keys: Sequence[str]) -> dict[str, str | float]:
-    values = {key: OmegaConf.select(cfg, key) for key in keys}
-    return {key: float(value) if isinstance(value, int | float) else str(value) for key, value in values.items()}
+def _hyperparameters(
+    cfg: DictConfig, config: Config, files: Inputs, choices: Mapping[str, str], shown: Sequence[str]
+) -> dict[str, str | float]:
+    """What is shown, after the pictures and the encoder, which may stand in for another; numbers as numbers."""
+    pictures = {"content": config.content, "style": config.style}
+    named = {key: each.name if each.path is None else Path(each.path).stem for key, each in pictures.items()}
+    values = {key: choices.get(key, OmegaConf.select(cfg, key)) for key in shown if key not in (*named, "encoder")}
+    plain = {key: _plain(value) for key, value in values.items()}
+    return {**named, "encoder": f"{files.architecture} ({files.weights.source})", **plain}
 
 
-def _hyperparameters(config: Config, files: Inputs, choices: Mapping[str, str]) -> dict[str, str | float]:
-    return {
-        "content": config.content.name if config.content.path is None else Path(config.content.path).stem,
-        "style": config.style.name if config.style.path is None else Path(config.style.path).stem,
-        "layers.content": " ".join(config.layers.content),
-        "layers.style": " ".join(config.layers.style),
-        "weights.content": config.weights.content,
-        "weights.style": config.weights.style,
-        "weights.tv": config.weights.tv,
-        "encoder": f"{files.architecture} ({files.weights.source})",
-        **{group: choices[group] for group in ("pooling", "objective", "init", "optimizer") if group in choices},
-        "optimizer.lr": float(config.optimizer.get("lr", 0)),
-        "size": config.size or 0,
-        "evaluations": config.evaluations,
-        "seed": config.seed,
-    }
+def _plain(value: Any) -> str | float:
+    if isinstance(value, int | float):
+        return float(value)
+    return " ".join(map(str, value)) if OmegaConf.is_list(value) else "null" if value is None else str(value)

@@ -77,8 +77,9 @@ class Record(pl.Callback):
 #: TensorBoard's page of custom scalars: charts of several curves each, by regular expressions of their tags.
 LAYOUT = {
     "losses": {
-        "before their weights": ["Multiline", ["loss/content", "loss/style"]],
         "total": ["Multiline", ["loss/total"]],
+        "content, before its weight": ["Multiline", ["loss/content"]],
+        "style, before its weight": ["Multiline", ["loss/style"]],
     },
     "shares of the total": {
         "content layers": ["Multiline", ["share/content/.*"]],
@@ -231,7 +232,8 @@ class Checkpoint(pl.Callback):
 class Stop(pl.Callback):
     """Lets Ctrl-C and SIGTERM end a run between two iterations, where its checkpoint can be taken.
 
-    A second signal ends it at once; what was reached since the last checkpoint is then to be computed again.
+    So does SIGUSR2 where a launcher listens to it: submitit's jobs get it before their time is over. A second Ctrl-C
+    ends a run at once; what was reached since the last checkpoint is then to be computed again.
 
     Attributes:
         signal: the signal that came, or None.
@@ -243,14 +245,22 @@ class Stop(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         def stop(number: int, frame: object) -> None:
             if self.signal is not None:
-                raise KeyboardInterrupt
+                if number == signal.SIGINT:
+                    raise KeyboardInterrupt
+                return  # Slurm sends SIGTERM to a job's processes more than once
             self.signal = signal.Signals(number)
             trainer.should_stop = True
-            print("Stopping after this iteration; once more to stop at once.", file=sys.stderr, flush=True)
+            print("Stopping after this iteration; Ctrl-C to stop at once.", file=sys.stderr, flush=True)
 
         if threading.current_thread() is threading.main_thread():  # Lightning puts back the handlers it found
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, stop)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+                if number != signal.SIGUSR2 or callable(signal.getsignal(number)):
+                    signal.signal(number, stop)
+
+    def pass_on(self) -> None:
+        """Gives the launcher the signal that it listens to, once the checkpoint is saved: submitit requeues the job."""
+        if self.signal == signal.SIGUSR2:
+            signal.raise_signal(self.signal)
 
 
 class ProgressBar(pl.Callback):

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nst import multirun, paths
 from nst.errors import DivergedError, UserError, choices, one_line, problem
 from nst.run_folder import RunFolder
-from nst.source import make_folder, parse, quoted, resumed_folder, source_of
+from nst.source import PRESETS, make_folder, parse, quoted, resumed_folder, source_of
 
 
 def run(task: Callable[[], Any]) -> int:
@@ -46,6 +46,8 @@ def run(task: Callable[[], Any]) -> int:
             raise UserError("resume: goes on with a single run; leave out -m (--multirun), --cfg and the like")
         if kind == "sweep":
             return multirun.run(source_of(arguments), arguments.overrides, task)
+        if kind == "other":
+            sys.argv[1:] = [*options, *source_of(arguments).overrides]
         task()
     except KeyboardInterrupt:
         print("error: interrupted before the run began; nothing was painted", file=sys.stderr)
@@ -164,6 +166,7 @@ def _unreadable(overrides: list[str]) -> Iterator[str]:
 
 def _override_problems(config_name: str, texts: list[str]) -> Iterator[str]:
     loader = GlobalHydra.instance().config_loader()
+    refused: list[str] = []
     right, values = [], []
     for text, override in zip(texts, parse(texts), strict=True):
         options = loader.get_group_options(override.key_or_group)
@@ -172,9 +175,10 @@ def _override_problems(config_name: str, texts: list[str]) -> Iterator[str]:
             continue
         wrong = [value for value in _values(override) if value not in (*options, "null")]
         if wrong:
+            refused += wrong
             for value in wrong:
-                yield problem(override.key_or_group, value, f"there is no such option; {choices(value, options)}")
-        elif not override.is_sweep_override():
+                yield problem(override.key_or_group, value, _why_no_option(override.key_or_group, value, options))
+        elif not override.is_sweep_override() and not set(_values(override)) & set(refused):  # nor the preset of one
             right.append(text)
     cfg = compose(config_name, right, return_hydra_config=True)
     known = list(_keys(cfg))
@@ -186,6 +190,12 @@ def _override_problems(config_name: str, texts: list[str]) -> Iterator[str]:
             roots = [root for root in known if "." not in root and root not in (*groups, "hydra")]
             hint = f"did you mean {', '.join(near)}?" if near else f"groups and keys: {', '.join([*groups, *roots])}"
             yield f"{override.input_line}: there is no key {key}; {hint}"
+
+
+def _why_no_option(group: str, value: str, options: list[str]) -> str:
+    if group in ("hydra/launcher", "hydra/sweeper") and (paths.configs() / PRESETS / f"{value}.yaml").is_file():
+        return f"needs an extra: pip install 'nst[{value.partition('_')[0]}]'"
+    return f"there is no such option; {choices(value, options)}"
 
 
 def _values(override: Override) -> list[str]:

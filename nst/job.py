@@ -6,7 +6,7 @@ import re
 import shlex
 import signal
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,12 @@ from nst.sweep import Outcome, Sweep, identity
 
 log = logging.getLogger(__name__)
 
+#: What tells single runs from each other, besides what was given on the command line.
+USUAL = (
+    "layers.content", "layers.style", "weights.content", "weights.style", "weights.tv", "pooling", "objective", "init",
+    "optimizer", "optimizer.lr", "size", "evaluations", "seed",
+)  # fmt: skip
+
 _ENDINGS = {"interrupted": "was interrupted", "failed": "failed", "diverged": "diverged"}
 
 
@@ -46,7 +52,8 @@ def paint(cfg: DictConfig) -> float:
         if cfg.resume is None:
             _note_failure(folder, error)
         raise
-    return _paint(cfg, config, files, folder, goes_on=config.resume is not None)
+    given = [override.partition("=")[0].lstrip("+~") for override in hydra.overrides.task]
+    return _paint(cfg, config, files, folder, shown=[*USUAL, *given], goes_on=config.resume is not None)
 
 
 def _paint_point(cfg: DictConfig, sweep: Sweep) -> float:
@@ -63,7 +70,7 @@ def _paint_point(cfg: DictConfig, sweep: Sweep) -> float:
                 return _value(config, summary["losses"])
             goes_on = folder.config.is_file()
             sweep.record(outcome)
-            value = _paint(cfg, config, files, folder, goes_on=goes_on)
+            value = _paint(cfg, config, files, folder, shown=sweep.varied(), goes_on=goes_on)
             outcome = replace(outcome, state="continued" if goes_on else "ran")
             return value
     except Exception as error:
@@ -90,7 +97,7 @@ def _folder_of_point(cfg: DictConfig, sweep: Sweep) -> Iterator[tuple[Config, In
         raise
     used = {name: found["sha256"] for name, found in files.provenance().items()}
     computed = identity(config.model_dump(by_alias=True), {**used, "architecture": files.architecture})
-    with sweep.claim(computed, _name(config)) as folder, _log_to(folder):
+    with sweep.claim(computed, _name(config, sweep.varied())) as folder, _log_to(folder):
         yield config, files, folder
 
 
@@ -108,13 +115,16 @@ def _log_to(folder: RunFolder) -> Iterator[None]:
         handler.close()
 
 
-def _paint(cfg: DictConfig, config: Config, files: Inputs, folder: RunFolder, *, goes_on: bool) -> float:
+def _paint(
+    cfg: DictConfig, config: Config, files: Inputs, folder: RunFolder, *, shown: Sequence[str], goes_on: bool
+) -> float:
+    """Builds, fits, reports. ``shown`` are the keys and groups that name the run and tell it from others."""
     try:
         for warning in files.warnings():
             log.warning(warning)
-        config = _settle(cfg, config, folder)
+        config = _settle(cfg, config, shown)
         choices = _choices(folder)
-        run = build(cfg, config, files, folder, choices=choices, overridden=_overridden(cfg), goes_on=goes_on)
+        run = build(cfg, config, files, folder, choices=choices, shown=shown, goes_on=goes_on)
         if run.checkpoint is not None:
             log.info("Going on after %d evaluations", int(run.checkpoint.stem))
     except Exception as error:
@@ -199,6 +209,7 @@ def _fit(run: Run, folder: RunFolder) -> Mapping[str, float]:
         else:
             folder.update_summary({"status": status, "error": error})
     if status == "interrupted":
+        run.stop.pass_on()
         raise SystemExit(128 + (run.stop.signal or signal.SIGINT))
     return run.module.best.losses
 
@@ -229,7 +240,7 @@ def _report(run: Run, folder: RunFolder, status: str, error: str | None) -> None
         print(f"The picture is at {folder.result}", flush=True)
 
 
-def _settle(cfg: DictConfig, config: Config, folder: RunFolder) -> Config:
+def _settle(cfg: DictConfig, config: Config, shown: Sequence[str]) -> Config:
     """Writes into the configuration what must not change when the run goes on: its name, and whole paths."""
     with open_dict(cfg):
         for group, key in (("content", "path"), ("style", "path"), ("init", "path"), ("encoder", "weights")):
@@ -237,23 +248,24 @@ def _settle(cfg: DictConfig, config: Config, folder: RunFolder) -> Config:
             if value not in (None, "auto", "random"):
                 cfg[group][key] = str(paths.of_user(value).absolute())
         if config.name is None:
-            cfg.name = _name(config)
+            cfg.name = _name(config, shown)
         OmegaConf.resolve(cfg)
         settled = Config.model_validate(OmegaConf.to_container(cfg))
         cfg.resume = None
     return settled
 
 
-def _name(config: Config) -> str:
+def _name(config: Config, shown: Sequence[str]) -> str:
     """The pictures and the overrides, readable and fit for a file name: ``tubingen-picasso,weights.style=1e5``."""
     pictures = "-".join(
         picture.name if picture.path is None else Path(picture.path).stem for picture in (config.content, config.style)
     )
-    apart = re.compile(r"(content|style|content\.path|style\.path|assets|threads|name|pair|resume)=")
-    shown = [override for override in HydraConfig.get().overrides.task if not apart.match(override)]
+    said = ("content", "style", "content.path", "style.path", "assets", "threads", "name", "pair", "resume")
+    overrides = {word.partition("=")[0].lstrip("+~"): word for word in HydraConfig.get().overrides.task}
+    words = [overrides[key] for key in shown if key in overrides and key not in said]
     # Of a path the last part says enough; brackets, quotes and the like don't belong in a file name.
-    words = [re.sub(r"[^\w.,=+~-]+", "_", re.sub(r"=.*/", "=", word)).strip("_") for word in [pictures, *shown]]
-    return ",".join(words)[:120]
+    fit = [re.sub(r"[^\w.,=+~-]+", "_", re.sub(r"=.*/", "=", word)).strip("_") for word in [pictures, *words]]
+    return ",".join(fit)[:120]
 
 
 def _choices(folder: RunFolder) -> dict[str, str]:
@@ -265,12 +277,6 @@ def _choices(folder: RunFolder) -> dict[str, str]:
         if option is not None and not group.startswith("hydra/")
     }
     return {**earlier, **now}
-
-
-def _overridden(cfg: DictConfig) -> list[str]:
-    """The keys with a value of their own that were given on the command line, or by the sweep."""
-    words = (override.partition("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task)
-    return [key for key in words if "." in key or key not in cfg or not OmegaConf.is_dict(cfg[key])]
 
 
 def _quieten_lightning() -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from nst.errors import UserError, problem
 from nst.source import Source, make_folder, quoted
+from nst.study import Study, study_of
 from nst.sweep import Outcome, Sweep
 
 #: Hydra's own sweeper, which runs a grid.
@@ -27,22 +28,38 @@ def run(source: Source, words: list[str], task: Callable[[], Any]) -> int:
     ``words`` are the user's overrides, for the command that goes on.
     """
     cfg = source.compose(RunMode.MULTIRUN)
-    params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
     _check_studies(source)
+    overrides = source.parse(source.overrides)
+    params = source.parse([f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()])
     grid = cfg.hydra.sweeper._target_ == GRID
-    expected = expected_runs(source.parse(params), source.parse(source.overrides)) if grid else None
+    expected = expected_runs(params, overrides) if grid else None
     sweep = Sweep(make_folder("hydra.sweep.dir", Path(str(cfg.hydra.sweep.dir)).absolute(), source.overrides))
-    sweep.forget()
-    sys.argv[1:] = [*source.flags, "--multirun", *source.overrides, f"hydra.sweep.dir={quoted(sweep.path)}"]
+    study = study_of(cfg, sweep.path)
+    missing = [] if study is None else study.go_on([*params, *overrides])
+    sweep.begin([override.key_or_group for override in [*params, *overrides] if override.is_sweep_override()])
+    if study is None or study.complete() < study.trials:
+        words_of_sweep = [*source.overrides, *missing, f"hydra.sweep.dir={quoted(sweep.path)}"]
+        sys.argv[1:] = [*source.flags, "--multirun", *words_of_sweep]
+        _run(task, sweep, study)
+    if study is not None:
+        return _tell(sweep, study.complete(), study.trials, "trials", words)
+    outcomes = sweep.outcomes()
+    complete = sum(map(_is_complete, outcomes))
+    return _tell(sweep, complete, len(outcomes) if expected is None else expected, "runs", words)
+
+
+def _run(task: Callable[[], Any], sweep: Sweep, study: Study | None) -> None:
+    """Runs the task; what goes wrong with a run, its outcome tells, and what goes wrong with the sweep, is raised."""
     failure: BaseException | None = None
     try:
         task()
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         failure = error
-    outcomes = sweep.outcomes()
-    if failure is not None and all(_is_complete(outcome) for outcome in outcomes):
-        raise failure  # of the sweep itself, not of a run
-    return _tell(sweep, outcomes, len(outcomes) if expected is None else expected, words)
+    if failure is not None and all(map(_is_complete, sweep.outcomes())):
+        if study is not None and isinstance(failure, ValueError):  # other values to choose from than before
+            why = f"the study can't go on: {failure} Keep the values to choose from, or take another hydra.sweep.dir"
+            raise UserError(problem("hydra.sweeper.storage", study.storage, why)) from failure
+        raise failure
 
 
 def _check_studies(source: Source) -> None:
@@ -86,15 +103,16 @@ def _is_complete(outcome: Outcome) -> bool:
     return outcome.state in ("ran", "kept", "continued")
 
 
-def _tell(sweep: Sweep, outcomes: list[Outcome], expected: int, words: list[str]) -> int:
+def _tell(sweep: Sweep, complete: int, expected: int, noun: str, words: list[str]) -> int:
     """Prints the table of a sweep, and how to go on; returns the exit status."""
-    Console(highlight=False, width=None if sys.stdout.isatty() else 1000).print(sweep.table(outcomes))
-    missing = expected - sum(_is_complete(outcome) for outcome in outcomes)
-    print(f"{expected - missing} of {expected} runs are complete; to compare them:", flush=True)
+    outcomes = sweep.outcomes()
+    if outcomes:
+        Console(highlight=False, width=None if sys.stdout.isatty() else 1000).print(sweep.table(outcomes))
+    print(f"{complete} of {expected} {noun} are complete; to compare them:", flush=True)
     print(f"python -m nst.compare {shlex.quote(str(sweep.path))}", flush=True)
-    if not missing:
+    if complete >= expected:
         return 0
     kept = [word for word in words if not word.startswith("hydra.sweep.dir=")]
     again = shlex.join(["python", "-m", "nst.train", "-m", *kept, f"hydra.sweep.dir={sweep.path}"])
-    print(f"error: {missing} of {expected} runs are not complete. To go on: {again}", file=sys.stderr)
+    print(f"error: {expected - complete} of {expected} {noun} are not complete. To go on: {again}", file=sys.stderr)
     return 128 + signal.SIGINT if any(outcome.state == "interrupted" for outcome in outcomes) else 1

@@ -23,6 +23,10 @@ from nst.run_folder import RunFolder
 MAY_CHANGE = ("evaluations", "threads", "assets", "trainer", "callbacks")
 
 
+#: The group of what the project sets for launchers and sweepers, by their names.
+PRESETS = "hydra/preset"
+
+
 @dataclass(frozen=True)
 class Source:
     """What Hydra needs to compose a configuration."""
@@ -64,6 +68,7 @@ def source_of(arguments: argparse.Namespace) -> Source:
         overrides.append(_search(Path(arguments.config_dir).absolute()))
     folder = Path(arguments.config_path).absolute() if arguments.config_path is not None else paths.configs()
     name = arguments.config_name if arguments.config_name is not None else "train"
+    overrides += presets(folder, overrides)
     return Source(folder, name, overrides, ["--config-path", str(folder), "--config-name", name])
 
 
@@ -98,6 +103,19 @@ def resumed_folder(overrides: list[str]) -> Path | None:
         if named and named[-1] is not None:
             return paths.of_user(str(named[-1])).absolute()
     return None
+
+
+def presets(folder: Path, overrides: list[str]) -> list[str]:
+    """The override that adds what ``hydra/preset`` in ``folder`` says for the launcher and the sweeper that are chosen.
+
+    A plugin's own options can't be files of the same names, so ours stand apart and are put on top of them.
+    """
+    groups = ("hydra/launcher", "hydra/sweeper")
+    chosen = {
+        override.key_or_group: override.value() for override in parse(overrides) if override.key_or_group in groups
+    }
+    names = [str(name) for name in chosen.values() if (folder / PRESETS / f"{name}.yaml").is_file()]
+    return [f"+{PRESETS}=[{','.join(names)}]"] if names else []
 
 
 def parse(overrides: list[str]) -> list[Override]:

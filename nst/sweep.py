@@ -71,6 +71,7 @@ class Sweep:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._jobs = path / ".jobs"
+        self._varied = self._jobs / "varied"
 
     @contextmanager
     def claim(self, identity: str, name: str) -> Iterator[RunFolder]:
@@ -88,10 +89,15 @@ class Sweep:
         """Writes down what became of a job, or that it began."""
         write_text(self._jobs / f"{outcome.number}.json", json.dumps(asdict(outcome), indent=2) + "\n")
 
-    def forget(self) -> None:
-        """Forgets the outcomes of an earlier command, not its runs."""
+    def begin(self, varied: Sequence[str]) -> None:
+        """Notes which keys this command varies, and forgets the outcomes of an earlier one, not its runs."""
         for path in self._jobs.glob("*.json"):
             path.unlink()
+        write_text(self._varied, "".join(f"{key}\n" for key in varied))
+
+    def varied(self) -> list[str]:
+        """The keys and groups that differ from run to run."""
+        return self._varied.read_text(encoding="utf-8").split() if self._varied.is_file() else []
 
     def outcomes(self) -> list[Outcome]:
         """Of the jobs of the last command, by number."""

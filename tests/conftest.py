@@ -60,7 +60,7 @@ def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asset._outcome.cache_clear()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small(pictures: tuple[Path, Path]) -> list[str]:
     """Overrides for a run that takes no network and hardly any time."""
     content, style = pictures

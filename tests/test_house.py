@@ -17,12 +17,12 @@ ORDER = [
     "nst.objective.functional", "nst.objective.total", "nst.objective", "nst.init", "nst.schedule", "nst.optimizer",
     "nst.module", "nst.checkpoint", "nst.provenance", "nst.film",
     "nst.callbacks", "nst.inputs", "nst.build", "nst.job",
-    "nst.source", "nst.multirun", "nst.cli", "nst.train",
+    "nst.source", "nst.study", "nst.multirun", "nst.cli", "nst.train",
     "nst.pretrain.texture", "nst.pretrain.network", "nst.pretrain.data", "nst.pretrain.module", "nst.pretrain.export",
     "nst.pretrain.job", "nst.pretrain.__main__",
 ]  # fmt: skip
 KNOW_HYDRA = {
-    "nst.build", "nst.job", "nst.source", "nst.multirun", "nst.cli", "nst.train",
+    "nst.build", "nst.job", "nst.source", "nst.study", "nst.multirun", "nst.cli", "nst.train",
     "nst.pretrain.job", "nst.pretrain.__main__",
 }  # fmt: skip
 

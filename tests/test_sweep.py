@@ -24,23 +24,28 @@ def files(folder: Path) -> dict[Path, tuple[bytes, int]]:
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
-SIX = ["-m", "evaluations=300", "callbacks.checkpoint.every_evaluations=20", "optimizer=lbfgs,adam", "seed=1,2,3"]
-
-
-@pytest.fixture
-def killed(small: list[str], tmp_path: Path) -> Path:
-    """A sweep of six runs whose process was killed without a warning in its third, after a checkpoint."""
-    command = [sys.executable, "-m", "nst.train", *small, *SIX, "hydra.sweep.dir=sweep"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    sweep, deadline = tmp_path / "sweep", time.monotonic() + 120
+def kill(folder: Path, *arguments: str, run: int) -> Path:
+    """Begins a sweep and kills its process without a warning in its so-many-th run, after a checkpoint."""
+    command = [sys.executable, "-m", "nst.train", "-m", *arguments, "hydra.sweep.dir=sweep"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    sweep, deadline = folder / "sweep", time.monotonic() + 120
     while time.monotonic() < deadline:
         states = [summary["status"] for summary in summaries(sweep).values()]
         running = [sweep / name for name, summary in summaries(sweep).items() if summary["status"] == "running"]
-        if len(states) == 3 and any(list(folder.glob("checkpoints/[0-9]*.ckpt")) for folder in running):
+        if len(states) == run and any(list(folder.glob("checkpoints/[0-9]*.ckpt")) for folder in running):
             break
     process.kill()
     process.wait()
     return sweep
+
+
+SIX = ["evaluations=300", "callbacks.checkpoint.every_evaluations=20", "optimizer=lbfgs,adam", "seed=1,2,3"]
+
+
+@pytest.fixture
+def killed(small: list[str], tmp_path: Path) -> Path:
+    """A sweep of six runs whose process was killed in its third."""
+    return kill(tmp_path, *small, *SIX, run=3)
 
 
 def test_a_killed_sweep_goes_on(nst: Command, small: list[str], killed: Path, tmp_path: Path) -> None:
@@ -49,7 +54,7 @@ def test_a_killed_sweep_goes_on(nst: Command, small: list[str], killed: Path, tm
     assert len(finished) == 2
     before = [files(folder) for folder in finished]
     first = max(begun.glob("checkpoints/[0-9]*.ckpt"))
-    again = nst(*small, *SIX, "hydra.sweep.dir=sweep")
+    again = nst("-m", *small, *SIX, "hydra.sweep.dir=sweep")
     assert again.returncode == 0, again.stderr
     assert [files(folder) for folder in finished] == before, "a finished run was touched"
     states = sorted(outcome.state for outcome in Sweep(killed).outcomes())
@@ -57,7 +62,7 @@ def test_a_killed_sweep_goes_on(nst: Command, small: list[str], killed: Path, tm
     assert "6 of 6 runs are complete" in again.stdout
     log = (begun / "train.log").read_text()
     assert f"Going on after {int(first.stem)} evaluations" in log
-    whole = nst(*small, *SIX, "hydra.sweep.dir=whole")
+    whole = nst("-m", *small, *SIX, "hydra.sweep.dir=whole")
     assert whole.returncode == 0, whole.stderr
     assert summaries(tmp_path / "whole").keys() == summaries(killed).keys()
     for folder in (tmp_path / "whole").glob("*-*"):
@@ -120,8 +125,8 @@ def test_a_job_that_died_is_told(tmp_path: Path) -> None:
     [state, *_] = sweep.table(sweep.outcomes()).columns[2].cells
     assert state == "ended without a word"
     assert list(sweep.table(sweep.outcomes()).columns[1].cells) == ["a=1", "a=2", "  \\[no] markup"]
-    sweep.forget()
-    assert sweep.outcomes() == []
+    sweep.begin(["a"])
+    assert (sweep.outcomes(), sweep.varied()) == ([], ["a"])
 
 
 def test_runs_of_one_process_share_what_they_can_and_nothing_else(
