@@ -37,19 +37,26 @@ def run(source: Source, words: list[str], task: Callable[[], Any]) -> int:
     study = study_of(cfg, sweep.path)
     missing = [] if study is None else study.go_on([*params, *overrides])
     sweep.begin([override.key_or_group for override in [*params, *overrides] if override.is_sweep_override()])
+    interrupted = False
     if study is None or study.complete() < study.trials:
-        words_of_sweep = [*source.overrides, *missing, f"hydra.sweep.dir={quoted(sweep.path)}"]
-        sys.argv[1:] = [*source.flags, "--multirun", *words_of_sweep]
-        _run(task, sweep, study)
-    if study is not None:
-        return _tell(sweep, study.complete(), study.trials, "trials", words)
+        settled = [*missing, f"hydra.sweep.dir={quoted(sweep.path)}"]
+        sys.argv[1:] = [*source.flags, "--multirun", *source.overrides, *settled]
+        interrupted = _run(task, sweep, study)
     outcomes = sweep.outcomes()
-    complete = sum(map(_is_complete, outcomes))
-    return _tell(sweep, complete, len(outcomes) if expected is None else expected, "runs", words)
+    if study is not None:
+        status = _tell(sweep, study.complete(), study.trials, "trials", words)
+    else:
+        complete = sum(map(_is_complete, outcomes))
+        status = _tell(sweep, complete, len(outcomes) if expected is None else expected, "runs", words)
+    interrupted = interrupted or any(outcome.state == "interrupted" for outcome in outcomes)
+    return 128 + signal.SIGINT if status and interrupted else status
 
 
-def _run(task: Callable[[], Any], sweep: Sweep, study: Study | None) -> None:
-    """Runs the task; what goes wrong with a run, its outcome tells, and what goes wrong with the sweep, is raised."""
+def _run(task: Callable[[], Any], sweep: Sweep, study: Study | None) -> bool:
+    """Runs the task; returns whether Ctrl-C ended it.
+
+    What goes wrong with a run, its outcome tells; what goes wrong with the sweep itself is raised.
+    """
     failure: BaseException | None = None
     try:
         task()
@@ -60,6 +67,7 @@ def _run(task: Callable[[], Any], sweep: Sweep, study: Study | None) -> None:
             why = f"the study can't go on: {failure} Keep the values to choose from, or take another hydra.sweep.dir"
             raise UserError(problem("hydra.sweeper.storage", study.storage, why)) from failure
         raise failure
+    return isinstance(failure, KeyboardInterrupt)
 
 
 def _check_studies(source: Source) -> None:
@@ -115,4 +123,4 @@ def _tell(sweep: Sweep, complete: int, expected: int, noun: str, words: list[str
     kept = [word for word in words if not word.startswith("hydra.sweep.dir=")]
     again = shlex.join(["python", "-m", "nst.train", "-m", *kept, f"hydra.sweep.dir={sweep.path}"])
     print(f"error: {expected - complete} of {expected} {noun} are not complete. To go on: {again}", file=sys.stderr)
-    return 128 + signal.SIGINT if any(outcome.state == "interrupted" for outcome in outcomes) else 1
+    return 1

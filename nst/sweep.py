@@ -93,7 +93,7 @@ class Sweep:
         """Notes which keys this command varies, and forgets the outcomes of an earlier one, not its runs."""
         for path in self._jobs.glob("*.json"):
             path.unlink()
-        write_text(self._varied, "".join(f"{key}\n" for key in varied))
+        write_text(self._varied, "".join(f"{key}\n" for key in dict.fromkeys(varied)))
 
     def varied(self) -> list[str]:
         """The keys and groups that differ from run to run."""
