@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from nst.compare.tiles import Tile, Tiles
+from nst.compare.tiles import Tile, Tiles, Tone
 from nst.file import replacing
 
 PAPER, EMPTY = "white", "#ececec"
@@ -38,7 +38,11 @@ class Sheet:
         highest = max([self.cell // 2, *(self._fitted(size)[1] for size in pictures)])
         self.widths = [self._label_width(line) if _only_labels(line) else widest for line in columns]
         self.heights = [0 if _only_labels(line) else highest for line in tiles]
-        self.texts = [self.leading * max((len(tile.lines) for tile in line if tile), default=0) for line in tiles]
+        self.texts = [
+            self.leading
+            * max((len(self._lines(t, w)) for t, w in zip(line, self.widths, strict=False) if t), default=0)
+            for line in tiles
+        ]
         self.image = self._draw(tiles, caption)
 
     def save(self, path: Path) -> None:
@@ -90,9 +94,12 @@ class Sheet:
             draw.rectangle((left, top, right - 1, bottom - 1), EMPTY)
             text, middle = "\n".join(self._wrap(tile.instead, right - left - GAP)), (left + right) / 2
             draw.multiline_text((middle, (top + bottom) / 2), text, INKS["plain"], self.font, "mm", align="center")
-        for number, (words, tone) in enumerate(tile.lines):
-            place = left, bottom + GAP // 3 + number * self.leading
-            draw.text(place, self._cut(words, right - left), INKS[tone], self.font)
+        for number, (words, tone) in enumerate(self._lines(tile, right - left)):
+            draw.text((left, bottom + GAP // 3 + number * self.leading), words, INKS[tone], self.font)
+
+    def _lines(self, tile: Tile, width: int) -> list[tuple[str, Tone]]:
+        """The tile's lines of text in its width."""
+        return [(line, tone) for words, tone in tile.lines for line in self._wrap(words, width)]
 
     def _cut(self, text: str, width: int) -> str:
         """The text in one line of ``width`` px, with an ellipsis where it is longer."""
