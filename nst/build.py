@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +48,7 @@ def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
 
     Raises UserError with everything that is wrong with it; what has to be downloaded is looked at last.
     """
+    _quieten_lightning()
     missing = [f"{key}: must be given" for key in sorted(OmegaConf.missing_keys(cfg))]
     try:
         raw: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -57,6 +60,13 @@ def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
     config = Config.model_validate(raw)
     _check_nodes(cfg)
     return config, inputs.gather(config)
+
+
+def _quieten_lightning() -> None:
+    """Lightning's remarks on devices, loaders and an unused srun don't apply: there is no data set, and one process."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
 
 
 def build(

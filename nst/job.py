@@ -5,7 +5,6 @@ import logging
 import re
 import shlex
 import signal
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -39,7 +38,6 @@ _ENDINGS = {"interrupted": "was interrupted", "failed": "failed", "diverged": "d
 def paint(cfg: DictConfig) -> float:
     """Runs one configuration, alone or as a point of a sweep; returns what ``minimize`` asks for."""
     hydra = HydraConfig.get()
-    _quieten_lightning()
     if hydra.mode is RunMode.MULTIRUN:
         return _paint_point(cfg, Sweep(Path(hydra.sweep.dir)))
     folder = RunFolder(Path(hydra.runtime.output_dir))
@@ -277,10 +275,3 @@ def _choices(folder: RunFolder) -> dict[str, str]:
         if option is not None and not group.startswith("hydra/")
     }
     return {**earlier, **now}
-
-
-def _quieten_lightning() -> None:
-    """Lightning's remarks on devices and loaders don't apply: there is no data set."""
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
