@@ -167,7 +167,7 @@ class ProjectedLBFGS(LBFGS):
       (two-metric projection: Bertsekas 1982, SIAM J. Control Optim. 20; with L-BFGS: Kim, Sra and Dhillon 2010, SIAM J.
       Sci. Comput. 32).
     - No pixel moves by more than a radius, 0.3 at first and 1 at most; it doubles where steps that lower the loss ask
-      for it (a trust region: Nocedal and Wright 2006, chapter 4). Little curvature met means no long way to go.
+      for it (a trust region: Nocedal and Wright 2006, chapter 4). Where no curvature is known, a step goes that far.
     - A step to a higher loss is taken back and the next one limited to half of it. Its evaluation is not lost: the
       curvature that was met there, which the memory had underrated, is remembered.
 
@@ -221,9 +221,12 @@ class ProjectedLBFGS(LBFGS):
             for memory in (state["y"], state["s"], state["rho"]):
                 memory.clear()
             direction = gradient.neg()
-        longest = self._lr if state["y"] else float(self._first_length(gradient))
         largest = float(direction.abs().max())
-        length = min(longest, state.setdefault("radius", 0.3) / largest) if largest else longest
+        length = state.setdefault("radius", 0.3) / largest if largest else 0.0
+        if state["y"]:
+            length = min(length, self._lr)
+        elif "direction" not in state:
+            length = min(length, float(self._first_length(gradient)))
         converged = not moved or bool(gradient.abs().max() <= self.tolerance_grad)
         state.update(direction=direction.view_as(self._param), length=length, converged=converged)
 

@@ -214,6 +214,22 @@ def test_projected_lbfgs_never_ends_a_step_at_a_higher_loss() -> None:
     assert len(problem.losses) == 60, "one evaluation an iteration"
 
 
+def test_projected_lbfgs_leaves_a_hilltop() -> None:
+    """Where all curvature is negative no pair is kept, and the gradient alone must do."""
+    x = nn.Parameter(torch.linspace(0.405, 0.595, 20, dtype=torch.float64))
+
+    def hill() -> Tensor:
+        x.grad = None
+        loss = -(x - 0.5).square().sum()
+        loss.backward()
+        return loss
+
+    optimizer = ProjectedLBFGS([x])
+    for _ in range(12):
+        optimizer.step(hill)
+    assert x.tolist() == [0.0] * 10 + [1.0] * 10
+
+
 class SaveAtEveryIteration(pl.Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
