@@ -33,9 +33,10 @@ format: setup  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmark: setup  ## time our evaluation against a bare loop, and slim against VGG-19
+benchmark: setup  ## time our evaluation against a bare loop, slim against VGG-19, and a sweep's next run
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.encoders
+	$(BIN)/python -m benchmarks.next_run
 
 clean:  ## remove the virtual environment and the caches
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
