@@ -73,6 +73,8 @@ def _paint_point(cfg: DictConfig, sweep: Sweep) -> float:
             return value
     except Exception as error:
         outcome = replace(outcome, state="failed", error=str(error) or type(error).__name__)
+        if not isinstance(error, UserError | DivergedError):
+            log.exception("The run failed")  # the table has only the message
         raise
     except BaseException:  # SystemExit, from a signal
         outcome = replace(outcome, state="interrupted")

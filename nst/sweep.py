@@ -35,7 +35,7 @@ def identity(config: Mapping[str, Any], files: Mapping[str, Any]) -> str:
     """
     kept = {key: value for key, value in config.items() if key not in NOT_COMPUTED}
     start = kept.get("init")
-    if isinstance(start, Mapping) and "path" in start:
+    if isinstance(start, Mapping) and Path(str(start.get("path"))).expanduser().is_file():
         kept["init"] = {**start, "path": sha256(Path(start["path"]).expanduser())}
     text = json.dumps(_plain({**kept, "files": files}), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -84,6 +84,24 @@ def test_new_points_are_added_and_failed_ones_tried_again(nst: Command, small: l
     ]  # fmt: skip
 
 
+def test_a_missing_file_fails_its_run_alone(nst: Command, small: list[str], tmp_path: Path) -> None:
+    content = small[0].removeprefix("content.path=")
+    paths = f"init.path={tmp_path / 'missing.png'},{content}"
+    finished = nst("-m", *small, "init=image", paths, "hydra.sweep.dir=sweep")
+    assert finished.returncode == 1
+    assert [outcome.state for outcome in Sweep(tmp_path / "sweep").outcomes()] == ["failed", "ran"]
+    assert "missing.png: there is no such file" in finished.stdout
+    assert "Traceback" not in finished.stderr
+
+
+def test_an_unexpected_failure_leaves_its_traceback(nst: Command, small: list[str], tmp_path: Path) -> None:
+    broken = "+callbacks.broken={_target_: fractions.Fraction}"  # no callback, which Lightning finds out in the fit
+    finished = nst("-m", *small, broken, "seed=1,2", "hydra.sweep.dir=sweep")
+    assert finished.returncode == 1
+    assert [outcome.state for outcome in Sweep(tmp_path / "sweep").outcomes()] == ["failed", "failed"]
+    assert "Traceback" in finished.stderr
+
+
 def test_a_run_that_diverges_fails_alone(nst: Command, small: list[str], tmp_path: Path) -> None:
     finished = nst("-m", *small, "weights.style=1e38,1e5", "hydra.sweep.dir=sweep")
     assert finished.returncode == 1
