@@ -22,7 +22,7 @@ from nst.errors import DivergedError, UserError, problem
 from nst.file import write_text
 from nst.inputs import Inputs
 from nst.run_folder import RunFolder
-from nst.sweep import Outcome, Sweep, identity
+from nst.sweep import MAY_CHANGE, Outcome, Sweep, identity
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,8 @@ def paint(cfg: DictConfig) -> float:
             _note_failure(folder, error)
         raise
     given = [override.partition("=")[0].lstrip("+~") for override in hydra.overrides.task]
-    return _paint(cfg, config, files, folder, shown=[*USUAL, *given], goes_on=config.resume is not None)
+    named = [key for key in given if key.partition(".")[0] not in MAY_CHANGE]
+    return _paint(cfg, config, files, folder, named=named, shown=[*USUAL, *given], goes_on=config.resume is not None)
 
 
 def _paint_point(cfg: DictConfig, sweep: Sweep) -> float:
@@ -68,7 +69,8 @@ def _paint_point(cfg: DictConfig, sweep: Sweep) -> float:
                 return _value(config, summary["losses"])
             goes_on = folder.config.is_file()
             sweep.record(outcome)
-            value = _paint(cfg, config, files, folder, shown=sweep.varied(), goes_on=goes_on)
+            varied = sweep.varied()
+            value = _paint(cfg, config, files, folder, named=varied, shown=varied, goes_on=goes_on)
             outcome = replace(outcome, state="continued" if goes_on else "ran")
             return value
     except Exception as error:
@@ -116,13 +118,20 @@ def _log_to(folder: RunFolder) -> Iterator[None]:
 
 
 def _paint(
-    cfg: DictConfig, config: Config, files: Inputs, folder: RunFolder, *, shown: Sequence[str], goes_on: bool
+    cfg: DictConfig,
+    config: Config,
+    files: Inputs,
+    folder: RunFolder,
+    *,
+    named: Sequence[str],
+    shown: Sequence[str],
+    goes_on: bool,
 ) -> float:
-    """Builds, fits, reports. ``shown`` are the keys and groups that name the run and tell it from others."""
+    """Builds, fits, reports. The keys and groups ``named`` make the run's name; ``shown`` are TensorBoard's."""
     try:
         for warning in files.warnings():
             log.warning(warning)
-        config = _settle(cfg, config, shown)
+        config = _settle(cfg, config, named)
         choices = _choices(folder)
         run = build(cfg, config, files, folder, choices=choices, shown=shown, goes_on=goes_on)
         if run.checkpoint is not None:
@@ -240,7 +249,7 @@ def _report(run: Run, folder: RunFolder, status: str, error: str | None) -> None
         print(f"The picture is at {folder.result}", flush=True)
 
 
-def _settle(cfg: DictConfig, config: Config, shown: Sequence[str]) -> Config:
+def _settle(cfg: DictConfig, config: Config, named: Sequence[str]) -> Config:
     """Writes into the configuration what must not change when the run goes on: its name, and whole paths."""
     with open_dict(cfg):
         for group, key in (("content", "path"), ("style", "path"), ("init", "path"), ("encoder", "weights")):
@@ -248,21 +257,21 @@ def _settle(cfg: DictConfig, config: Config, shown: Sequence[str]) -> Config:
             if value not in (None, "auto", "random"):
                 cfg[group][key] = str(paths.of_user(value).absolute())
         if config.name is None:
-            cfg.name = _name(config, shown)
+            cfg.name = _name(config, named)
         OmegaConf.resolve(cfg)
         settled = Config.model_validate(OmegaConf.to_container(cfg))
         cfg.resume = None
     return settled
 
 
-def _name(config: Config, shown: Sequence[str]) -> str:
+def _name(config: Config, named: Sequence[str]) -> str:
     """The pictures and the overrides, readable and fit for a file name: ``tubingen-picasso,weights.style=1e5``."""
     pictures = "-".join(
         picture.name if picture.path is None else Path(picture.path).stem for picture in (config.content, config.style)
     )
     said = ("content", "style", "content.path", "style.path", "assets", "threads", "name", "pair", "resume")
     overrides = {word.partition("=")[0].lstrip("+~"): word for word in HydraConfig.get().overrides.task}
-    words = [overrides[key] for key in shown if key in overrides and key not in said]
+    words = [word for key, word in overrides.items() if key in named and key not in said]
     # Of a path the last part says enough; brackets, quotes and the like don't belong in a file name.
     fit = [re.sub(r"[^\w.,=+~-]+", "_", re.sub(r"=.*/", "=", word)).strip("_") for word in [pictures, *words]]
     return ",".join(fit)[:120]

@@ -18,10 +18,7 @@ from omegaconf import DictConfig
 from nst import paths
 from nst.errors import UserError, problem
 from nst.run_folder import RunFolder
-
-#: The keys, or the groups of keys, that a run may change when it goes on.
-MAY_CHANGE = ("evaluations", "threads", "assets", "trainer", "callbacks")
-
+from nst.sweep import MAY_CHANGE
 
 #: The group of what the project sets for launchers and sweepers, by their names.
 PRESETS = "hydra/preset"

@@ -24,6 +24,9 @@ NOT_COMPUTED = (
     "assets", "callbacks", "content", "encoder", "logger", "minimize", "name", "resume", "style", "threads", "trainer",
 )  # fmt: skip
 
+#: The keys, or the groups of keys, that a run may change when it goes on.
+MAY_CHANGE = ("evaluations", "threads", "assets", "trainer", "callbacks")
+
 State = Literal["running", "ran", "kept", "continued", "failed", "interrupted"]
 
 
