@@ -105,7 +105,7 @@ def build(
         hyperparameters=_hyperparameters(cfg, config, files, choices, shown),
     )
     callbacks = [record, overview, stop, *_callbacks(cfg, folder)]
-    trainer = _trainer(cfg, logger=_loggers(cfg, config, folder, goes_on=goes_on), callbacks=callbacks)
+    trainer = _trainer(cfg, logger=_loggers(cfg, config, folder, checkpoint, goes_on=goes_on), callbacks=callbacks)
     return Run(module, trainer, record, stop, checkpoint)
 
 
@@ -210,13 +210,12 @@ def _weights(config: Config, files: Inputs) -> encoder.State:
     return encoder.random_state(files.architecture, config.seed)
 
 
-def _loggers(cfg: DictConfig, config: Config, folder: RunFolder, *, goes_on: bool) -> Any:
+def _loggers(cfg: DictConfig, config: Config, folder: RunFolder, checkpoint: Path | None, *, goes_on: bool) -> Any:
     make = _make(cfg, "logger")
     if not callable(make):
         return False
     if cfg.logger._target_ == "pytorch_lightning.loggers.TensorBoardLogger" and goes_on:
         # What an interrupted run logged after its checkpoint is computed again.
-        checkpoint = folder.newest_checkpoint()
         make = functools.partial(make, purge_step=0 if checkpoint is None else int(checkpoint.stem) + 1)
     return make(save_dir=folder.logs(str(config.name)))
 
@@ -230,8 +229,7 @@ def _hyperparameters(
     cfg: DictConfig, config: Config, files: Inputs, choices: Mapping[str, str], shown: Sequence[str]
 ) -> dict[str, str | float]:
     """What is shown, after the pictures and the encoder, which may stand in for another; numbers as numbers."""
-    pictures = {"content": config.content, "style": config.style}
-    named = {key: each.name if each.path is None else Path(each.path).stem for key, each in pictures.items()}
+    named = {"content": config.content.title, "style": config.style.title}
     values = {key: choices.get(key, OmegaConf.select(cfg, key)) for key in shown if key not in (*named, "encoder")}
     plain = {key: _plain(value) for key, value in values.items()}
     return {**named, "encoder": f"{files.architecture} ({files.weights.source})", **plain}

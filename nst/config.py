@@ -1,6 +1,7 @@
 """The configuration's typed schema, and everything about it that can be checked without reading a file."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
@@ -34,6 +35,11 @@ class Picture(Strict):
     path: Text | None
     url: Text
     sha256: Sha256
+
+    @property
+    def title(self) -> str:
+        """What the picture is called: its file's name without the ending, where a file is named."""
+        return self.name if self.path is None else Path(self.path).stem
 
 
 class EncoderConfig(Strict):

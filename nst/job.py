@@ -266,9 +266,7 @@ def _settle(cfg: DictConfig, config: Config, named: Sequence[str]) -> Config:
 
 def _name(config: Config, named: Sequence[str]) -> str:
     """The pictures and the overrides, readable and fit for a file name: ``tubingen-picasso,weights.style=1e5``."""
-    pictures = "-".join(
-        picture.name if picture.path is None else Path(picture.path).stem for picture in (config.content, config.style)
-    )
+    pictures = f"{config.content.title}-{config.style.title}"
     said = ("content", "style", "content.path", "style.path", "assets", "threads", "name", "pair", "resume")
     overrides = {word.partition("=")[0].lstrip("+~"): word for word in HydraConfig.get().overrides.task}
     words = [word for key, word in overrides.items() if key in named and key not in said]

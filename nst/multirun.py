@@ -28,8 +28,8 @@ def run(source: Source, words: list[str], task: Callable[[], Any]) -> int:
     ``words`` are the user's overrides, for the command that goes on.
     """
     cfg = source.compose(RunMode.MULTIRUN)
-    _check_studies(source)
     overrides = source.parse(source.overrides)
+    _check_studies(source, overrides)
     params = source.parse([f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()])
     grid = cfg.hydra.sweeper._target_ == GRID
     expected = expected_runs(params, overrides) if grid else None
@@ -70,9 +70,9 @@ def _run(task: Callable[[], Any], sweep: Sweep, study: Study | None) -> bool:
     return isinstance(failure, KeyboardInterrupt)
 
 
-def _check_studies(source: Source) -> None:
+def _check_studies(source: Source, overrides: Sequence[Override]) -> None:
     """Refuses to sweep over studies: Hydra would run each once, without what it sweeps."""
-    for override in source.parse(source.overrides):
+    for override in overrides:
         if override.key_or_group != "experiment" or not override.is_sweep_override():
             continue
         others = [word for word in source.overrides if not word.startswith("experiment=")]

@@ -36,6 +36,10 @@ class RunFolder:
         """The name of the picture after so many evaluations."""
         return self.snapshots / f"{evaluation:06d}.png"
 
+    def saved_snapshots(self) -> list[Path]:
+        """The snapshots there are, oldest first."""
+        return sorted(self.snapshots.glob("[0-9]*.png"))
+
     def frame(self, evaluation: int) -> Path:
         """The name of the film's picture after so many evaluations."""
         return self.frames / f"{evaluation:06d}.png"
@@ -47,7 +51,7 @@ class RunFolder:
     def film_pictures(self) -> list[Path]:
         """The pictures of the film, in order; snapshots stand in for frames that an earlier film has used up."""
         frames = sorted(self.frames.glob("[0-9]*.png"))
-        earlier = [path for path in sorted(self.snapshots.glob("[0-9]*.png")) if path.name < frames[0].name]
+        earlier = [path for path in self.saved_snapshots() if path.name < frames[0].name]
         return earlier + frames
 
     def checkpoint(self, evaluation: int) -> Path:

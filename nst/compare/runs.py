@@ -132,8 +132,7 @@ def read(path: Path, name: str, *, side: int) -> Run:
     optional = run.summary.get("status") == "failed"
     run.config = _mapping(folder.config, _yaml, run.problems, optional=optional)
     run.losses = _losses(folder.losses, run.problems)
-    snapshots = sorted(folder.snapshots.glob("[0-9]*.png"))
-    for candidate in (folder.result, *snapshots[:-2:-1]):
+    for candidate in (folder.result, *folder.saved_snapshots()[-1:]):
         run.picture = run.picture or load_picture(candidate, side, run.problems)
     if run.picture is None and run.status == "completed" and not folder.result.exists():
         run.problems.append(f"{folder.result.name} is missing")
