@@ -19,12 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from nst import config as schema
-from nst import encoder, image, inputs, shared
+from nst import encoder, image, inputs, precision, shared
 from nst.callbacks import Overview, Record, Stop
 from nst.checkpoint import WholeCheckpointIO
 from nst.config import Config
 from nst.encoder import Encoder
-from nst.errors import UserError, one_line, problem
+from nst.errors import UserError, one_line
 from nst.inputs import Inputs
 from nst.module import StyleTransfer
 from nst.objective import Objective, Weights, content_targets, style_targets
@@ -57,8 +57,9 @@ def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
     found = [*missing, *schema.problems(raw), *inputs.problems(raw)]
     if found:
         raise UserError(found)
-    config = Config.model_validate(raw)
-    _check_nodes(cfg)
+    device = _check_nodes(cfg)
+    cfg.precision = precision.settle(raw["precision"], device)
+    config = Config.model_validate({**raw, "precision": cfg.precision})
     return config, inputs.gather(config)
 
 
@@ -116,8 +117,11 @@ def _make(cfg: DictConfig, group: str) -> Any:
         raise UserError(f"{group}: {one_line(error)}") from error
 
 
-def _check_nodes(cfg: DictConfig) -> None:
-    """Makes what the nodes describe, to learn whether it can be made; of what is made later, whether the keys fit."""
+def _check_nodes(cfg: DictConfig) -> torch.device:
+    """Makes what the nodes describe, to learn whether it can be made; of what is made later, whether the keys fit.
+
+    Returns the device that the run will use.
+    """
     lines = []
     for group in ("pooling", "objective", "init", "optimizer", "schedule", "logger", "callbacks"):
         try:
@@ -132,14 +136,12 @@ def _check_nodes(cfg: DictConfig) -> None:
                 except TypeError as error:
                     lines.append(f"{group}{name and '.'}{name}: {error}")
     try:
-        trainer = _trainer(cfg, logger=False, callbacks=[])
+        device = _trainer(cfg, logger=False, callbacks=[]).strategy.root_device
     except UserError as error:
         lines += error.problems
-    else:
-        if cfg.precision == 64 and trainer.strategy.root_device.type == "mps":
-            lines.append(problem("precision", 64, "MPS has no such numbers; choices: 32, or trainer.accelerator=cpu"))
     if lines:
         raise UserError(lines)
+    return device
 
 
 def _trainer(cfg: DictConfig, **arguments: Any) -> pl.Trainer:
@@ -147,6 +149,7 @@ def _trainer(cfg: DictConfig, **arguments: Any) -> pl.Trainer:
         trainer: pl.Trainer = _make(cfg, "trainer")(
             **arguments,
             plugins=[WholeCheckpointIO()],
+            precision=64 if cfg.precision == 64 else 32,
             max_epochs=-1,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -161,7 +164,8 @@ def _pictures(cfg: DictConfig, config: Config, files: Inputs) -> tuple[Tensor, T
     """The content image at the picture's size, the style image stretched to it as the seed does, and the start."""
     assert files.content.path is not None
     assert files.style.path is not None
-    dtype = torch.float64 if config.precision == 64 else torch.float32
+    assert config.precision != "auto"
+    dtype = precision.PICTURE[config.precision]
     content = image.load(files.content.path, key="content.path").to(dtype)
     height, width = content.shape[-2:]
     content = image.resize(content, image.fit(height, width, config.size))
@@ -175,17 +179,20 @@ def _objective(cfg: DictConfig, config: Config, files: Inputs, content: Tensor, 
     formulas = _make(cfg, "objective")
     content_layers, style_layers = config.layers.content, config.layers.style
 
+    assert config.precision != "auto"
+    dtype = precision.ENCODER[config.precision]
+
     def make_encoder() -> Encoder:
-        made = Encoder(
+        return Encoder(
             architecture=files.architecture,
             layers=schema.needed_layers(config),
             pooling=_make(cfg, "pooling"),
             state=_weights(config, files),
+            dtype=dtype,
         )
-        return made.to(content.dtype)
 
     weights = files.weights.sha256 or config.seed
-    key = (files.architecture, weights, tuple(schema.needed_layers(config)), str(cfg.pooling), content.dtype)
+    key = (files.architecture, weights, tuple(schema.needed_layers(config)), str(cfg.pooling), dtype)
     encoder = shared.encoder(Recipe(key, make_encoder))
     seen = (key, tuple(content.shape))
     return Objective(

@@ -116,6 +116,7 @@ OURS = (
     "accumulate_grad_batches", "barebones", "callbacks", "enable_checkpointing", "enable_model_summary",
     "enable_progress_bar", "fast_dev_run", "gradient_clip_algorithm", "gradient_clip_val", "limit_train_batches",
     "logger", "max_epochs", "max_steps", "min_epochs", "min_steps", "num_nodes", "overfit_batches", "plugins",
+    "precision",
 )  # fmt: skip
 
 
@@ -125,14 +126,15 @@ class TrainerConfig(Node):
     model_config = ConfigDict(extra="allow")
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
     devices: Literal[1]
-    precision: Any
     deterministic: bool | Literal["warn"] | None
 
     @model_validator(mode="after")
     def _leaves_the_run_alone(self) -> "TrainerConfig":
         taken = [name for name in self.model_extra or {} if name in OURS]
         if taken:
-            raise ValueError(f"{', '.join(taken)}: the run itself decides on this; evaluations=N sets its length")
+            raise ValueError(
+                f"{', '.join(taken)}: the run itself decides on this, by evaluations, precision and the like"
+            )
         return self
 
 
@@ -169,18 +171,12 @@ class Config(Strict):
     size: PositiveInt | None
     evaluations: PositiveInt
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    precision: Literal[32, 64]
+    precision: Literal["auto", "bf16", 32, 64]
     threads: PositiveInt | None
     minimize: Minimize
     assets: Literal["auto", "strict"]
     resume: Text | None
     name: Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$", max_length=200)] | None
-
-    @model_validator(mode="after")
-    def _one_precision(self) -> "Config":
-        if self.trainer.precision != self.precision:
-            raise ValueError(f"trainer.precision={self.trainer.precision}: it follows precision; set that")
-        return self
 
 
 #: The schemas of the nodes whose keys we know; Hydra finds out whether the keys of others fit.

@@ -2,16 +2,16 @@
 
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import vgg
 
 from nst import architecture as arch
+from nst import frozen
 from nst.errors import UserError, problem
 
 State = Mapping[str, Tensor]
@@ -29,63 +29,60 @@ class Encoder(nn.Module):
         layers: names of the layers whose features are returned; nothing past the deepest is computed.
         pooling: makes one pooling module, called once for each block but the last.
         state: weights in torchvision's layout (``features.0.weight``, …), at least up to the deepest layer.
+        dtype: of the weights, and so of the features. The picture's own type is kept up to the first convolution.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, *, architecture: str, layers: Sequence[str], pooling: Callable[[], nn.Module], state: State
+        self,
+        *,
+        architecture: str,
+        layers: Sequence[str],
+        pooling: Callable[[], nn.Module],
+        state: State,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.layers = frozenset(layers)
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
-        self.sequence = _sequence(architecture, layers, pooling)
-        indices = arch.convolution_indices(architecture)
-        for name, module in self.sequence.items():
-            if isinstance(module, nn.Conv2d):
-                prefix = f"features.{indices[name]}"
-                with torch.no_grad():
-                    module.weight.copy_(state[f"{prefix}.weight"])
-                    assert module.bias is not None
-                    module.bias.copy_(state[f"{prefix}.bias"])
-        self.requires_grad_(requires_grad=False).eval()
+        exact = torch.float64 if dtype == torch.float64 else torch.float32
+        self.register_buffer("mean", torch.tensor(MEAN, dtype=exact).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD, dtype=exact).view(1, 3, 1, 1))
+        self.sequence = nn.ModuleDict(dict(_sequence(architecture, self.layers, pooling, state, dtype)))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the features."""
+        return next(iter(self.sequence.values())).weight.dtype  # type: ignore[return-value]
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Features by layer name, each (1, C, H, W), of an image tensor (1, 3, H, W) in [0, 1]."""
-        features = {}
-        x = (image - self.mean) / self.std
-        for name, module in self.sequence.items():
-            x = module(x)
-            if name in self.layers:
-                features[name] = x
-        return features
+        x = ((image - self.mean) / self.std).to(self.dtype, memory_format=torch.channels_last)
+        traced = torch.is_grad_enabled() and image.requires_grad
+        found = frozen.Features.apply(x, list(self.sequence.items()), self.layers.__contains__, traced)
+        return dict(zip(filter(self.layers.__contains__, self.sequence), found, strict=True))
 
 
-def _sequence(architecture: str, layers: Sequence[str], pooling: Callable[[], nn.Module]) -> nn.ModuleDict:
-    """torchvision's layers under their names, up to the deepest one asked for."""
-    plan: list[str | int] = []
-    names: list[str] = []
-    for block, channels in enumerate(arch.BLOCKS[architecture], 1):
-        plan += [*channels, "M"]
-        for index in range(1, len(channels) + 1):
-            names += [f"conv{block}_{index}", f"relu{block}_{index}"]
-        names.append(f"pool{block}")
-    last = names.index(arch.deepest(architecture, layers))
-    with torch.device("meta"):  # the weights come from a checkpoint: don't draw random ones first
-        modules = vgg.make_layers(plan, batch_norm=False)[: last + 1]
-    modules.to_empty(device="cpu")
-    sequence = nn.ModuleDict()
-    for name, module in zip(names, modules, strict=False):
-        if isinstance(module, nn.MaxPool2d):
-            sequence[name] = pooling()
-        elif isinstance(module, nn.ReLU):
-            # In place saves memory, unless the values before the ReLU were asked for.
-            sequence[name] = nn.ReLU(inplace=name.replace("relu", "conv") not in layers)
+def _sequence(
+    architecture: str, wanted: Collection[str], pooling: Callable[[], nn.Module], state: State, dtype: torch.dtype
+) -> Iterator[tuple[str, frozen.Layer]]:
+    """The layers up to the deepest one wanted; a ReLU is one with its convolution where nobody looks in between."""
+    deepest = arch.deepest(architecture, list(wanted))
+    for name, index in arch.convolution_indices(architecture).items():
+        if name.endswith("_1") and name != "conv1_1":
+            yield f"pool{int(name[4]) - 1}", frozen.pooling(pooling())
+        weight, bias = (state[f"features.{index}.{part}"].to(dtype, copy=True) for part in ("weight", "bias"))
+        relu = name.replace("conv", "relu")
+        if name in wanted:
+            yield name, frozen.Convolution(weight, bias, relu=False)
+            if name == deepest:
+                return
+            yield relu, frozen.ReLU()
         else:
-            sequence[name] = module
-    return sequence
+            yield relu, frozen.Convolution(weight, bias, relu=True)
+        if relu == deepest:
+            return
 
 
 def random_state(architecture: str, seed: int) -> dict[str, Tensor]:

@@ -1,28 +1,36 @@
-"""Loss mathematics as pure functions of features (1, C, H, W) and their statistics."""
+"""Loss mathematics as pure functions of features (1, C, H, W) and their statistics.
 
+Features may be of 16 bits; what is computed from them is of 32.
+"""
+
+from typing import Any
+
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+#: Values of 16-bit features that are widened at a time, so that the copy stays in the processor's cache.
+_CHUNK = 2**18
 
 
 def mean_squared_difference(features: Tensor, target: Tensor) -> Tensor:
     """``mean((F - P)²)``, the content loss of common implementations: Gatys et al. 2015, eq. 1, as a mean."""
-    return (features - target).square().mean()
+    return (_wide(features) - _wide(target)).square().mean()
 
 
 def half_squared_difference(features: Tensor, target: Tensor) -> Tensor:
     """``½ Σ (F - P)²``: Gatys et al. 2015 (arXiv:1508.06576), eq. 1."""
-    return (features - target).square().sum() / 2
+    return (_wide(features) - _wide(target)).square().sum() / 2
 
 
 def gram_per_position(features: Tensor) -> Tensor:
     """``F Fᵀ / M``, shape (C, C), over the M = H·W positions: Gatys et al. 2015, eq. 3, there without the ``/ M``."""
-    flat = features[0].flatten(1)
-    return flat @ flat.T / flat.shape[1]
+    return _gram(features) / features[0, 0].numel()
 
 
 def gram_per_element(features: Tensor) -> Tensor:
     """``F Fᵀ / (C·H·W)``, shape (C, C): the normalization of common implementations."""
-    flat = features[0].flatten(1)
-    return flat @ flat.T / flat.numel()
+    return _gram(features) / features[0].numel()
 
 
 def scaled_squared_difference(gram: Tensor, target: Tensor) -> Tensor:
@@ -39,3 +47,40 @@ def total_variation(image: Tensor) -> Tensor:
     down = (image[..., 1:, :] - image[..., :-1, :]).abs().mean() if image.shape[-2] > 1 else image.sum() * 0
     across = (image[..., :, 1:] - image[..., :, :-1]).abs().mean() if image.shape[-1] > 1 else image.sum() * 0
     return down + across
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.element_size() >= 4 else x.float()
+
+
+class _Gram(torch.autograd.Function):
+    """``F Fᵀ`` over the positions. That it is symmetric halves the work of its gradient, ``(dG + dGᵀ) F``."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        ctx.save_for_backward(features)
+        positions = _positions(features)
+        if features.element_size() >= 4:
+            return positions.T @ positions
+        gram = features.new_zeros((features.shape[1],) * 2, dtype=torch.float32)
+        for part in torch.split(positions, _CHUNK // features.shape[1]):
+            wide = part.float()
+            gram.addmm_(wide.T, wide)
+        return gram
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (features,) = ctx.saved_tensors
+        _, channels, height, width = features.shape
+        flat = _positions(features) @ (gradient + gradient.T).to(features.dtype)
+        return flat.view(1, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _gram(features: Tensor) -> Tensor:
+    return _Gram.apply(features)  # type: ignore[no-any-return]
+
+
+def _positions(features: Tensor) -> Tensor:
+    """The features as (H·W, C): a view where the channels lie side by side."""
+    return features[0].permute(1, 2, 0).flatten(0, 1)

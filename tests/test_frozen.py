@@ -1,0 +1,131 @@
+"""The frozen layers' own gradient is autograd's, and keeps less."""
+
+import gc
+import weakref
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nst import architecture as arch
+from nst import encoder, frozen
+from nst.encoder import MEAN, STD, Encoder
+
+from .conftest import image
+
+POOLS = {
+    "average": lambda: nn.AvgPool2d(2, 2),
+    "max": lambda: nn.MaxPool2d(2, 2),
+    "thirds": lambda: nn.AvgPool2d(3, 3),
+    "overlapping": lambda: nn.AvgPool2d(3, 2),
+    "up": lambda: nn.AvgPool2d(2, 2, ceil_mode=True),
+    "norm": lambda: nn.LPPool2d(2.0, 2, 2),
+}
+KINDS = {"ours": torch.float32, "plain": torch.float32, "truth": torch.float64}
+LAYERS = ["relu1_1", "conv1_2", "relu2_1", "relu2_2", "conv3_1", "relu3_1"]
+
+
+def reference(picture: Tensor, pooling: nn.Module, layers: list[str], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The features by torch's own functions, which autograd can differentiate."""
+    state = encoder.random_state("slim", 0)
+    x = (picture - torch.tensor(MEAN, dtype=picture.dtype).view(3, 1, 1)) / torch.tensor(STD, dtype=picture.dtype).view(
+        3, 1, 1
+    )
+    x, features, deepest = x.to(dtype), {}, arch.deepest("slim", layers)
+    for name, index in arch.convolution_indices("slim").items():
+        if name.endswith("_1") and name != "conv1_1":
+            x = pooling(x)
+        weight, bias = (state[f"features.{index}.{part}"].to(dtype) for part in ("weight", "bias"))
+        features[name] = nn.functional.conv2d(x, weight, bias, padding=1)
+        x = features[name.replace("conv", "relu")] = features[name].relu()
+        if deepest in features:
+            break
+    return {name: features[name] for name in layers}
+
+
+def make(pooling: str, layers: list[str], dtype: torch.dtype = torch.float64) -> Encoder:
+    state = encoder.random_state("slim", 0)
+    return Encoder(architecture="slim", layers=layers, pooling=POOLS[pooling], state=state, dtype=dtype)
+
+
+def scalar(features: dict[str, Tensor]) -> Tensor:
+    """Something to differentiate, that looks at every value of every layer in its own way."""
+    return sum(
+        ((index + 1) * feature.double().sin() * torch.linspace(0, 1, feature.shape[-1])).sum()
+        for index, feature in enumerate(features.values())
+    )  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("few", [0, frozen.FEW], ids=["bits", "activations"])
+@pytest.mark.parametrize("size", [(20, 28), (23, 37)])
+@pytest.mark.parametrize("pooling", POOLS)
+def test_the_gradient_is_autograds(
+    pooling: str, size: tuple[int, int], few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not few:
+        monkeypatch.setattr(frozen, "_signs", packed)
+    ours, theirs = (image(1, *size).requires_grad_() for _ in range(2))
+    scalar(make(pooling, LAYERS)(ours)).backward()
+    scalar(reference(theirs, POOLS[pooling](), LAYERS, torch.float64)).backward()
+    assert ours.grad is not None
+    assert theirs.grad is not None
+    assert (ours.grad - theirs.grad).norm() < 1e-12 * theirs.grad.norm()
+
+
+def packed(activations: Tensor) -> Tensor:
+    """The signs as many activations have them, made plainly."""
+    values = activations.permute(0, 2, 3, 1).reshape(-1, 8)
+    return ((values > 0) * 2 ** torch.arange(8)).sum(1).to(torch.uint8)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_bits_are_the_signs(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    activations = torch.randn(1, 16, 7, 5, generator=torch.Generator().manual_seed(0)).relu().to(dtype)
+    activations = activations.contiguous(memory_format=torch.channels_last)
+    monkeypatch.setattr(frozen, "FEW", 64)
+    bits = frozen._signs(activations)
+    assert torch.equal(bits, packed(activations))
+    gradient = torch.randn(1, 16, 7, 5, generator=torch.Generator().manual_seed(1)).to(dtype)
+    assert torch.equal(frozen._keep_positive(gradient, bits), gradient * (activations > 0))
+
+
+def test_bf16_is_no_further_from_the_truth_than_autograds() -> None:
+    pictures = {name: image(1, 24, 24).to(dtype).requires_grad_() for name, dtype in KINDS.items()}
+    features = make("average", LAYERS, torch.bfloat16)(pictures["ours"])
+    assert {feature.dtype for feature in features.values()} == {torch.bfloat16}
+    scalar(features).backward()
+    scalar(reference(pictures["plain"], POOLS["average"](), LAYERS, torch.bfloat16)).backward()
+    scalar(reference(pictures["truth"], POOLS["average"](), LAYERS, torch.float64)).backward()
+    gradients = {name: picture.grad for name, picture in pictures.items() if picture.grad is not None}
+    assert gradients["ours"].dtype == torch.float32
+    ours, plain = ((gradients[name] - gradients["truth"]).norm() for name in ("ours", "plain"))
+    assert ours < 1.1 * plain
+
+
+def test_a_layer_that_nothing_depends_on_has_no_gradient() -> None:
+    picture = image(1, 24, 24).requires_grad_()
+    features = make("average", ["relu1_1", "relu3_1"])(picture)
+    features["relu1_1"].sum().backward()
+    assert picture.grad is not None
+    assert picture.grad.abs().sum() > 0
+
+
+def test_activations_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen, "FEW", 0)
+    seen: list[weakref.ref[Tensor]] = []
+    network = make("average", ["relu3_1"])
+    for layer in network.sequence.values():
+        layer.register_forward_hook(lambda _, __, output: seen.append(weakref.ref(output)))
+    features = network(image(1, 24, 24).requires_grad_())
+    gc.collect()
+    alive = [reference() for reference in seen if reference() is not None]
+    assert len(seen) == 7
+    assert all(tensor.shape == features["relu3_1"].shape for tensor in alive if tensor is not None)
+
+
+def test_the_layers_stand_in_their_order() -> None:
+    names = list(make("average", LAYERS).sequence)
+    assert names == ["relu1_1", "conv1_2", "relu1_2", "pool1", "relu2_1", "relu2_2", "pool2", "conv3_1", "relu3_1"]
+    order = [*arch.layer_names("slim")]
+    assert all(order.index(a) < order.index(b) for a, b in pairwise(n for n in names if n in order))
