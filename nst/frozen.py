@@ -27,9 +27,17 @@ class Layer(nn.Module):
     stride: int
     padding: int
 
+    def size(self, length: int) -> int:
+        """How many positions the output has along an input of ``length`` positions."""
+        return (length + 2 * self.padding - self.kernel_size) // self.stride + 1
+
     @abstractmethod
     def trace(self, inputs: Tensor, outputs: Tensor) -> Any:
         """What ``backward`` needs of a forward pass."""
+
+    @abstractmethod
+    def trace_bytes(self, before: int, after: int, itemsize: int) -> int:
+        """What the trace takes beside the outputs, for inputs and outputs of so many bytes, ``itemsize`` each number."""
 
     @abstractmethod
     def backward(self, gradient: Tensor, trace: Any) -> Tensor:
@@ -62,6 +70,9 @@ class Convolution(Layer):
     def trace(self, inputs: Tensor, outputs: Tensor) -> Tensor | None:
         return _signs(outputs) if self.relu else None
 
+    def trace_bytes(self, before: int, after: int, itemsize: int) -> int:
+        return _signs_bytes(after, itemsize) if self.relu else 0
+
     def backward(self, gradient: Tensor, trace: Tensor | None) -> Tensor:
         if trace is not None:
             gradient = _keep_positive(gradient, trace)
@@ -78,6 +89,9 @@ class ReLU(Layer):
 
     def trace(self, inputs: Tensor, outputs: Tensor) -> Tensor:
         return _signs(outputs)
+
+    def trace_bytes(self, before: int, after: int, itemsize: int) -> int:
+        return _signs_bytes(after, itemsize)
 
     def backward(self, gradient: Tensor, trace: Tensor) -> Tensor:
         return _keep_positive(gradient, trace)
@@ -99,6 +113,9 @@ class Averaging(Layer):
     def trace(self, inputs: Tensor, outputs: Tensor) -> torch.Size:
         return inputs.shape
 
+    def trace_bytes(self, before: int, after: int, itemsize: int) -> int:
+        return 0
+
     def backward(self, gradient: Tensor, trace: torch.Size) -> Tensor:
         spread = functional.interpolate(gradient / self.stride**2, scale_factor=self.stride, mode="nearest")
         below, right = (int(whole - part) for whole, part in zip(trace[2:], spread.shape[2:], strict=True))
@@ -113,12 +130,21 @@ class Pooling(Layer):
         self.module = module
         self.kernel_size, self.stride = int(module.kernel_size), int(module.stride)  # type: ignore[arg-type]
         self.padding = int(getattr(module, "padding", 0))
+        self.ceil = bool(getattr(module, "ceil_mode", False))
+
+    def size(self, length: int) -> int:
+        size = super().size(length + (self.stride - 1) * self.ceil)
+        # A window that would begin beyond the input's margin doesn't count.
+        return size - int(self.ceil and (size - 1) * self.stride >= length + self.padding)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.module(x)  # type: ignore[no-any-return]
 
     def trace(self, inputs: Tensor, outputs: Tensor) -> Tensor:
         return inputs.detach()
+
+    def trace_bytes(self, before: int, after: int, itemsize: int) -> int:
+        return before
 
     def backward(self, gradient: Tensor, trace: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -188,6 +214,12 @@ def _signs(activations: Tensor) -> Tensor:
         return torch.from_numpy(np.packbits(positive.numpy(), bitorder="little"))
     # Eight bytes of 0 or 1 as one number: the product's highest byte has their bits side by side.
     return (positive.view(torch.int64) * 0x0102040810204080 >> 56).to(torch.uint8)
+
+
+def _signs_bytes(activations: int, itemsize: int) -> int:
+    """What ``_signs`` takes for activations of so many bytes."""
+    numbers = activations // itemsize
+    return activations if numbers <= FEW else numbers // 8
 
 
 def _keep_positive(gradient: Tensor, signs: Tensor) -> Tensor:

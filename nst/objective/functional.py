@@ -3,31 +3,53 @@
 Features may be of 16 bits; what is computed from them is of 32.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+F = TypeVar("F", bound=Callable[..., Tensor])
+
 #: Values of 16-bit features that are widened at a time, so that the copy stays in the processor's cache.
 _CHUNK = 2**18
 
 
+def over_positions(kind: Literal["mean", "sum"]) -> Callable[[F], F]:
+    """Marks a function of features as a mean or a sum over their positions, which tiles can therefore share."""
+
+    def mark(function: F) -> F:
+        function.over_positions = kind  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def combines(function: Callable[..., Tensor]) -> Literal["mean", "sum"] | None:
+    """How tiles share a function of features, bare or with some of its arguments given; None is: they can't."""
+    return getattr(getattr(function, "func", function), "over_positions", None)
+
+
+@over_positions("mean")
 def mean_squared_difference(features: Tensor, target: Tensor) -> Tensor:
     """``mean((F - P)²)``, the content loss of common implementations: Gatys et al. 2015, eq. 1, as a mean."""
     return (_wide(features) - _wide(target)).square().mean()
 
 
+@over_positions("sum")
 def half_squared_difference(features: Tensor, target: Tensor) -> Tensor:
     """``½ Σ (F - P)²``: Gatys et al. 2015 (arXiv:1508.06576), eq. 1."""
     return (_wide(features) - _wide(target)).square().sum() / 2
 
 
+@over_positions("mean")
 def gram_per_position(features: Tensor) -> Tensor:
     """``F Fᵀ / M``, shape (C, C), over the M = H·W positions: Gatys et al. 2015, eq. 3, there without the ``/ M``."""
     return _gram(features) / features[0, 0].numel()
 
 
+@over_positions("mean")
 def gram_per_element(features: Tensor) -> Tensor:
     """``F Fᵀ / (C·H·W)``, shape (C, C): the normalization of common implementations."""
     return _gram(features) / features[0].numel()

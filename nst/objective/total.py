@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from nst.encoder import Encoder
 from nst.objective import functional
+from nst.tile import Window, read, windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +55,48 @@ class Losses:
 
 
 @torch.no_grad()
-def content_targets(encoder: nn.Module, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-    """What the content image tensor's features are in each of the layers."""
-    features = encoder(image)
-    return {name: features[name].clone() for name in layers}  # a later ReLU may work in place on the very tensor
+def content_targets(
+    encoder: Encoder, image: Tensor, layers: Sequence[str], *, tile: int | None = None
+) -> dict[str, Tensor]:
+    """What the content image tensor's features are in each of the layers, read in tiles of ``tile`` px."""
+    targets: dict[str, Tensor] = {}
+    for part in windows(encoder, image.shape[-2:], tile):
+        features = encoder(image[..., *part.crop])
+        for name in layers:
+            if name not in targets:
+                shape = (*features[name].shape[:2], *part.whole[name])
+                kind = {"dtype": features[name].dtype, "device": image.device}
+                targets[name] = torch.empty(shape, **kind, memory_format=torch.channels_last)
+            targets[name][..., *part.place[name]] = features[name][..., *part.owned[name]]
+    return targets
 
 
 @torch.no_grad()
 def style_targets(
-    encoder: nn.Module, image: Tensor, layers: Sequence[str], statistic: Callable[[Tensor], Tensor]
+    encoder: Encoder,
+    image: Tensor,
+    layers: Sequence[str],
+    statistic: Callable[[Tensor], Tensor],
+    *,
+    tile: int | None = None,
 ) -> dict[str, Tensor]:
-    """What the style image tensor's statistics are in each of the layers."""
-    features = encoder(image)
-    return {name: statistic(features[name]) for name in layers}
+    """What the style image tensor's statistics are in each of the layers, read in tiles of ``tile`` px."""
+
+    def reader(crop: Tensor, part: Window) -> list[Tensor]:
+        features = encoder(crop)
+        return [_contribution(statistic, part, name, features[name]) for name in layers]
+
+    return dict(zip(layers, read(image, windows(encoder, image.shape[-2:], tile), reader), strict=True))
+
+
+def _contribution(
+    function: Callable[..., Tensor], part: Window, name: str, features: Tensor, *targets: Tensor
+) -> Tensor:
+    """What a tile adds to a mean or a sum over a layer's positions in the whole picture."""
+    own = features[..., *part.owned[name]]
+    found = function(own, *(target[..., *part.place[name]] for target in targets))
+    share = part.share(name)
+    return found if functional.combines(function) == "sum" else share * found
 
 
 class Objective(nn.Module):
@@ -77,21 +108,24 @@ class Objective(nn.Module):
         weights: the factors.
         content: the features to match, position by position, by layer (``content_targets``).
         style: the statistics to match, by layer (``style_targets``).
+        tile: the picture is read in tiles of about so many px, to spare memory; None reads it as a whole.
     """
 
     def __init__(
         self,
         *,
-        encoder: nn.Module,
+        encoder: Encoder,
         formulas: Formulas,
         weights: Weights,
         content: Mapping[str, Tensor],
         style: Mapping[str, Tensor],
+        tile: int | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.formulas = formulas
         self.weights = weights
+        self.tile = tile
         self.content_layers = list(content)
         self.style_layers = list(style)
         for name, target in content.items():
@@ -101,9 +135,13 @@ class Objective(nn.Module):
 
     def forward(self, image: Tensor) -> Losses:
         """The losses of an image tensor (1, 3, H, W); ``total`` carries the gradient."""
-        features = self.encoder(image)
-        content = {name: self._content(name, features[name]) for name in self.content_layers}
-        style = {name: self._style(name, features[name]) for name in self.style_layers}
+        found = read(image, windows(self.encoder, image.shape[-2:], self.tile), self._read)
+        content = {
+            name: self.weights.content_layers.get(name, 1.0) * distance
+            for name, distance in zip(self.content_layers, found, strict=False)
+        }
+        statistics = zip(self.style_layers, found[len(content) :], strict=True)
+        style = {name: self._style(name, statistic) for name, statistic in statistics}
         tv = functional.total_variation(image) if self.weights.tv else image.new_zeros(())
         parts = {
             **{f"content/{name}": self.weights.content * loss for name, loss in content.items()},
@@ -117,12 +155,17 @@ class Objective(nn.Module):
             parts=parts,
         )
 
-    def _content(self, name: str, features: Tensor) -> Tensor:
-        target = self.get_buffer(f"content_{name}")
-        return self.weights.content_layers.get(name, 1.0) * self.formulas.content(features, target)
+    def _read(self, crop: Tensor, part: Window) -> list[Tensor]:
+        """What a tile adds to each content layer's distance, and to each style layer's statistic."""
+        features = self.encoder(crop)
+        content = [
+            _contribution(self.formulas.content, part, name, features[name], self.get_buffer(f"content_{name}"))
+            for name in self.content_layers
+        ]
+        statistics = [_contribution(self.formulas.statistic, part, name, features[name]) for name in self.style_layers]
+        return content + statistics
 
-    def _style(self, name: str, features: Tensor) -> Tensor:
-        target = self.get_buffer(f"style_{name}")
-        loss = self.formulas.distance(self.formulas.statistic(features), target)
+    def _style(self, name: str, statistic: Tensor) -> Tensor:
+        loss = self.formulas.distance(statistic, self.get_buffer(f"style_{name}"))
         share = 1 / len(self.style_layers) if self.formulas.style_layers_averaged else 1.0
         return self.weights.style_layers.get(name, 1.0) * share * loss

@@ -1,0 +1,84 @@
+"""How much memory an evaluation takes, and into which tiles a picture is cut where that is more than there is."""
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import psutil
+import torch
+
+from nst.encoder import Encoder
+from nst.frozen import Convolution, Layer
+from nst.tile import Part, windows
+
+log = logging.getLogger(__name__)
+
+#: Tiles that ``auto`` chooses from, in px. Larger ones read less twice.
+SIZES = (2048, 1536, 1024, 768, 512, 384, 256)
+
+#: The fraction of the free memory that ``auto`` makes use of.
+USED = 0.8
+
+
+def settle(
+    asked: int | Literal["auto", "off"], encoder: Encoder, shape: Sequence[int], *, device: torch.device, besides: int
+) -> int | None:
+    """The tiles' size in px, or None to read a picture of ``shape`` (height, width) as a whole.
+
+    ``auto`` reads it as a whole where that fits into the free memory, beside ``besides`` bytes for what is kept between
+    the evaluations; otherwise it takes the largest tiles that fit, and says so.
+    """
+    if asked != "auto":
+        return None if asked == "off" else asked
+    free = USED * free_bytes(device) - besides
+    whole = evaluation_bytes(encoder, shape, None)
+    if whole <= free:
+        return None
+    fitting = (size for size in SIZES if size < max(shape) and evaluation_bytes(encoder, shape, size) <= free)
+    tile = next(fitting, SIZES[-1])
+    log.warning(
+        "The picture is read in tiles of %d px: an evaluation of the whole would take about %.1f GB, of tiles %.1f GB, "
+        "and %.1f GB are free for it. tile=off reads the whole.",
+        tile, whole / 1e9, evaluation_bytes(encoder, shape, tile) / 1e9, max(free, 0) / 1e9,
+    )  # fmt: skip
+    return tile
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can still be had: of the GPU on CUDA, of the machine elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)
+
+
+def evaluation_bytes(encoder: Encoder, shape: Sequence[int], tile: int | None) -> int:
+    """About what an evaluation takes at its peak, beyond the pixels and what is kept between evaluations."""
+    crops = {part.crop for part in windows(encoder, shape, tile)}
+    numbers = 3 * math.prod(shape) * encoder.mean.element_size()
+    return 2 * numbers + max(_crop_bytes(encoder, crop) for crop in crops)
+
+
+def _crop_bytes(encoder: Encoder, crop: Part) -> int:
+    """The peak is at the end of the forward pass, or on the way back through the widest layers."""
+    height, width = (part.stop - part.start for part in crop)
+    channels = 3
+    before = channels * height * width * encoder.dtype.itemsize
+    kept, steps = 0, []
+    peak = 0
+    for name, layer in encoder.sequence.items():
+        assert isinstance(layer, Layer)
+        height, width = layer.size(height), layer.size(width)
+        channels = len(layer.bias) if isinstance(layer, Convolution) else channels
+        after = channels * height * width * encoder.dtype.itemsize
+        feature = after if name in encoder.layers else 0
+        trace = layer.trace_bytes(before, after, encoder.dtype.itemsize)
+        peak = max(peak, kept + before + 2 * after)
+        kept += trace + feature
+        steps.append((before, after, trace, feature))
+        before = after
+    peak = max(peak, kept + max(feature for *_, feature in steps))
+    for before, after, trace, feature in reversed(steps):
+        peak = max(peak, kept + before + after)
+        kept -= trace + feature
+    return peak

@@ -1,0 +1,161 @@
+"""Tiles: how a picture too large for the memory is read part by part, exactly.
+
+Each tile owns some of the picture's positions in every layer, and is read with a halo: the pixels around it that these
+positions depend on. A tile is cut where the strides of all poolings agree, so that its positions are the whole's.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nst.encoder import Encoder
+from nst.frozen import Layer
+
+Part = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A tile with its halo.
+
+    Attributes:
+        crop: the rows and columns of the picture that are read, in px.
+        owned: the rows and columns of the crop's features that belong to the tile, by layer.
+        place: the same positions in the features of the whole picture, by layer.
+        whole: how many rows and columns these have, by layer.
+    """
+
+    crop: Part
+    owned: dict[str, Part]
+    place: dict[str, Part]
+    whole: dict[str, tuple[int, int]]
+
+    def share(self, name: str) -> float:
+        """The fraction of a layer's positions that belong to the tile."""
+        rows, columns = (part.stop - part.start for part in self.place[name])
+        return float(rows * columns / math.prod(self.whole[name]))
+
+
+@dataclass(frozen=True)
+class _Range:
+    """A window in one of the two directions."""
+
+    crop: slice
+    owned: dict[str, slice]
+    place: dict[str, slice]
+    whole: dict[str, int]
+
+
+def windows(encoder: Encoder, shape: Sequence[int], tile: int | None) -> list[Window]:
+    """The tiles of a picture of ``shape`` (height, width) px, row by row.
+
+    Each is about ``tile`` px high and wide, without its halo; None is a single one.
+    """
+    layers = list(encoder.sequence.items())
+    rows, columns = (list(_ranges(layers, encoder.layers, length, tile)) for length in shape)
+    return [
+        Window(
+            crop=(row.crop, column.crop),
+            owned={name: (row.owned[name], column.owned[name]) for name in encoder.layers},
+            place={name: (row.place[name], column.place[name]) for name in encoder.layers},
+            whole={name: (row.whole[name], column.whole[name]) for name in encoder.layers},
+        )
+        for row, column in itertools.product(rows, columns)
+    ]
+
+
+def _ranges(
+    layers: Sequence[tuple[str, Any]], wanted: frozenset[str], length: int, tile: int | None
+) -> Iterator[_Range]:
+    """The windows along ``length`` px. Every tile owns at least one position of each layer."""
+    sizes, strides = _sizes(layers, length)
+    step = math.prod(layer.stride for _, layer in layers)
+    number = 1 if tile is None else max(1, min(math.ceil(length / tile), length // step))
+    starts = [index * length // (number * step) * step for index in range(number)]
+    starts = [start for start in starts if all(start // strides[name] < sizes[name] for name in wanted)]
+    for start, stop in itertools.pairwise([*starts, length]):
+        place = {
+            name: (start // strides[name], sizes[name] if stop == length else stop // strides[name]) for name in wanted
+        }
+        needed = [_needed(layers, sizes, length, name, place[name]) for name in wanted]
+        low = min(low for low, _ in needed) // step * step
+        high = min(-(-max(high for _, high in needed) // step) * step, length)
+        owned = {name: slice(*(edge - low // strides[name] for edge in place[name])) for name in wanted}
+        yield _Range(slice(low, high), owned, {name: slice(*place[name]) for name in wanted}, sizes)
+
+
+def _sizes(layers: Sequence[tuple[str, Layer]], length: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Of each layer's output, how many positions there are along ``length`` px, and how many px apart."""
+    sizes, strides = {}, {}
+    size, stride = length, 1
+    for name, layer in layers:
+        size, stride = layer.size(size), stride * layer.stride
+        sizes[name], strides[name] = size, stride
+    return sizes, strides
+
+
+def _needed(
+    layers: Sequence[tuple[str, Layer]], sizes: dict[str, int], length: int, name: str, positions: tuple[int, int]
+) -> tuple[int, int]:
+    """The pixels that a layer's positions depend on."""
+    names = [each for each, _ in layers]
+    low, high = positions
+    for index in range(names.index(name), -1, -1):
+        layer = layers[index][1]
+        before = sizes[names[index - 1]] if index else length
+        low = max(0, low * layer.stride - layer.padding)
+        high = min(before, (high - 1) * layer.stride - layer.padding + layer.kernel_size)
+    return low, high
+
+
+Reader = Callable[[Tensor, Window], list[Tensor]]
+
+
+def read(image: Tensor, parts: Sequence[Window], reader: Reader) -> list[Tensor]:
+    """What ``reader`` finds in the crop of each window, summed over the windows.
+
+    Its gradient with respect to the image tensor (1, 3, H, W) takes the memory of one window, whatever the picture's
+    size: the sums are taken first, without a gradient, and then each window is read again, but for the last one. What
+    is computed from the sums may be anything that can be differentiated.
+    """
+    if len(parts) == 1:
+        return reader(image, parts[0])
+    return list(_Sum.apply(image, parts, reader, torch.is_grad_enabled() and image.requires_grad))
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, parts: Sequence[Window], reader: Reader, traced: bool) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(image)
+        ctx.parts, ctx.reader = parts, reader
+        ctx.last = _trace(image, parts[-1], reader) if traced else None
+        found = [reader(image[..., *part.crop], part) for part in (parts[:-1] if traced else parts)]
+        if traced:
+            found.append([each.detach() for each in ctx.last[1]])
+        return tuple(sum(each[1:], start=each[0].clone()) for each in zip(*found, strict=True))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (image,) = ctx.saved_tensors
+        total = torch.zeros_like(image)
+        for part in reversed(ctx.parts):
+            crop, found = ctx.last or _trace(image, part, ctx.reader)
+            ctx.last = None
+            pairs = [pair for pair in zip(found, gradients, strict=True) if pair[0].requires_grad]
+            if pairs:
+                outputs, arriving = zip(*pairs, strict=True)
+                total[..., *part.crop] += torch.autograd.grad(outputs, crop, arriving)[0]
+        return total, None, None, None
+
+
+@torch.enable_grad()
+def _trace(image: Tensor, part: Window, reader: Reader) -> tuple[Tensor, list[Tensor]]:
+    crop = image[..., *part.crop].detach().requires_grad_()
+    return crop, reader(crop, part)

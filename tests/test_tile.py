@@ -1,0 +1,139 @@
+"""A picture read tile by tile has the loss and the gradient of the whole picture."""
+
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from nst import encoder
+from nst.encoder import Encoder
+from nst.objective import Formulas, Objective, Weights, content_targets, functional, style_targets
+from nst.tile import windows
+
+from .conftest import image
+
+POOLS = {
+    "avg": (lambda: nn.AvgPool2d(2, 2), 2, 2),
+    "max": (lambda: nn.MaxPool2d(2, 2), 2, 2),
+    "thirds": (lambda: nn.AvgPool2d(3, 3), 3, 3),
+    "overlapping": (lambda: nn.MaxPool2d(3, 2), 3, 2),
+    "with a margin": (lambda: nn.AvgPool2d(3, 2, padding=1), 3, 2),
+    "rounded up": (lambda: nn.AvgPool2d(2, 2, ceil_mode=True), 2, 2),
+}
+CONTENT = {"mean": functional.mean_squared_difference, "sum": functional.half_squared_difference}
+STATISTICS = [
+    (functional.gram_per_element, functional.mean_squared_difference),
+    (functional.gram_per_position, functional.scaled_squared_difference),
+]
+LAYERS = [
+    (["relu4_2"], ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]),
+    (["relu3_1"], ["conv1_1", "relu1_2"]),
+    (["relu1_1", "conv2_2"], ["conv2_1"]),
+    ([], ["relu1_1", "relu3_4"]),
+    (["conv1_2"], []),
+]
+
+
+def make(
+    pooling: str,
+    layers: int,
+    content: str,
+    statistic: int,
+    shape: tuple[int, int],
+    tile: int | None,
+    dtype: torch.dtype,
+) -> Objective:
+    content_layers, style_layers = LAYERS[layers]
+    network = Encoder(
+        architecture="slim",
+        layers=[*content_layers, *style_layers],
+        pooling=POOLS[pooling][0],
+        state=encoder.random_state("slim", 0),
+        dtype=dtype,
+    )
+    formulas = Formulas(
+        content=CONTENT[content],
+        statistic=STATISTICS[statistic][0],
+        distance=STATISTICS[statistic][1],
+        style_layers_averaged=False,
+    )
+    kind = torch.float64 if dtype == torch.float64 else torch.float32
+    pictures = [image(seed, *shape).to(kind) for seed in (2, 3)]
+    return Objective(
+        encoder=network,
+        formulas=formulas,
+        weights=Weights(content=1, style=1e3, tv=0.1),
+        content=content_targets(network, pictures[0], content_layers, tile=tile),
+        style=style_targets(network, pictures[1], style_layers, formulas.statistic, tile=tile),
+        tile=tile,
+    )
+
+
+def evaluate(objective: Objective, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    picture = image(1, *shape).to(objective.encoder.mean.dtype).requires_grad_()
+    total = objective(picture).total
+    total.backward()
+    assert picture.grad is not None
+    return total.detach(), picture.grad
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pooling=st.sampled_from(sorted(POOLS)),
+    layers=st.integers(0, len(LAYERS) - 1),
+    content=st.sampled_from(sorted(CONTENT)),
+    statistic=st.integers(0, 1),
+    shape=st.tuples(st.integers(88, 150), st.integers(88, 150)),
+    tile=st.integers(1, 120),
+)
+@example(pooling="avg", layers=0, content="mean", statistic=0, shape=(149, 131), tile=48)
+@example(pooling="max", layers=0, content="sum", statistic=1, shape=(147, 97), tile=16)
+@example(pooling="with a margin", layers=0, content="mean", statistic=0, shape=(143, 131), tile=33)
+def test_tiles_have_the_loss_and_the_gradient_of_the_whole(
+    pooling: str, layers: int, content: str, statistic: int, shape: tuple[int, int], tile: int
+) -> None:
+    makers = [make(pooling, layers, content, statistic, shape, size, torch.float64) for size in (None, tile)]
+    (whole, gradient), (parts, joined) = (evaluate(objective, shape) for objective in makers)
+    assert abs(parts - whole) <= 1e-10 * abs(whole)
+    assert (joined - gradient).norm() <= 1e-10 * gradient.norm()
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    pooling=st.sampled_from(sorted(POOLS)),
+    statistic=st.integers(0, 1),
+    shape=st.tuples(st.integers(88, 150), st.integers(88, 150)),
+    tile=st.integers(16, 120),
+)
+def test_in_single_precision_they_are_as_near_as_its_rounding(
+    pooling: str, statistic: int, shape: tuple[int, int], tile: int
+) -> None:
+    makers = [make(pooling, 0, "mean", statistic, shape, size, torch.float32) for size in (None, tile)]
+    (whole, gradient), (parts, joined) = (evaluate(objective, shape) for objective in makers)
+    assert abs(parts - whole) <= 1e-5 * abs(whole)
+    assert (joined - gradient).norm() <= 1e-4 * gradient.norm()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pooling=st.sampled_from(sorted(POOLS)),
+    shape=st.tuples(st.integers(88, 400), st.integers(88, 400)),
+    tile=st.integers(1, 400),
+)
+def test_every_position_belongs_to_one_tile(pooling: str, shape: tuple[int, int], tile: int) -> None:
+    network = make(pooling, 0, "mean", 0, (88, 88), None, torch.float32).encoder
+    parts = windows(network, shape, tile)
+    for name in network.layers:
+        seen = torch.zeros(parts[0].whole[name], dtype=torch.int)
+        for part in parts:
+            assert all(0 <= owned.start < owned.stop for owned in part.owned[name])
+            seen[part.place[name]] += 1
+        assert (seen == 1).all()
+    assert sum(part.share("relu5_1") for part in parts) == 1 or len(parts) > 1
+
+
+def test_small_tiles_read_little_besides() -> None:
+    """The halo of relu5_1, 78 px and the rounding to 16, is all that is read twice."""
+    network = make("avg", 0, "mean", 0, (88, 88), None, torch.float32).encoder
+    inner = windows(network, (2048, 2048), 512)[5]
+    assert [(part.stop - part.start) for part in inner.crop] == [512 + 2 * 80] * 2
