@@ -18,10 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
+from nst import architecture as arch
 from nst import config as schema
 from nst import encoder, image, inputs, shared
 from nst.callbacks import Overview, Record, Stop
-from nst.checkpoint import WholeCheckpointIO
+from nst.checkpoint import WholeCheckpointIO, position_in
 from nst.config import Config
 from nst.encoder import Encoder
 from nst.errors import UserError, one_line, problem
@@ -29,6 +30,7 @@ from nst.inputs import Inputs
 from nst.module import StyleTransfer
 from nst.objective import Objective, Weights, content_targets, style_targets
 from nst.run_folder import RunFolder
+from nst.schedule import Schedule, Shape, Stage
 from nst.shared import Recipe
 
 
@@ -59,7 +61,9 @@ def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
         raise UserError(found)
     config = Config.model_validate(raw)
     _check_nodes(cfg)
-    return config, inputs.gather(config)
+    files = inputs.gather(config)
+    _schedule(cfg, config, files)
+    return config, files
 
 
 def _quieten_lightning() -> None:
@@ -88,15 +92,18 @@ def build(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     pl.seed_everything(config.seed, verbose=False)
-    content, style, start = _pictures(cfg, config, files)
-    [stage] = instantiate(cfg.schedule)(shape=tuple(content.shape[-2:]), evaluations=config.evaluations)
+    schedule = _schedule(cfg, config, files)
+    checkpoint = folder.newest_checkpoint() if goes_on else None
+    if checkpoint is not None:
+        _check_goal(schedule, checkpoint)
+    content, style, start = _pictures(cfg, config, files, schedule.stages[0].shape)
     module = StyleTransfer(
         image=start,
-        objective=_objective(cfg, config, files, content, style),
+        schedule=schedule,
+        objective=functools.partial(_objective, cfg, config, files, content, style),
+        carry=lambda picture, shape: schedule.carry(picture, image.resize(content, shape)),
         optimizer=_make(cfg, "optimizer"),
-        evaluations=stage.evaluations,
     )
-    checkpoint = folder.newest_checkpoint() if goes_on else None
     record, stop = Record(folder=folder), Stop()
     overview = Overview(
         pictures={"content": content, "style": style, "start": start},
@@ -157,21 +164,53 @@ def _trainer(cfg: DictConfig, **arguments: Any) -> pl.Trainer:
     return trainer
 
 
-def _pictures(cfg: DictConfig, config: Config, files: Inputs) -> tuple[Tensor, Tensor, Tensor]:
-    """The content image at the picture's size, the style image stretched to it as the seed does, and the start."""
+def _schedule(cfg: DictConfig, config: Config, files: Inputs) -> Schedule:
+    """The stages of a run; raises UserError where they don't fit the picture, the evaluations or the layers."""
+    schedule: Schedule = _make(cfg, "schedule")(shape=files.shape, evaluations=config.evaluations)
+    height, width = schedule.stages[0].shape
+    needed = schema.smallest_side(config)
+    if min(height, width) < needed:
+        deepest = arch.deepest(config.encoder.architecture, schema.needed_layers(config))
+        sizes = [max(stage.shape) for stage in schedule.stages]
+        why = f"the first scale would be {width} x {height} px, but {deepest} needs at least {needed} px on each side"
+        raise UserError(problem("schedule.sizes", sizes, f"{why}; choose fewer or larger ones, or layers less deep"))
+    return schedule
+
+
+def _check_goal(schedule: Schedule, checkpoint: Path) -> None:
+    """Refuses fewer evaluations than a run has made on its way up: its picture would never get its size."""
+    done = int(checkpoint.stem)
+    if done >= schedule.evaluations and position_in(checkpoint) < len(schedule.stages) - 1:
+        why = f"the run has made {done} and is not at its last scale yet; choose more"
+        raise UserError(problem("evaluations", schedule.evaluations, why))
+
+
+def _pictures(cfg: DictConfig, config: Config, files: Inputs, first: Shape) -> tuple[Tensor, Tensor, Tensor]:
+    """The content image at the picture's size, the style image stretched to it as the seed does, and the start.
+
+    The start has the shape of the ``first`` stage.
+    """
     assert files.content.path is not None
     assert files.style.path is not None
     dtype = torch.float64 if config.precision == 64 else torch.float32
-    content = image.load(files.content.path, key="content.path").to(dtype)
-    height, width = content.shape[-2:]
-    content = image.resize(content, image.fit(height, width, config.size))
-    height, width = content.shape[-2:]
-    style = image.resize(image.load(files.style.path, key="style.path").to(dtype), (height, width))
+    content = image.resize(image.load(files.content.path, key="content.path").to(dtype), files.shape)
+    style = image.resize(image.load(files.style.path, key="style.path").to(dtype), files.shape)
     generator = torch.Generator().manual_seed(config.seed)
-    return content, style, _make(cfg, "init")(content=content, style=style, generator=generator)
+    small = {"content": image.resize(content, first), "style": image.resize(style, first)}
+    return content, style, _make(cfg, "init")(**small, generator=generator)
 
 
-def _objective(cfg: DictConfig, config: Config, files: Inputs, content: Tensor, style: Tensor) -> Objective:
+def _objective(
+    cfg: DictConfig,
+    config: Config,
+    files: Inputs,
+    content: Tensor,
+    style: Tensor,
+    stage: Stage,
+    device: torch.device,
+) -> Objective:
+    """What a stage minimizes, its targets computed from both pictures at the stage's size."""
+    content, style = (image.resize(picture, stage.shape).to(device) for picture in (content, style))
     formulas = _make(cfg, "objective")
     content_layers, style_layers = config.layers.content, config.layers.style
 
@@ -186,22 +225,25 @@ def _objective(cfg: DictConfig, config: Config, files: Inputs, content: Tensor, 
 
     weights = files.weights.sha256 or config.seed
     key = (files.architecture, weights, tuple(schema.needed_layers(config)), str(cfg.pooling), content.dtype)
-    encoder = shared.encoder(Recipe(key, make_encoder))
-    seen = (key, tuple(content.shape))
+    encoder = shared.encoder(Recipe(key, make_encoder)).to(device)
+    seen = (key, stage.shape, device)
+    factors = config.weights.model_dump()
+    for name in ("content", "style", "tv"):
+        factors[name] *= getattr(stage, name)
     return Objective(
         encoder=encoder,
         formulas=formulas,
-        weights=Weights(**config.weights.model_dump()),
-        content=shared.targets(
+        weights=Weights(**factors),
+        content=shared.content_targets(
             Recipe((seen, files.content.sha256), lambda: content_targets(encoder, content, content_layers))
         ),
-        style=shared.targets(
+        style=shared.style_targets(
             Recipe(
                 (seen, files.style.sha256, str(cfg.objective.statistic)),
                 lambda: style_targets(encoder, style, style_layers, formulas.statistic),
             )
         ),
-    )
+    ).to(device)
 
 
 def _weights(config: Config, files: Inputs) -> encoder.State:

@@ -21,3 +21,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         checkpoint: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
         return checkpoint
+
+
+def position_in(path: Path) -> int:
+    """The position of the stage that a checkpoint was taken in; of the rest nothing is read."""
+    position: int = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["stage"]["position"]
+    return position
