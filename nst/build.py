@@ -20,9 +20,9 @@ from torch import Tensor
 
 from nst import architecture as arch
 from nst import config as schema
-from nst import encoder, image, inputs, shared
+from nst import encoder, image, inputs, paths, shared
 from nst.callbacks import Overview, Record, Stop
-from nst.checkpoint import WholeCheckpointIO, position_in
+from nst.checkpoint import WholeCheckpointIO, shape_in
 from nst.config import Config
 from nst.encoder import Encoder
 from nst.errors import UserError, one_line, problem
@@ -62,7 +62,9 @@ def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
     config = Config.model_validate(raw)
     _check_nodes(cfg)
     files = inputs.gather(config)
-    _schedule(cfg, config, files)
+    schedule = _schedule(cfg, config, files)
+    if config.resume is not None:
+        _check_goal(schedule, RunFolder(paths.of_user(config.resume)))
     return config, files
 
 
@@ -94,8 +96,6 @@ def build(
     pl.seed_everything(config.seed, verbose=False)
     schedule = _schedule(cfg, config, files)
     checkpoint = folder.newest_checkpoint() if goes_on else None
-    if checkpoint is not None:
-        _check_goal(schedule, checkpoint)
     content, style, start = _pictures(cfg, config, files, schedule.stages[0].shape)
     module = StyleTransfer(
         image=start,
@@ -177,11 +177,14 @@ def _schedule(cfg: DictConfig, config: Config, files: Inputs) -> Schedule:
     return schedule
 
 
-def _check_goal(schedule: Schedule, checkpoint: Path) -> None:
+def _check_goal(schedule: Schedule, folder: RunFolder) -> None:
     """Refuses fewer evaluations than a run has made on its way up: its picture would never get its size."""
-    done = int(checkpoint.stem)
-    if done >= schedule.evaluations and position_in(checkpoint) < len(schedule.stages) - 1:
-        why = f"the run has made {done} and is not at its last scale yet; choose more"
+    checkpoint = folder.newest_checkpoint()
+    if checkpoint is None or int(checkpoint.stem) < schedule.evaluations:
+        return
+    height, width = shape_in(checkpoint)
+    if (height, width) != schedule.stages[-1].shape:
+        why = f"the run has made {int(checkpoint.stem)}, and its picture is still {width} x {height} px; choose more"
         raise UserError(problem("evaluations", schedule.evaluations, why))
 
 

@@ -23,7 +23,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
         return checkpoint
 
 
-def position_in(path: Path) -> int:
-    """The position of the stage that a checkpoint was taken in; of the rest nothing is read."""
-    position: int = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["stage"]["position"]
-    return position
+def shape_in(path: Path) -> tuple[int, int]:
+    """Height and width in px of the best picture in a checkpoint; no tensor is read."""
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    height, width = state["best_image"].shape[-2:]
+    return height, width

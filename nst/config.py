@@ -310,7 +310,8 @@ def _explain(key: str, mistake: Any, schema: type[BaseModel]) -> str:
         return f"{key}: must be given"
     if kind == "value_error":
         message = str(mistake["msg"]).removeprefix("Value error, ")
-        return f"{key}: {message}" if key.rstrip(".") else message
+        key = key.rstrip(".")
+        return f"{key}: {message}" if key else message
     if kind in _MESSAGES:
         return problem(key, value, _MESSAGES[kind])
     return problem(key, value, f"must be {str(mistake['msg']).removeprefix('Input should be ')}")

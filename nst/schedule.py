@@ -101,7 +101,7 @@ def pyramid(
     longest = max(shape)
     sides = _sides(longest, scales, smallest, ratio) if sizes is None else list(sizes)
     count = len(sides) + 1
-    ends = _ends(evaluations, [1.0] * count if shares is None else shares)
+    ends = _ends(evaluations, [*[1.0] * (count - 1), max(1.0, count - 1.0)] if shares is None else shares)
     lines = []
     if max(sides, default=0) >= longest:
         lines.append(problem("schedule.sizes", sizes, f"the last scale is {longest} px; the others must be smaller"))
