@@ -25,7 +25,7 @@ from hydra.utils import instantiate
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from nst import callbacks, encoder, paths
+from nst import callbacks, encoder, image, paths, schedule
 from nst.checkpoint import WholeCheckpointIO
 from nst.module import StyleTransfer
 from nst.objective import Objective, Weights, content_targets, style_targets
@@ -97,7 +97,13 @@ def measure(size: int, architecture: str, pairs: int, block: int) -> list[tuple[
     start = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(1))
     turns = TakingTurns(bare(objective, start, block), block)
     evaluations = (pairs + 2) * block
-    module = StyleTransfer(image=start, objective=objective, optimizer=partial(LBFGS), evaluations=evaluations)
+    module = StyleTransfer(
+        image=start,
+        schedule=schedule.single((size, size), evaluations),
+        objective=lambda stage, device: objective,
+        carry=image.resize,
+        optimizer=partial(LBFGS),
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = RunFolder(Path(name))
         trainer = pl.Trainer(

@@ -3,8 +3,9 @@
 import functools
 import inspect
 import logging
+import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,19 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
+from nst import architecture as arch
 from nst import config as schema
-from nst import encoder, image, inputs, precision, shared
+from nst import encoder, image, inputs, memory, paths, precision, shared
 from nst.callbacks import Overview, Record, Stop
-from nst.checkpoint import WholeCheckpointIO
+from nst.checkpoint import WholeCheckpointIO, shape_in
 from nst.config import Config
 from nst.encoder import Encoder
-from nst.errors import UserError, one_line
+from nst.errors import UserError, one_line, problem
 from nst.inputs import Inputs
 from nst.module import StyleTransfer
-from nst.objective import Objective, Weights, content_targets, style_targets
+from nst.objective import Formulas, Objective, Weights, content_targets, functional, style_targets
 from nst.run_folder import RunFolder
+from nst.schedule import Schedule, Shape, Stage
 from nst.shared import Recipe
 
 
@@ -60,7 +63,11 @@ def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
     device = _check_nodes(cfg)
     cfg.precision = precision.settle(raw["precision"], device)
     config = Config.model_validate({**raw, "precision": cfg.precision})
-    return config, inputs.gather(config)
+    files = inputs.gather(config)
+    schedule = _schedule(cfg, config, files)
+    if config.resume is not None:
+        _check_goal(schedule, RunFolder(paths.of_user(config.resume)))
+    return config, files
 
 
 def _quieten_lightning() -> None:
@@ -89,15 +96,9 @@ def build(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     pl.seed_everything(config.seed, verbose=False)
-    content, style, start = _pictures(cfg, config, files)
-    [stage] = instantiate(cfg.schedule)(shape=tuple(content.shape[-2:]), evaluations=config.evaluations)
-    module = StyleTransfer(
-        image=start,
-        objective=_objective(cfg, config, files, content, style),
-        optimizer=_make(cfg, "optimizer"),
-        evaluations=stage.evaluations,
-    )
+    schedule = _schedule(cfg, config, files)
     checkpoint = folder.newest_checkpoint() if goes_on else None
+    content, style, start = _pictures(cfg, config, files, schedule.stages[0].shape)
     record, stop = Record(folder=folder), Stop()
     overview = Overview(
         pictures={"content": content, "style": style, "start": start},
@@ -107,6 +108,14 @@ def build(
     )
     callbacks = [record, overview, stop, *_callbacks(cfg, folder)]
     trainer = _trainer(cfg, logger=_loggers(cfg, config, folder, checkpoint, goes_on=goes_on), callbacks=callbacks)
+    tile = _tile(cfg, config, files, trainer.strategy.root_device)
+    module = StyleTransfer(
+        image=start,
+        schedule=schedule,
+        objective=functools.partial(_objective, cfg, config, files, content, style, tile),
+        carry=lambda picture, shape: schedule.carry(picture, image.resize(content, shape)),
+        optimizer=_make(cfg, "optimizer"),
+    )
     return Run(module, trainer, record, stop, checkpoint)
 
 
@@ -139,6 +148,12 @@ def _check_nodes(cfg: DictConfig) -> torch.device:
         device = _trainer(cfg, logger=False, callbacks=[]).strategy.root_device
     except UserError as error:
         lines += error.problems
+    if not lines and isinstance(cfg.tile, int):
+        lines += [
+            f"tile={cfg.tile}: {key}._target_={OmegaConf.select(cfg, key)._target_} is no sum or mean over positions, "
+            "so it can't be taken tile by tile; choices: off, or another objective"
+            for key in _not_tiled(cfg)
+        ]
     if lines:
         raise UserError(lines)
     return device
@@ -160,55 +175,117 @@ def _trainer(cfg: DictConfig, **arguments: Any) -> pl.Trainer:
     return trainer
 
 
-def _pictures(cfg: DictConfig, config: Config, files: Inputs) -> tuple[Tensor, Tensor, Tensor]:
-    """The content image at the picture's size, the style image stretched to it as the seed does, and the start."""
+def _schedule(cfg: DictConfig, config: Config, files: Inputs) -> Schedule:
+    """The stages of a run; raises UserError where they don't fit the picture, the evaluations or the layers."""
+    schedule: Schedule = _make(cfg, "schedule")(shape=files.shape, evaluations=config.evaluations)
+    height, width = schedule.stages[0].shape
+    needed = schema.smallest_side(config)
+    if min(height, width) < needed:
+        deepest = arch.deepest(config.encoder.architecture, schema.needed_layers(config))
+        sizes = [max(stage.shape) for stage in schedule.stages]
+        why = f"the first scale would be {width} x {height} px, but {deepest} needs at least {needed} px on each side"
+        raise UserError(problem("schedule.sizes", sizes, f"{why}; choose fewer or larger ones, or layers less deep"))
+    return schedule
+
+
+def _check_goal(schedule: Schedule, folder: RunFolder) -> None:
+    """Refuses fewer evaluations than a run has made on its way up: its picture would never get its size."""
+    checkpoint = folder.newest_checkpoint()
+    if checkpoint is None or int(checkpoint.stem) < schedule.evaluations:
+        return
+    height, width = shape_in(checkpoint)
+    if (height, width) != schedule.stages[-1].shape:
+        why = f"the run has made {int(checkpoint.stem)}, and its picture is still {width} x {height} px; choose more"
+        raise UserError(problem("evaluations", schedule.evaluations, why))
+
+
+def _pictures(cfg: DictConfig, config: Config, files: Inputs, first: Shape) -> tuple[Tensor, Tensor, Tensor]:
+    """The content image at the picture's size, the style image stretched to it as the seed does, and the start.
+
+    The start has the shape of the ``first`` stage.
+    """
     assert files.content.path is not None
     assert files.style.path is not None
     assert config.precision != "auto"
     dtype = precision.PICTURE[config.precision]
-    content = image.load(files.content.path, key="content.path").to(dtype)
-    height, width = content.shape[-2:]
-    content = image.resize(content, image.fit(height, width, config.size))
-    height, width = content.shape[-2:]
-    style = image.resize(image.load(files.style.path, key="style.path").to(dtype), (height, width))
+    content = image.resize(image.load(files.content.path, key="content.path").to(dtype), files.shape)
+    style = image.resize(image.load(files.style.path, key="style.path").to(dtype), files.shape)
     generator = torch.Generator().manual_seed(config.seed)
-    return content, style, _make(cfg, "init")(content=content, style=style, generator=generator)
+    small = {"content": image.resize(content, first), "style": image.resize(style, first)}
+    return content, style, _make(cfg, "init")(**small, generator=generator)
 
 
-def _objective(cfg: DictConfig, config: Config, files: Inputs, content: Tensor, style: Tensor) -> Objective:
-    formulas = _make(cfg, "objective")
-    content_layers, style_layers = config.layers.content, config.layers.style
-
+def _encoder(cfg: DictConfig, config: Config, files: Inputs) -> tuple[Hashable, Encoder]:
+    """The encoder, which the runs of a process share, and what tells it from others."""
     assert config.precision != "auto"
     dtype = precision.ENCODER[config.precision]
+    layers = schema.needed_layers(config)
 
-    def make_encoder() -> Encoder:
-        return Encoder(
-            architecture=files.architecture,
-            layers=schema.needed_layers(config),
-            pooling=_make(cfg, "pooling"),
-            state=_weights(config, files),
-            dtype=dtype,
-        )
+    def make() -> Encoder:
+        state, pooling = _weights(config, files), _make(cfg, "pooling")
+        return Encoder(architecture=files.architecture, layers=layers, pooling=pooling, state=state, dtype=dtype)
 
-    weights = files.weights.sha256 or config.seed
-    key = (files.architecture, weights, tuple(schema.needed_layers(config)), str(cfg.pooling), dtype)
-    encoder = shared.encoder(Recipe(key, make_encoder))
-    seen = (key, tuple(content.shape))
+    key = (files.architecture, files.weights.sha256 or config.seed, tuple(layers), str(cfg.pooling), dtype)
+    return key, shared.encoder(Recipe(key, make))
+
+
+def _tile(cfg: DictConfig, config: Config, files: Inputs, device: torch.device) -> int | None:
+    """The size of the tiles at the picture's own size, which the configuration keeps from here on."""
+    if config.tile == "auto" and _not_tiled(cfg):
+        tile = None
+    else:
+        _, encoder = _encoder(cfg, config, files)
+        pixels = 3 * math.prod(files.shape) * encoder.mean.element_size()
+        # Of the optimizer: its memory, and about eight vectors besides.
+        kept = pixels * (8 + 2 * cfg.optimizer.get("history_size", 0))
+        kept += memory.feature_bytes(encoder, files.shape, config.layers.content)
+        tile = memory.settle(config.tile, encoder, files.shape, device=device, besides=kept)
+    cfg.tile = "off" if tile is None else tile
+    return tile
+
+
+def _not_tiled(cfg: DictConfig) -> list[str]:
+    """What an objective has that can't be taken tile by tile."""
+    formulas: Formulas = _make(cfg, "objective")
+    parts = {"content": formulas.content, "statistic": formulas.statistic}
+    return [f"objective.{key}" for key, function in parts.items() if functional.combines(function) is None]
+
+
+def _objective(
+    cfg: DictConfig,
+    config: Config,
+    files: Inputs,
+    content: Tensor,
+    style: Tensor,
+    tile: int | None,
+    stage: Stage,
+    device: torch.device,
+) -> Objective:
+    """What a stage minimizes, its targets computed from both pictures at the stage's size."""
+    content, style = (image.resize(picture, stage.shape).to(device) for picture in (content, style))
+    formulas = _make(cfg, "objective")
+    content_layers, style_layers = config.layers.content, config.layers.style
+    key, encoder = _encoder(cfg, config, files)
+    encoder.to(device)
+    seen = (key, stage.shape, tile, device)
+    factors = config.weights.model_dump()
+    for name in ("content", "style", "tv"):
+        factors[name] *= getattr(stage, name)
     return Objective(
         encoder=encoder,
         formulas=formulas,
-        weights=Weights(**config.weights.model_dump()),
-        content=shared.targets(
-            Recipe((seen, files.content.sha256), lambda: content_targets(encoder, content, content_layers))
+        weights=Weights(**factors),
+        tile=tile,
+        content=shared.content_targets(
+            Recipe((seen, files.content.sha256), lambda: content_targets(encoder, content, content_layers, tile=tile))
         ),
-        style=shared.targets(
+        style=shared.style_targets(
             Recipe(
                 (seen, files.style.sha256, str(cfg.objective.statistic)),
-                lambda: style_targets(encoder, style, style_layers, formulas.statistic),
+                lambda: style_targets(encoder, style, style_layers, formulas.statistic, tile=tile),
             )
         ),
-    )
+    ).to(device)
 
 
 def _weights(config: Config, files: Inputs) -> encoder.State:

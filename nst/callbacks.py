@@ -54,7 +54,7 @@ class Record(pl.Callback):
         assert isinstance(module, StyleTransfer)
         evaluation = module.evaluation
         shares = {f"share/{name}": share for name, share in evaluation.shares.items()}
-        rest = {"gradient_norm": evaluation.gradient_norm, **shares}
+        rest = {"gradient_norm": evaluation.gradient_norm, "size": max(module.stage.shape), **shares}
         self.table.add(evaluation.number, {**evaluation.losses, **rest})
         scalars = {**{f"loss/{name}": loss for name, loss in evaluation.losses.items()}, **rest}
         for logger in trainer.loggers:
@@ -171,7 +171,7 @@ class Film(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
-        self.shown = film.schedule(module.evaluations, self.frames)
+        self.shown = film.schedule(module.schedule.evaluations, self.frames)
 
     def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
@@ -181,6 +181,7 @@ class Film(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
         if module.finished and self.folder.frames.is_dir():
+            images.save(module.best_image, self.folder.frame(module.evaluation.number))  # it may have ended early
             pictures, path = self.folder.film_pictures(), self.folder.film(self.format)
             film.write(pictures, path, fps=self.fps, hold=self.hold, format=self.format)
             shutil.rmtree(self.folder.frames)
@@ -282,12 +283,12 @@ class ProgressBar(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
         done = module.evaluation.number
-        self.task = self.progress.add_task("evaluations", total=module.evaluations, completed=done, losses="")
+        self.task = self.progress.add_task("evaluations", total=module.schedule.evaluations, completed=done, losses="")
         self.progress.start()
 
     def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
-        number, total = module.evaluation.number, module.evaluations
+        number, total = module.evaluation.number, module.schedule.evaluations
         losses = " ".join(f"{k} {v:.4g}" for k, v in module.evaluation.losses.items() if k != "tv" or v)
         self.progress.update(self.task, completed=number, losses=losses)
         if not self.console.is_terminal and number * 10 // total > (number - 1) * 10 // total:

@@ -21,3 +21,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         checkpoint: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
         return checkpoint
+
+
+def shape_in(path: Path) -> tuple[int, int]:
+    """Height and width in px of the best picture in a checkpoint; no tensor is read."""
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    height, width = state["best_image"].shape[-2:]
+    return height, width

@@ -100,6 +100,35 @@ class AdamConfig(Node):
     eps: Positive
 
 
+class SingleConfig(Node):
+    patience: PositiveInt | None
+    min_improvement: Annotated[float, Field(ge=0, lt=1)]
+
+
+class ScaleFactors(Strict):
+    content: list[NonNegative] | None
+    style: list[NonNegative] | None
+    tv: list[NonNegative] | None
+
+
+class PyramidConfig(SingleConfig):
+    scales: PositiveInt | None
+    smallest: PositiveInt | None
+    ratio: Annotated[float, Field(gt=1, le=16)]
+    sizes: list[PositiveInt] | None
+    shares: list[Positive] | None
+    factors: ScaleFactors
+    carry: Literal["upsample", "content_detail"]
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> "PyramidConfig":
+        if self.scales is None and self.smallest is None and self.sizes is None:
+            raise ValueError("scales, smallest, sizes: one of them must be given")
+        if self.sizes is not None and self.sizes != sorted(set(self.sizes)):
+            raise ValueError(f"sizes={self.sizes}: must ascend, as [96, 192]")
+        return self
+
+
 class Periodic(Node):
     every_evaluations: PositiveInt
 
@@ -192,7 +221,8 @@ NODES: dict[str, type[BaseModel]] = {
     "nst.optimizer.LBFGS": LBFGSConfig,
     "nst.optimizer.ProjectedLBFGS": ProjectedLBFGSConfig,
     "torch.optim.Adam": AdamConfig,
-    "nst.schedule.single": Node,
+    "nst.schedule.single": SingleConfig,
+    "nst.schedule.pyramid": PyramidConfig,
     "nst.callbacks.Snapshot": Periodic,
     "nst.callbacks.Checkpoint": Periodic,
     "nst.callbacks.Film": FilmConfig,
@@ -277,7 +307,8 @@ def _explain(key: str, mistake: Any, schema: type[BaseModel]) -> str:
         return f"{key}: must be given"
     if kind == "value_error":
         message = str(mistake["msg"]).removeprefix("Value error, ")
-        return f"{key}: {message}" if key.rstrip(".") else message
+        key = key.rstrip(".")
+        return f"{key}: {message}" if key else message
     if kind in _MESSAGES:
         return problem(key, value, _MESSAGES[kind])
     return problem(key, value, f"must be {str(mistake['msg']).removeprefix('Input should be ')}")

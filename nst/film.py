@@ -25,7 +25,10 @@ def schedule(evaluations: int, frames: int) -> set[int]:
 
 
 def write(pictures: Sequence[Path], path: Path, *, fps: int, hold: float, format: Format) -> None:  # noqa: A002
-    """Encodes pictures of one size, the first and the last held for ``hold`` seconds, whole or not at all."""
+    """Encodes pictures, all at the last one's size, the first and the last held for ``hold`` seconds.
+
+    The file is written whole or not at all.
+    """
     shown = [pictures[0]] * round(hold * fps) + list(pictures) + [pictures[-1]] * round(hold * fps)
     with replacing(path) as temporary, av.open(str(temporary), "w", format=format) as container:
         if format == "mp4":
@@ -46,9 +49,11 @@ def write(pictures: Sequence[Path], path: Path, *, fps: int, hold: float, format
 
 def _frames(paths: Sequence[Path], *, even: bool = False) -> Iterator[av.VideoFrame]:
     """The pictures one by one; the colours of H.264 are at half the size, so its sides must be ``even``."""
+    with Image.open(paths[-1]) as last:
+        size = last.size
     for path in paths:
         with Image.open(path) as picture:
-            pixels = np.array(picture.convert("RGB"))
+            pixels = np.array(picture.convert("RGB").resize(size, Image.Resampling.BICUBIC))
         if even:
             pixels = pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
         yield av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")

@@ -31,13 +31,17 @@ class Layer(nn.Module):
         """How many positions the output has along an input of ``length`` positions."""
         return (length + 2 * self.padding - self.kernel_size) // self.stride + 1
 
+    def channels(self, before: int) -> int:
+        """How many features the output has at each position, where the input has so many."""
+        return before
+
     @abstractmethod
     def trace(self, inputs: Tensor, outputs: Tensor) -> Any:
         """What ``backward`` needs of a forward pass."""
 
     @abstractmethod
     def trace_bytes(self, before: int, after: int, itemsize: int) -> int:
-        """What the trace takes beside the outputs, for inputs and outputs of so many bytes, ``itemsize`` each number."""
+        """What the trace takes, for inputs and outputs of so many bytes, and numbers of ``itemsize`` bytes."""
 
     @abstractmethod
     def backward(self, gradient: Tensor, trace: Any) -> Tensor:
@@ -62,6 +66,9 @@ class Convolution(Layer):
         self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", bias)
         self.relu = relu
+
+    def channels(self, before: int) -> int:
+        return len(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         y = functional.conv2d(x, self.weight, self.bias, padding=1).contiguous(memory_format=torch.channels_last)

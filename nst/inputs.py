@@ -21,12 +21,17 @@ BUNDLED = "slim"
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files of a run. ``architecture`` is the stand-in's where the one asked for can't be had."""
+    """The files of a run.
+
+    ``architecture`` is the stand-in's where the one asked for can't be had, and ``shape`` the height and width in px of
+    the picture that is to be painted.
+    """
 
     content: Asset
     style: Asset
     weights: Asset
     architecture: str
+    shape: tuple[int, int]
 
     def warnings(self) -> list[str]:
         """What stands in for what, and how to get the real thing."""
@@ -68,12 +73,11 @@ def gather(config: Config) -> Inputs:
     content = _attempt(lines, partial(_picture, "content", config.content, config))
     style = _attempt(lines, partial(_picture, "style", config.style, config))
     weights = _attempt(lines, partial(_weights, config))
-    if content is not None:
-        _attempt(lines, partial(_check_size, config, content))
-    if content is None or style is None or weights is None or lines:
+    shape = None if content is None else _attempt(lines, partial(_shape, config, content))
+    if content is None or style is None or weights is None or shape is None:
         raise UserError(lines)
     stands_in = weights.source == "stand-in"
-    return Inputs(content, style, weights, BUNDLED if stands_in else config.encoder.architecture)
+    return Inputs(content, style, weights, BUNDLED if stands_in else config.encoder.architecture, shape)
 
 
 def _attempt(lines: list[str], action: Callable[[], T]) -> T | None:
@@ -106,13 +110,13 @@ def _check_depth(raw: Mapping[str, Any], path: Path, architecture: str) -> None:
         raise UserError(lines)
 
 
-def _check_size(config: Config, content: Asset) -> None:
+def _shape(config: Config, content: Asset) -> tuple[int, int]:
     needed = smallest_side(config)
     assert content.path is not None
     width, height = image.read(content.path, key="content.path").size
     shape = image.fit(height, width, config.size)
     if min(shape) >= needed:
-        return
+        return shape
     deepest = arch.deepest(config.encoder.architecture, needed_layers(config))
     why = f"the picture would be {shape[1]} x {shape[0]} px, but {deepest} needs at least {needed} px on each side"
     raise UserError(problem("size", config.size, f"{why}; choose a larger size or layers less deep"))

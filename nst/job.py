@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 #: What tells single runs from each other, besides what was given on the command line.
 USUAL = (
     "layers.content", "layers.style", "weights.content", "weights.style", "weights.tv", "pooling", "objective", "init",
-    "optimizer", "optimizer.lr", "size", "evaluations", "seed",
+    "optimizer", "optimizer.lr", "schedule", "size", "evaluations", "seed",
 )  # fmt: skip
 
 _ENDINGS = {"interrupted": "was interrupted", "failed": "failed", "diverged": "diverged"}
@@ -233,14 +233,17 @@ def _report(run: Run, folder: RunFolder, status: str, error: str | None) -> None
             "status": status,
             "evaluations": module.evaluation.number,
             "best_evaluation": module.best.number,
+            "width": module.best_image.shape[-1],
+            "height": module.best_image.shape[-2],
             "losses": module.best.losses,
             "seconds": round(run.record.seconds, 3),
             "peak_memory_bytes": provenance.peak_memory(run.trainer.strategy.root_device),
             "error": error,
         }
     )
-    if status == "completed" and module.converged:
-        log.info("The optimizer converged: no further step improves the picture.")
+    if status == "completed" and module.evaluation.number < module.schedule.evaluations:
+        done, budget = module.evaluation.number, module.schedule.evaluations
+        log.info("The run was complete after %d of %d evaluations: %s.", done, budget, module.ending)
     if status != "completed":
         log.warning("The run %s after %d evaluations.", _ENDINGS[status], module.evaluation.number)
     if status in ("interrupted", "failed"):

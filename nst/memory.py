@@ -2,15 +2,15 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import psutil
 import torch
 
 from nst.encoder import Encoder
-from nst.frozen import Convolution, Layer
-from nst.tile import Part, windows
+from nst.frozen import Layer
+from nst.tile import windows
 
 log = logging.getLogger(__name__)
 
@@ -52,33 +52,43 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
+def feature_bytes(encoder: Encoder, shape: Sequence[int], layers: Sequence[str]) -> int:
+    """Of the features in the layers, for a picture of ``shape`` (height, width)."""
+    return sum(after for name, _, _, after in _walk(encoder, shape) if name in layers)
+
+
 def evaluation_bytes(encoder: Encoder, shape: Sequence[int], tile: int | None) -> int:
     """About what an evaluation takes at its peak, beyond the pixels and what is kept between evaluations."""
-    crops = {part.crop for part in windows(encoder, shape, tile)}
+    crops = {tuple(part.stop - part.start for part in window.crop) for window in windows(encoder, shape, tile)}
     numbers = 3 * math.prod(shape) * encoder.mean.element_size()
     return 2 * numbers + max(_crop_bytes(encoder, crop) for crop in crops)
 
 
-def _crop_bytes(encoder: Encoder, crop: Part) -> int:
+def _crop_bytes(encoder: Encoder, shape: Sequence[int]) -> int:
     """The peak is at the end of the forward pass, or on the way back through the widest layers."""
-    height, width = (part.stop - part.start for part in crop)
+    kept = peak = largest = 0
+    steps = []
+    for name, layer, before, after in _walk(encoder, shape):
+        feature = after if name in encoder.layers else 0
+        own = feature + layer.trace_bytes(before, after, encoder.dtype.itemsize)
+        peak = max(peak, kept + before + 2 * after)
+        kept, largest = kept + own, max(largest, feature)
+        steps.append((before, after, own))
+    peak = max(peak, kept + largest)
+    for before, after, own in reversed(steps):
+        peak = max(peak, kept + before + after)
+        kept -= own
+    return peak
+
+
+def _walk(encoder: Encoder, shape: Sequence[int]) -> Iterator[tuple[str, Layer, int, int]]:
+    """Each layer by name, with the bytes of its inputs and of its outputs for a crop of ``shape`` (height, width)."""
+    height, width = shape
     channels = 3
     before = channels * height * width * encoder.dtype.itemsize
-    kept, steps = 0, []
-    peak = 0
     for name, layer in encoder.sequence.items():
         assert isinstance(layer, Layer)
-        height, width = layer.size(height), layer.size(width)
-        channels = len(layer.bias) if isinstance(layer, Convolution) else channels
+        height, width, channels = layer.size(height), layer.size(width), layer.channels(channels)
         after = channels * height * width * encoder.dtype.itemsize
-        feature = after if name in encoder.layers else 0
-        trace = layer.trace_bytes(before, after, encoder.dtype.itemsize)
-        peak = max(peak, kept + before + 2 * after)
-        kept += trace + feature
-        steps.append((before, after, trace, feature))
+        yield name, layer, before, after
         before = after
-    peak = max(peak, kept + max(feature for *_, feature in steps))
-    for before, after, trace, feature in reversed(steps):
-        peak = max(peak, kept + before + after)
-        kept -= trace + feature
-    return peak

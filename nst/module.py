@@ -1,5 +1,6 @@
 """The LightningModule: an image is its only trainable tensor."""
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +12,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nst.errors import DivergedError
-from nst.objective import Losses, Objective
+from nst.objective import Losses
 from nst.optimizer import LBFGS
+from nst.schedule import Schedule, Shape, Stage
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,16 +39,21 @@ class Evaluation:
 class StyleTransfer(pl.LightningModule):
     """Optimizes an image under an objective; every evaluation counts, whichever optimizer asks for it.
 
+    It goes through the stages of a schedule within one fit. Each has an image of its own size, its own objective, made
+    when the stage begins, and a fresh optimizer, as the memory of another size says nothing of this one.
+
     Args:
-        image: the start, an image tensor (1, 3, H, W).
-        objective: maps an image tensor to losses.
+        image: the start, an image tensor (1, 3, H, W) of the first stage's shape.
+        schedule: the stages.
+        objective: makes what maps an image tensor to losses, for a stage, on a device.
+        carry: the best image of a stage, on the CPU, at the shape of the next.
         optimizer: makes the optimizer from a list that holds the image.
-        evaluations: stop after that many; the optimizer's own closure calls within one step are its own affair.
 
     Attributes:
         image: the pixels. They are kept in [0, 1] by clamping before each evaluation, as the seed does inside its
             closure: what counts is the picture that is saved.
-        best_image: the pixels of the evaluation with the lowest total so far, and ``best`` its losses.
+        best_image: the pixels of the evaluation with the lowest total so far, and ``best`` its losses. Losses at
+            different sizes don't compare, so both begin anew with the first evaluation of each stage.
         evaluation: the latest evaluation; complete when callbacks hear of ``on_after_backward``.
     """
 
@@ -54,25 +63,38 @@ class StyleTransfer(pl.LightningModule):
         self,
         *,
         image: Tensor,
-        objective: Objective,
+        schedule: Schedule,
+        objective: Callable[[Stage, torch.device], nn.Module],
+        carry: Callable[[Tensor, Shape], Tensor],
         optimizer: Callable[[list[Tensor]], Optimizer],
-        evaluations: int,
     ) -> None:
         super().__init__()
         self.image = nn.Parameter(image.clone())
         self.register_buffer("best_image", image.clone())
-        self.objective = objective
+        self.schedule = schedule
+        self.make_objective = objective
+        self.carry = carry
         self.make_optimizer = optimizer
-        self.evaluations = evaluations
         self.evaluation = Evaluation(0, {}, {})
         self.best = self.evaluation
+        self.position = 0  # of the stage among the schedule's
+        self.begun = 0  # evaluations before this stage
+        self.milestone = (0, math.inf)  # the number and the total of the last evaluation that was an improvement
         self.strict_loading = False  # a checkpoint holds the images, not the objective
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that the run is in."""
+        return self.schedule.stages[self.position]
 
     def configure_optimizers(self) -> Optimizer:
         optimizer = self.make_optimizer([self.image])
         if isinstance(optimizer, LBFGS):
-            optimizer.max_evaluations = self.evaluations
+            optimizer.max_evaluations = self.stage.end - self.begun
         return optimizer
+
+    def on_fit_start(self) -> None:
+        self.objective = self.make_objective(self.stage, self.device)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         with torch.no_grad():
@@ -93,20 +115,28 @@ class StyleTransfer(pl.LightningModule):
             self.best = self.evaluation
 
     def on_train_start(self) -> None:
-        self._stop_when_done()
+        self._proceed()
 
     def on_train_batch_end(self, *args: Any) -> None:
-        self._stop_when_done()
+        self._proceed()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {"image": self.image.data, "best_image": self.best_image}
         checkpoint["evaluation"] = vars(self.evaluation)
         checkpoint["best"] = vars(self.best)
+        checkpoint["stage"] = {"position": self.position, "begun": self.begun, "milestone": self.milestone}
         checkpoint["random_state"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Puts the run in the checkpoint's stage, before Lightning makes the optimizer and loads the tensors."""
         self.evaluation = Evaluation(**checkpoint["evaluation"])
         self.best = Evaluation(**checkpoint["best"])
+        self.position, self.begun, self.milestone = (
+            checkpoint["stage"][name] for name in ("position", "begun", "milestone")
+        )
+        shapes = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
+        self.image = nn.Parameter(self.image.new_empty(shapes["image"]))
+        self.best_image = self.best_image.new_empty(shapes["best_image"])
         torch.set_rng_state(checkpoint["random_state"])
 
     def _record(self, losses: Losses) -> None:
@@ -120,21 +150,50 @@ class StyleTransfer(pl.LightningModule):
             raise DivergedError(f"the total loss is {total} at evaluation {number}")
         shares = {name: values[name] / total if total else 0.0 for name in losses.parts}
         self.evaluation = Evaluation(number, {name: values[name] for name in names[:4]}, shares)
-        if self.best.number == 0 or total < self.best.losses["total"]:
+        if self.best.number <= self.begun or total < self.best.losses["total"]:
             self.best = self.evaluation
+            if self.best_image.shape != self.image.shape:
+                self.best_image = torch.empty_like(self.image.data)
             self.best_image.copy_(self.image.detach())
+        if total < self.milestone[1] * (1 - self.schedule.min_improvement):
+            self.milestone = (number, total)
 
     @property
-    def converged(self) -> bool:
-        """Whether the optimizer found that another step can't improve."""
+    def ending(self) -> str | None:
+        """Why there is nothing left to compute in this stage; None where there is."""
         optimizer = self.optimizers(use_pl_optimizer=False)
-        return isinstance(optimizer, LBFGS) and optimizer.converged
+        number, patience = self.evaluation.number, self.schedule.patience
+        if isinstance(optimizer, LBFGS) and optimizer.converged:
+            return "the optimizer converged, no further step improves the picture"
+        if patience is not None and number - self.milestone[0] >= patience:
+            return (
+                f"the total improved by less than {self.schedule.min_improvement:.4g} of it in {patience} evaluations"
+            )
+        return "its evaluations are used up" if number >= self.stage.end else None
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to compute."""
-        return self.converged or self.evaluation.number >= self.evaluations
+        """Whether there is nothing left to compute at all."""
+        return self.position == len(self.schedule.stages) - 1 and self.ending is not None
 
-    def _stop_when_done(self) -> None:
-        if self.finished:
-            self.trainer.should_stop = True
+    def _proceed(self) -> None:
+        """Goes on to the next stage where this one is over; stops where it was the last."""
+        while self.ending is not None:
+            if self.finished:
+                self.trainer.should_stop = True
+                return
+            self._go_up()
+
+    def _go_up(self) -> None:
+        """Takes the best image to the next stage, with the objective of its size and a fresh optimizer."""
+        height, width = self.schedule.stages[self.position + 1].shape
+        number = self.evaluation.number
+        log.info("Going on at %d x %d px after %d evaluations: %s.", width, height, number, self.ending)
+        self.position += 1
+        self.begun = number
+        self.milestone = (number, math.inf)
+        del self.objective  # so that one size's targets are gone before another's come
+        # The CPU has bicubic interpolation in every precision.
+        self.image = nn.Parameter(self.carry(self.best_image.cpu(), (height, width)).to(self.best_image).clone())
+        self.trainer.optimizers = [self.configure_optimizers()]
+        self.objective = self.make_objective(self.stage, self.device)

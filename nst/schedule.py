@@ -1,16 +1,143 @@
-"""Schedules: at which sizes a picture is optimized, and for how many evaluations at each."""
+"""Schedules: at which sizes a picture is optimized, for how many evaluations, and how it gets from one to the next."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+
+from torch import Tensor
+
+from nst import image as images
+from nst.errors import UserError, problem
+
+#: Height and width in px.
+Shape = tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stage:
-    """``evaluations`` of the objective at ``shape`` (height, width) in px."""
+    """The part of a run that is made at one size.
 
-    shape: tuple[int, int]
-    evaluations: int
+    Attributes:
+        shape: height and width in px.
+        end: how many evaluations the run has made, those of earlier stages included, when the stage is over at the
+            latest. So what an earlier stage leaves is the next one's.
+        content, style, tv: factors of the weights of these names.
+    """
+
+    shape: Shape
+    end: int
+    content: float = 1.0
+    style: float = 1.0
+    tv: float = 1.0
 
 
-def single(shape: tuple[int, int], evaluations: int) -> list[Stage]:
+def upsample(picture: Tensor, content: Tensor) -> Tensor:
+    """The picture (1, 3, h, w) at the size of the content image (1, 3, H, W), bicubic."""
+    return images.resize(picture, _shape(content))
+
+
+def content_detail(picture: Tensor, content: Tensor) -> Tensor:
+    """The picture (1, 3, h, w) at the size of the content image (1, 3, H, W), with the detail that this lost at h × w.
+
+    It is what distinguishes the content image from its own reduced and enlarged copy: a band of its Laplacian pyramid
+    (Burt and Adelson 1983, IEEE Trans. Commun. 31).
+    """
+    shape = _shape(content)
+    coarse = images.resize(images.resize(content, _shape(picture)), shape)
+    return (images.resize(picture, shape) + content - coarse).clamp(0, 1)
+
+
+CARRIES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"upsample": upsample, "content_detail": content_detail}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The stages of a run, one after the other.
+
+    Attributes:
+        stages: at least one; the last has the size of the result.
+        carry: makes the start of a stage from the best picture of the one before it and the content image at the
+            stage's size.
+        patience: a stage is over, too, when the total has not improved within so many evaluations; None: it isn't.
+        min_improvement: the fraction of the total that counts as an improvement.
+    """
+
+    stages: Sequence[Stage]
+    carry: Callable[[Tensor, Tensor], Tensor] = upsample
+    patience: int | None = None
+    min_improvement: float = 0.0
+
+    @property
+    def evaluations(self) -> int:
+        """The budget of all stages."""
+        return self.stages[-1].end
+
+
+def single(shape: Shape, evaluations: int, *, patience: int | None = None, min_improvement: float = 0.0) -> Schedule:
     """The whole optimization at the final size."""
-    return [Stage(shape, evaluations)]
+    stages = [Stage(shape=shape, end=evaluations)]
+    return Schedule(stages=stages, patience=patience, min_improvement=min_improvement)
+
+
+def pyramid(
+    shape: Shape,
+    evaluations: int,
+    *,
+    scales: int | None,
+    smallest: int | None,
+    ratio: float,
+    sizes: Sequence[int] | None,
+    shares: Sequence[float] | None,
+    factors: Mapping[str, Sequence[float] | None],
+    carry: str,
+    patience: int | None,
+    min_improvement: float,
+) -> Schedule:
+    """Coarse to fine, the last stage at ``shape``; the arguments are the keys of ``configs/schedule/pyramid.yaml``.
+
+    Raises UserError for sizes that are no smaller than the final one, lists that don't have a value for each scale, and
+    scales that are left without an evaluation.
+    """
+    longest = max(shape)
+    sides = _sides(longest, scales, smallest, ratio) if sizes is None else list(sizes)
+    count = len(sides) + 1
+    ends = _ends(evaluations, [*[1.0] * (count - 1), max(1.0, count - 1.0)] if shares is None else shares)
+    lines = []
+    if max(sides, default=0) >= longest:
+        lines.append(problem("schedule.sizes", sizes, f"the last scale is {longest} px; the others must be smaller"))
+    lists = {"shares": shares, **{f"factors.{name}": values for name, values in factors.items()}}
+    for name, values in lists.items():
+        if values is not None and len(values) != count:
+            why = f"a value for each of the {count} scales is needed ({', '.join(map(str, [*sides, longest]))} px)"
+            lines.append(problem(f"schedule.{name}", values, why))
+    if not lines and any(end == begin for begin, end in zip([0, *ends], ends, strict=False)):
+        key, value = ("evaluations", evaluations) if shares is None else ("schedule.shares", shares)
+        why = f"leaves one of the {count} scales without an evaluation; choose more evaluations or fewer scales"
+        lines.append(problem(key, value, why))
+    if lines:
+        raise UserError(lines)
+    shapes = [*(images.fit(*shape, side) for side in sides), shape]
+    given = [{k: values[n] for k, values in factors.items() if values is not None} for n in range(count)]
+    stages = [Stage(shape=s, end=end, **own) for s, end, own in zip(shapes, ends, given, strict=True)]
+    return Schedule(stages=stages, carry=CARRIES[carry], patience=patience, min_improvement=min_improvement)
+
+
+def _sides(longest: int, scales: int | None, smallest: int | None, ratio: float) -> list[int]:
+    """The longest sides in px of the scales before the last, ascending; one of the bounds is given."""
+    sides: list[int] = []
+    while scales is None or len(sides) < scales - 1:
+        side = round(longest / ratio ** (len(sides) + 1))
+        if side < (1 if smallest is None else smallest):
+            break
+        sides.append(side)
+    return sides[::-1]
+
+
+def _ends(evaluations: int, shares: Sequence[float]) -> list[int]:
+    """After how many of the evaluations each stage ends, in proportion to the shares; the last has them all."""
+    *_, whole = parts = list(accumulate(shares))
+    return [round(evaluations * part / whole) for part in parts]
+
+
+def _shape(image: Tensor) -> Shape:
+    return image.shape[-2], image.shape[-1]

@@ -26,7 +26,13 @@ def encoder(recipe: Recipe[Encoder]) -> Encoder:
     return recipe.make()
 
 
+@lru_cache(maxsize=1)
+def content_targets(recipe: Recipe[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The content's features by layer; only the last ones are kept, since they grow with the picture."""
+    return recipe.make()
+
+
 @lru_cache(maxsize=8)
-def targets(recipe: Recipe[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The targets of a picture by layer; those of a few pictures are kept."""
+def style_targets(recipe: Recipe[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The style's statistics by layer, which are small whatever the picture's size; those of a few are kept."""
     return recipe.make()

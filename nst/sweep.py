@@ -21,11 +21,12 @@ from nst.run_folder import RunFolder
 
 #: The keys that don't decide what a run computes, or whose files are known by their SHA-256 instead.
 NOT_COMPUTED = (
-    "assets", "callbacks", "content", "encoder", "logger", "minimize", "name", "resume", "style", "threads", "trainer",
+    "assets", "callbacks", "content", "encoder", "logger", "minimize", "name", "resume", "style", "threads", "tile",
+    "trainer",
 )  # fmt: skip
 
 #: The keys, or the groups of keys, that a run may change when it goes on.
-MAY_CHANGE = ("evaluations", "threads", "assets", "trainer", "callbacks")
+MAY_CHANGE = ("evaluations", "threads", "tile", "assets", "trainer", "callbacks")
 
 State = Literal["running", "ran", "kept", "continued", "failed", "interrupted"]
 

@@ -47,6 +47,14 @@ def test_a_film_shows_its_pictures_in_order_and_holds_both_ends(tmp_path: Path, 
     assert frames[0].shape == ((20, 32, 3) if even else (21, 33, 3))
 
 
+def test_a_film_of_pictures_of_several_sizes_has_that_of_the_last(tmp_path: Path) -> None:
+    pictures = [gray(value, tmp_path, side=side) for value, side in [(40, (17, 11)), (120, (24, 15)), (200, (33, 21))]]
+    film.write(pictures, tmp_path / "film.gif", fps=10, hold=0, format="gif")
+    frames = decoded(tmp_path / "film.gif")
+    assert [frame.shape for frame in frames] == [(21, 33, 3)] * 3
+    assert [frame.mean() for frame in frames] == pytest.approx([40, 120, 200], abs=4)
+
+
 def test_a_run_leaves_a_film_and_not_its_frames(nst: Command, small: list[str], tmp_path: Path) -> None:
     finished = nst(*small, "evaluations=20", "callbacks.film.fps=10", "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr

@@ -159,6 +159,43 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["objective.content._target_=nst.nope"], ["objective", "nst.nope"]),
     (["optimizer._target_=torch.optim.SGD"], ["optimizer: got an unexpected keyword argument 'history_size'"]),
     (["logger._target_=nowhere.Logger"], ["logger", "nowhere"]),
+    (["schedule.patience=0"], ["schedule.patience=0: must be greater than 0"]),
+    (["schedule.min_improvement=1"], ["schedule.min_improvement=1: must be less than 1"]),
+    (["schedule.scales=2"], ["schedule.scales=2: there is no key schedule.scales"]),
+    (
+        ["schedule=pyramid"],
+        [
+            "schedule.sizes=[8, 16, 32]: the first scale would be 8 x 6 px, but relu5_1 needs at least 16 px",
+            "choose fewer or larger ones",
+        ],
+    ),
+    (["schedule=pyramid", "schedule.sizes=[20,32]"], ["schedule.sizes=[20, 32]: the last scale is 32 px"]),
+    (["schedule=pyramid", "schedule.sizes=[24,20]"], ["schedule: sizes=[24, 20]: must ascend"]),
+    (["schedule=pyramid", "schedule.sizes=[0]"], ["schedule.sizes.0=0: must be greater than 0"]),
+    (["schedule=pyramid", "schedule.scales=0"], ["schedule.scales=0: must be greater than 0"]),
+    (["schedule=pyramid", "schedule.scales=null"], ["schedule: scales, smallest, sizes: one of them must be given"]),
+    (["schedule=pyramid", "schedule.ratio=1"], ["schedule.ratio=1: must be greater than 1"]),
+    (["schedule=pyramid", "schedule.carry=magic"], ["schedule.carry=magic: must be 'upsample' or 'content_detail'"]),
+    (
+        ["schedule=pyramid", "schedule.scales=1", "schedule.shares=[1,2]"],
+        ["schedule.shares=[1, 2]: a value for each of the 1 scales is needed (32 px)"],
+    ),
+    (
+        ["schedule=pyramid", "schedule.sizes=[20]", "schedule.factors.tv=[1]"],
+        ["schedule.factors.tv=[1]: a value for each of the 2 scales is needed (20, 32 px)"],
+    ),
+    (
+        ["schedule=pyramid", "schedule.factors.tv=[-1]"],
+        ["schedule.factors.tv.0=-1: must be greater than or equal to 0"],
+    ),
+    (
+        ["schedule=pyramid", "schedule.sizes=[20]", "evaluations=1"],
+        ["evaluations=1: leaves one of the 2 scales without"],
+    ),
+    (
+        ["schedule=pyramid", "schedule.sizes=[20]", "schedule.shares=[0.01,1]"],
+        ["schedule.shares=[0.01, 1]: leaves one of the 2 scales without an evaluation"],
+    ),
     (["schedule._target_=nst.schedule.nope"], ["schedule", "nst.schedule.nope"]),
 ]
 

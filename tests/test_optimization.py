@@ -15,9 +15,11 @@ from nst import encoder
 from nst.checkpoint import WholeCheckpointIO
 from nst.encoder import Encoder
 from nst.errors import DivergedError
+from nst.image import resize
 from nst.module import StyleTransfer
 from nst.objective import Formulas, Objective, Weights, content_targets, functional, style_targets
 from nst.optimizer import LBFGS, ProjectedLBFGS
+from nst.schedule import single
 
 from .conftest import image
 
@@ -72,9 +74,22 @@ def make_trainer(**options: Any) -> pl.Trainer:
     )
 
 
+def make_module(
+    objective: nn.Module, optimizer: Callable[..., Any], evaluations: int = N, start: Tensor | None = None
+) -> StyleTransfer:
+    start = image(3) if start is None else start
+    return StyleTransfer(
+        image=start,
+        schedule=single((start.shape[-2], start.shape[-1]), evaluations),
+        objective=lambda stage, device: objective,
+        carry=resize,
+        optimizer=optimizer,
+    )
+
+
 def run(optimizer: Callable[..., Any], evaluations: int = N) -> tuple[list[Tensor], StyleTransfer]:
     objective, counted = make_objective()
-    module = StyleTransfer(image=image(3), objective=objective, optimizer=optimizer, evaluations=evaluations)
+    module = make_module(objective, optimizer, evaluations)
     make_trainer().fit(module, itertools.repeat(0))
     return counted.seen, module
 
@@ -241,13 +256,13 @@ class SaveAtEveryIteration(pl.Callback):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_run_resumed_at_any_iteration_equals_the_uninterrupted_one(name: str, tmp_path: Path) -> None:
     objective, counted = make_objective()
-    whole = StyleTransfer(image=image(3), objective=objective, optimizer=OPTIMIZERS[name], evaluations=N)
+    whole = make_module(objective, OPTIMIZERS[name])
     make_trainer(callbacks=[SaveAtEveryIteration(tmp_path)]).fit(whole, itertools.repeat(0))
     saved = sorted(tmp_path.glob("*.ckpt"), key=lambda path: int(path.stem))
     assert len(saved) >= 10
     for checkpoint in saved[:: max(1, len(saved) // 5)]:
         objective, again = make_objective()
-        module = StyleTransfer(image=image(4), objective=objective, optimizer=OPTIMIZERS[name], evaluations=N)
+        module = make_module(objective, OPTIMIZERS[name], start=image(4))
         make_trainer().fit(module, itertools.repeat(0), ckpt_path=checkpoint)
         done = int(checkpoint.stem)
         assert len(again.seen) == N - done
@@ -258,7 +273,7 @@ def test_a_run_resumed_at_any_iteration_equals_the_uninterrupted_one(name: str, 
 
 def test_a_checkpoint_holds_no_weights_of_the_encoder(tmp_path: Path) -> None:
     objective, _ = make_objective()
-    module = StyleTransfer(image=image(3), objective=objective, optimizer=OPTIMIZERS["adam"], evaluations=2)
+    module = make_module(objective, OPTIMIZERS["adam"], 2)
     trainer = make_trainer()
     trainer.fit(module, itertools.repeat(0))
     trainer.save_checkpoint(tmp_path / "x.ckpt")
@@ -275,6 +290,6 @@ def test_a_loss_that_is_no_number_stops_the_run_at_once() -> None:
     objective, _ = make_objective()
     start = image(3)
     start[0, 0, 0, 0] = torch.nan
-    module = StyleTransfer(image=start, objective=objective, optimizer=OPTIMIZERS["adam"], evaluations=N)
+    module = make_module(objective, OPTIMIZERS["adam"], start=start)
     with pytest.raises(DivergedError, match="nan at evaluation 1"):
         make_trainer().fit(module, itertools.repeat(0))

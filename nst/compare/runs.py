@@ -36,7 +36,7 @@ class Run:
         name: its path below the folder that was asked for.
         config: the resolved configuration; empty where it can't be read.
         summary: what ``summary.json`` says; empty where it can't be read.
-        losses: a list for ``evaluation`` and each of ``CURVES``.
+        losses: a list for ``evaluation``, each of ``CURVES`` and, where the table has it, ``size``.
         picture: the result, or of a run without one its newest snapshot, shrunk; None where there is neither.
         problems: what is missing or damaged, one line each.
     """
@@ -85,7 +85,8 @@ class Run:
 
     def _best_so_far(self) -> dict[str, float]:
         rows = [dict(zip(self.losses, row, strict=True)) for row in zip(*self.losses.values(), strict=True)]
-        finite = [row for row in rows if math.isfinite(row["total"])]
+        # Totals of different sizes don't compare.
+        finite = [row for row in rows if math.isfinite(row["total"]) and row.get("size") == rows[-1].get("size")]
         return min(finite, key=lambda row: row["total"], default={})
 
     def _silent(self) -> bool:
@@ -189,6 +190,7 @@ def _losses(path: Path, problems: list[str]) -> dict[str, list[float]]:
     try:
         text = path.read_text(encoding="utf-8")
         header, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+        columns |= {"size": []} if "size" in header else {}
         places = [header.index(name) for name in columns] if header else []
     except FileNotFoundError:
         return columns

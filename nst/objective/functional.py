@@ -26,7 +26,7 @@ def over_positions(kind: Literal["mean", "sum"]) -> Callable[[F], F]:
     return mark
 
 
-def combines(function: Callable[..., Tensor]) -> Literal["mean", "sum"] | None:
+def combines(function: object) -> Literal["mean", "sum"] | None:
     """How tiles share a function of features, bare or with some of its arguments given; None is: they can't."""
     return getattr(getattr(function, "func", function), "over_positions", None)
 
