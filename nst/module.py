@@ -166,9 +166,7 @@ class StyleTransfer(pl.LightningModule):
         if isinstance(optimizer, LBFGS) and optimizer.converged:
             return "the optimizer converged, no further step improves the picture"
         if patience is not None and number - self.milestone[0] >= patience:
-            return (
-                f"the total improved by less than {self.schedule.min_improvement:.4g} of it in {patience} evaluations"
-            )
+            return f"the total fell by less than {100 * self.schedule.min_improvement:.3g}% in {patience} evaluations"
         return "its evaluations are used up" if number >= self.stage.end else None
 
     @property

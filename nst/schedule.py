@@ -1,6 +1,6 @@
 """Schedules: at which sizes a picture is optimized, for how many evaluations, and how it gets from one to the next."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -101,16 +101,11 @@ def pyramid(
     longest = max(shape)
     sides = _sides(longest, scales, smallest, ratio) if sizes is None else list(sizes)
     count = len(sides) + 1
-    ends = _ends(evaluations, [*[1.0] * (count - 1), max(1.0, count - 1.0)] if shares is None else shares)
-    lines = []
-    if max(sides, default=0) >= longest:
-        lines.append(problem("schedule.sizes", sizes, f"the last scale is {longest} px; the others must be smaller"))
+    half_for_the_last = [*[1.0] * len(sides), max(1.0, len(sides))]
+    ends = _ends(evaluations, half_for_the_last if shares is None else shares)
     lists = {"shares": shares, **{f"factors.{name}": values for name, values in factors.items()}}
-    for name, values in lists.items():
-        if values is not None and len(values) != count:
-            why = f"a value for each of the {count} scales is needed ({', '.join(map(str, [*sides, longest]))} px)"
-            lines.append(problem(f"schedule.{name}", values, why))
-    if not lines and any(end == begin for begin, end in zip([0, *ends], ends, strict=False)):
+    lines = list(_problems([*sides, longest], sizes, lists))
+    if not lines and len({0, *ends}) <= count:
         key, value = ("evaluations", evaluations) if shares is None else ("schedule.shares", shares)
         why = f"leaves one of the {count} scales without an evaluation; choose more evaluations or fewer scales"
         lines.append(problem(key, value, why))
@@ -120,6 +115,19 @@ def pyramid(
     given = [{k: values[n] for k, values in factors.items() if values is not None} for n in range(count)]
     stages = [Stage(shape=s, end=end, **own) for s, end, own in zip(shapes, ends, given, strict=True)]
     return Schedule(stages=stages, carry=CARRIES[carry], patience=patience, min_improvement=min_improvement)
+
+
+def _problems(
+    scales: Sequence[int], sizes: Sequence[int] | None, lists: Mapping[str, Sequence[float] | None]
+) -> Iterator[str]:
+    """What is wrong with the sizes and with the lists that are to have a value for each of the scales."""
+    *coarse, longest = scales
+    if max(coarse, default=0) >= longest:
+        yield problem("schedule.sizes", sizes, f"the last scale is {longest} px; the others must be smaller")
+    for name, values in lists.items():
+        if values is not None and len(values) != len(scales):
+            why = f"a value for each of the {len(scales)} scales is needed ({', '.join(map(str, scales))} px)"
+            yield problem(f"schedule.{name}", values, why)
 
 
 def _sides(longest: int, scales: int | None, smallest: int | None, ratio: float) -> list[int]:

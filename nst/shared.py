@@ -1,8 +1,7 @@
 """What the runs of one process share, so that a sweep computes it once: the encoder, and the targets."""
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from torch import Tensor
@@ -17,22 +16,35 @@ class Recipe(Generic[T]):
     """How a thing is made. Recipes with equal keys make equal things."""
 
     key: Hashable
-    make: Callable[[], T] = field(compare=False)
+    make: Callable[[], T]
 
 
-@lru_cache(maxsize=1)
-def encoder(recipe: Recipe[Encoder]) -> Encoder:
-    """An encoder; only the last one is kept, since VGG-19 takes 80 MB."""
-    return recipe.make()
+class Kept(Generic[T]):
+    """Follows recipes, and keeps what the last few made, but nothing that they were made from.
+
+    Args:
+        most: how many things are kept. Room is made before another is, so that there are never more.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._made: dict[Hashable, T] = {}
+
+    def __call__(self, recipe: Recipe[T]) -> T:
+        """The thing, made anew where none of the recipe's key is kept."""
+        if recipe.key in self._made:
+            made = self._made.pop(recipe.key)
+        else:
+            while len(self._made) >= self.most:
+                del self._made[next(iter(self._made))]
+            made = recipe.make()
+        self._made[recipe.key] = made
+        return made
 
 
-@lru_cache(maxsize=1)
-def content_targets(recipe: Recipe[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The content's features by layer; only the last ones are kept, since they grow with the picture."""
-    return recipe.make()
-
-
-@lru_cache(maxsize=8)
-def style_targets(recipe: Recipe[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The style's statistics by layer, which are small whatever the picture's size; those of a few are kept."""
-    return recipe.make()
+#: Only the last encoder, since VGG-19 takes 80 MB.
+encoder: Kept[Encoder] = Kept(1)
+#: The content's features by layer: only the last ones, since they grow with the picture.
+content_targets: Kept[dict[str, Tensor]] = Kept(1)
+#: The style's statistics by layer, which are small whatever the picture's size.
+style_targets: Kept[dict[str, Tensor]] = Kept(8)

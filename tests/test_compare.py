@@ -151,6 +151,22 @@ def test_damaged_runs_are_told_and_the_rest_is_used(damaged: Path, capsys: pytes
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_of_a_run_at_several_sizes_the_best_so_far_is_one_of_the_last_size(four: Path) -> None:
+    folder = make_run(four / "growing", status="running")
+    (folder / "summary.json").write_text('{"status": "running"}')
+    lines = [
+        "evaluation,total,content,style,size",
+        "1,9,1,1,32",
+        "2,1,1,1,32",
+        "3,7,1,1,64",
+        "4,5,1,1,64",
+        "5,6,1,1,64",
+    ]
+    (folder / "losses.csv").write_text("".join(f"{line}\n" for line in lines))
+    [results] = [entry.results for entry in compared(four).entries if entry.run.name == "growing"]
+    assert (results["total"], results["best_evaluation"], results["evaluations_done"]) == (5, 4, 5)
+
+
 def test_a_running_run_shows_its_newest_snapshot_and_a_silent_one_is_stale(four: Path) -> None:
     folder = make_run(four / "running", status="running")
     (folder / "result.png").unlink()

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from nst import film, paths, schedule
 from nst import image as images
-from nst import paths, schedule
 from nst.errors import UserError
 from nst.module import StyleTransfer
 from nst.objective import Losses
@@ -217,7 +217,7 @@ def test_a_plateau_ends_a_stage_and_leaves_the_rest_to_the_next(caplog: pytest.L
     # The first evaluation of a stage is an improvement, and none of the five after it.
     assert [tuple(x.shape[-2:]) for x in seen] == [(12, 10)] * 6 + [(24, 20)] * 6
     assert module.finished
-    assert "after 6 evaluations: the total improved by less than 0.5 of it in 5 evaluations" in caplog.text
+    assert "after 6 evaluations: the total fell by less than 50% in 5 evaluations" in caplog.text
     patient = pyramid((24, 20), 30, scales=2, patience=5, min_improvement=1e-9)
     module, seen, _ = make_module(functools.partial(torch.optim.Adam, lr=1e-4), patient)
     make_trainer().fit(module, itertools.repeat(0))
@@ -268,7 +268,7 @@ def test_a_run_through_scales_leaves_one_picture_and_one_film(nst: Command, scal
     assert max(parts[5:]) < 0.999
     frames = decoded(folder / "progress.mp4")
     assert {frame.shape for frame in frames} == {(50, 64, 3)}
-    assert np.abs(frames[-1].astype(int) - np.asarray(Image.open(folder / "result.png"))[:50]).mean() < 8
+    assert np.abs(frames[-1].mean(2) - np.asarray(Image.open(folder / "result.png"))[:50].mean(2)).mean() < 6
 
 
 @pytest.mark.parametrize("at", [3, 5, 8])
@@ -319,10 +319,12 @@ def test_a_run_that_no_longer_improves_is_complete(nst: Command, small: list[str
     done = int(str(summary(tmp_path / "run")["evaluations"]))
     assert done < 100
     assert summary(tmp_path / "run")["status"] == "completed"
-    assert f"INFO: The run was complete after {done} of 500 evaluations: the total improved by less" in finished.stderr
-    result = np.asarray(Image.open(tmp_path / "run" / "result.png")).astype(int)
-    differences = [np.abs(frame - result).mean() for frame in decoded(tmp_path / "run" / "progress.mp4")]
-    assert differences[-1] == min(differences) < differences[0], "the film ends with the result"
+    assert (
+        f"INFO: The run was complete after {done} of 500 evaluations: the total fell by less than 90%"
+        in finished.stderr
+    )
+    shown = {number for number in film.schedule(500, 60) if number < done} | {done}
+    assert len(decoded(tmp_path / "run" / "progress.mp4")) == len(shown), "the film ends with the result"
     again = nst("resume=run")
     assert again.returncode == 0, again.stderr
     assert summary(tmp_path / "run")["evaluations"] == done
