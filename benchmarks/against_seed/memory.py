@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,14 +50,15 @@ def measure(options: argparse.Namespace, results: Results) -> None:
 def in_own_process(task: dict[str, Any]) -> dict[str, Any]:
     """What ``one_evaluation`` prints; where the memory was not enough, ``failed`` says so."""
     command = [sys.executable, "-m", "benchmarks.against_seed.one_evaluation", json.dumps(task)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": found})
     if done.returncode == 0:
         values: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return values
     words = done.stderr.strip().splitlines()
     if done.returncode == 2:
         raise UserError(words)
-    if done.returncode > 0 and "memory" not in "".join(words[-1:]):  # a mistake, not a lack of memory
+    if done.returncode > 0 and "memory" not in "".join(words[-1:]).lower():  # a mistake, not a lack of memory
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
     return {"failed": "killed, most likely for its memory" if done.returncode < 0 else words[-1]}
 
