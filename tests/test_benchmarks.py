@@ -19,7 +19,7 @@ from nst.source import quoted
 from tests.conftest import paint
 from tests.test_house import imports
 
-OVERRIDES = ("--overrides", "threads=1")
+OVERRIDES = ("--overrides", "threads=1", "precision=32")
 
 
 @pytest.fixture
@@ -36,7 +36,10 @@ def recipe_and_ours(tmp_path: Path, pixels: pictures.Shape) -> tuple[seed.Recipe
     """The transcription and our objective, for the default configuration with random filters."""
     files = {kind: paths.bundled(kind, name) for kind, name in (("content", "tubingen"), ("style", "starry_night"))}
     overrides = [f"{kind}.path={quoted(path)}" for kind, path in files.items()]
-    run = ours.make([*overrides, "encoder.weights=random", "logger=none", f"size={max(pixels)}", "threads=1"], tmp_path)
+    run = ours.make(
+        [*overrides, "encoder.weights=random", "logger=none", f"size={max(pixels)}", "threads=1", "precision=32"],
+        tmp_path,
+    )
     ours.fit(run, ours.Ready())
     content, style = pictures.pair(files["content"], files["style"], max(pixels))
     layers = ours.compose([]).layers
@@ -110,7 +113,7 @@ def test_evaluation_and_its_report(folder: Path, capsys: pytest.CaptureFixture[s
     records = json.loads((folder / "outputs/against_seed.json").read_text())
     assert [record["key"]["size"] for record in records] == ["32x32", "16x48"]
     assert all(evaluation.summary(record["values"])["our_share"] > 0 for record in records)
-    report(folder, ["| 16x48 | cpu | 32 | `threads=1` |", "--sizes 32 16x48 --pairs 2", "torch 2."])
+    report(folder, ["| 16x48 | cpu | `precision=32 threads=1` |", "--sizes 32 16x48 --pairs 2", "torch 2."])
     assert (folder / "outputs/against_seed/evaluation.png").stat().st_size > 1000
 
 
@@ -127,7 +130,7 @@ def test_memory_and_its_report(folder: Path, capsys: pytest.CaptureFixture[str])
     records = json.loads((folder / "outputs/against_seed.json").read_text())
     assert {record["key"]["side"] for record in records} == {"seed", "ours"}
     assert all(record["values"]["bytes"] >= record["values"]["imports"] > 1e8 for record in records)
-    report(folder, ["| 32x64 | cpu | seed |", "| 32x64 | cpu | ours | `threads=1` |"])
+    report(folder, ["| 32x64 | cpu | `seed` |", "| 32x64 | cpu | `ours precision=32 threads=1` |"])
 
 
 def test_a_slope_is_between_the_two_largest_sizes() -> None:
@@ -141,7 +144,7 @@ def test_a_slope_is_between_the_two_largest_sizes() -> None:
 def race_words(folder: Path, checkpoint: Path, *more: str) -> list[str]:
     return [
         "quality", "--pictures", str(folder), "--weights", str(checkpoint), "--contents", "shore", "--styles", "waves",
-        "dots", "--size", "32", "--evaluations", "3", "--block", "1", "--overrides", "threads=1",
+        "dots", "--size", "32", "--evaluations", "3", "--block", "1", "--overrides", "threads=1", "precision=32",
         "layers.content=[relu2_1]", "layers.style=[relu1_1,relu2_1]", *more,
     ]  # fmt: skip
 

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.against_seed import ours, pictures, theirs
 from benchmarks.against_seed.clock import seconds
-from benchmarks.against_seed.results import Results, place
+from benchmarks.against_seed.results import Results, described, place
 from nst import architecture as arch
 
 DTYPES = {"64": torch.float64, "32": torch.float32, "16": torch.float16, "bf16": torch.bfloat16}
@@ -22,15 +22,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", nargs="+", type=pictures.shape, default=[(256, 256), (512, 512)],
                         metavar="SIZE", help="512 (a square) or HEIGHTxWIDTH, in px")  # fmt: skip
     parser.add_argument("--pairs", type=int, default=10, help="evaluations of each side")
-    parser.add_argument("--precision", nargs="+", default=["32"], choices=list(DTYPES),
-                        help="of ours; the seed's is 32")  # fmt: skip
+    parser.add_argument("--precision", nargs="+", default=[], choices=list(DTYPES),
+                        help="of ours, by default the configuration's; the seed's is 32")  # fmt: skip
 
 
 def measure(options: argparse.Namespace, results: Results) -> None:
     """Every size at every precision."""
+    cfg = ours.settle([*ours.random_filters(*pictures.BUNDLED, options.device), *options.overrides])
     rates: dict[str, float] = {}
     for pixels in options.sizes:
-        for precision in options.precision:
+        for precision in options.precision or [str(cfg.precision)]:
             key = {"size": pictures.named(pixels), "precision": precision, "overrides": options.overrides}
             key |= place(options.device)
             if results.done("evaluation", key):
@@ -38,7 +39,7 @@ def measure(options: argparse.Namespace, results: Results) -> None:
             for each in ("32", precision):
                 if each not in rates:
                     rates[each] = product_rate(DTYPES[each], options.device)
-            overrides = [f"precision={precision}", *options.overrides]
+            overrides = [*options.overrides, f"precision={precision}"]
             values = _measure(pixels, overrides, options.pairs, options.device)
             values |= {"seed_peak": rates["32"], "our_peak": rates[precision]}
             results.keep("evaluation", key, values)
@@ -121,7 +122,7 @@ def summary(values: dict[str, Any]) -> dict[str, float]:
 def _say(key: dict[str, Any], values: dict[str, Any]) -> None:
     found = summary(values)
     print(
-        f"{key['size']} precision={key['precision']} {' '.join(key['overrides'])}: an evaluation takes the seed "
+        f"{key['size']} {described(key)}: an evaluation takes the seed "
         f"{found['seed']:.4g} s, ours {found['ours']:.4g} s; ours is {found['ratio']:.2f} times as fast (median of "
         f"{len(values['ours'])} pairs; {found['least']:.2f} to {found['most']:.2f})",
         flush=True,

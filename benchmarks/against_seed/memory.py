@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.against_seed import ours, pictures
-from benchmarks.against_seed.results import Record, Results, place
+from benchmarks.against_seed.results import Record, Results, described, place
 from nst.errors import UserError
 
 
@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace, results: Results) -> None:
     """Every size for the seed and for ours, whole and in tiles."""
-    cfg = ours.compose(["encoder=vgg19", *options.overrides])
+    cfg = ours.settle([*ours.random_filters(*pictures.BUNDLED, options.device), *options.overrides])
     layers = {"content_layers": list(cfg.layers.content), "style_layers": list(cfg.layers.style)}
     # Tiles as the overrides say; else both ways.
     tiled = "tile" in cfg and not any(override.startswith("tile=") for override in options.overrides)
@@ -36,6 +36,7 @@ def measure(options: argparse.Namespace, results: Results) -> None:
             if side not in options.sides:
                 continue
             key = {"size": pictures.named(pixels), "side": side, "overrides": overrides, **place(options.device)}
+            key["precision"] = "32" if side == "seed" else str(cfg.precision)
             if results.done("memory", key):
                 continue
             task = {"side": side, "pixels": pixels, "device": str(options.device), "overrides": overrides, **layers}
@@ -64,8 +65,8 @@ def in_own_process(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def label(key: dict[str, Any]) -> str:
-    """Who was measured: the seed, or ours with its overrides."""
-    return " ".join([key["side"], *key["overrides"]])
+    """Who was measured: the seed, or ours with its configuration."""
+    return "seed" if key["side"] == "seed" else f"ours {described(key)}"
 
 
 def slopes(records: Sequence[Record]) -> list[str]:

@@ -23,6 +23,13 @@ def compose(overrides: Sequence[str]) -> DictConfig:
         return hydra.compose("train", overrides=list(overrides))
 
 
+def settle(overrides: Sequence[str]) -> DictConfig:
+    """The same, checked, and with what it leaves to the machine decided. Raises UserError for what is wrong with it."""
+    cfg = compose(overrides)
+    prepare(cfg)
+    return cfg
+
+
 def make(overrides: Sequence[str], folder: Path) -> Run:
     """The run that ``python -m nst.train`` would do in ``folder``. Raises UserError for what is wrong with it."""
     cfg = compose(overrides)
@@ -49,20 +56,22 @@ class Ready(pl.Callback):
         trainer.should_stop = True
 
 
+def random_filters(content: Path, style: Path, device: torch.device) -> list[str]:
+    """The overrides of a run of which only the cost counts, on two pictures of one shape."""
+    return [
+        f"content.path={quoted(content)}", f"style.path={quoted(style)}", "encoder=vgg19", "encoder.weights=random",
+        "size=null", "logger=none", where(device),
+    ]  # fmt: skip
+
+
 def evaluation(
     pixels: pictures.Shape, overrides: Sequence[str], device: torch.device, folder: Path
 ) -> Callable[[], None]:
     """One evaluation at a shape, on the bundled pictures with random filters: forward and backward to the pixels."""
-    for name, picture in zip(("content", "style"), pictures.bundled(pixels), strict=True):
-        image.save(picture, folder / f"{name}.png")
-    run = make(
-        [
-            "encoder=vgg19", "encoder.weights=random", "size=null", "logger=none", where(device),
-            *(f"{name}.path={quoted(folder / f'{name}.png')}" for name in ("content", "style")),
-            *overrides,
-        ],
-        folder,
-    )  # fmt: skip
+    files = folder / "content.png", folder / "style.png"
+    for picture, path in zip(pictures.bundled(pixels), files, strict=True):
+        image.save(picture, path)
+    run = make([*random_filters(*files, device), *overrides], folder)
     fit(run, Ready())
     precision = run.trainer.precision_plugin
     objective = run.module.objective.to(device)  # Lightning has put it back where it found it

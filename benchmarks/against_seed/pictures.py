@@ -11,6 +11,9 @@ from nst import image, paths
 #: Height and width in px.
 Shape = tuple[int, int]
 
+#: A content and a style picture that are always there.
+BUNDLED = paths.bundled("content", "tubingen"), paths.bundled("style", "starry_night")
+
 
 def shape(text: str) -> Shape:
     """``512`` is a square, ``768x1024`` a height and a width in px."""
@@ -33,7 +36,7 @@ def megapixels(name: str) -> float:
 
 def bundled(pixels: Shape) -> tuple[Tensor, Tensor]:
     """The bundled content and style image, stretched to a shape."""
-    content, style = paths.bundled("content", "tubingen"), paths.bundled("style", "starry_night")
+    content, style = BUNDLED
     return (
         image.resize(image.load(content, key="content.path"), pixels),
         image.resize(image.load(style, key="style.path"), pixels),

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from benchmarks.against_seed import evaluation as evaluations
 from benchmarks.against_seed import memory as memories
 from benchmarks.against_seed import pictures
-from benchmarks.against_seed.results import Record, Results
+from benchmarks.against_seed.results import Record, Results, described
 from nst.file import replacing
 
 SEED = "#c1121f"
@@ -25,9 +25,8 @@ def evaluation(results: Results, path: Path) -> None:
     for record in results.of("evaluation"):
         key, found = record["key"], evaluations.summary(record["values"])
         size = pictures.megapixels(key["size"])
-        ours = " ".join(["ours", f"precision={key['precision']}", *key["overrides"]])
         curves.setdefault(f"seed, {key['device']}", []).append((size, found["seed"]))
-        curves.setdefault(f"{ours}, {key['device']}", []).append((size, found["ours"]))
+        curves.setdefault(f"ours {described(key)}, {key['device']}", []).append((size, found["ours"]))
     _save_curves(curves, "seconds of one evaluation", path)
 
 
@@ -70,7 +69,7 @@ def _race(axes: Axes, records: list[Record], results: Results) -> None:
     axes.axhline(latest["values"]["seed"]["loss"], color=SEED, linewidth=0.8, linestyle=":")
     for record in records:
         ours, reached = record["values"]["ours"], record["values"]["ours"]["reached"]
-        label = " ".join(["ours", *record["key"]["overrides"]])
+        label = f"ours {described(record['key'])}"
         points = [(seconds, loss) for _, seconds, loss in ours["curve"]]
         if points:
             [line] = axes.plot(*zip(*points, strict=True), label=label)

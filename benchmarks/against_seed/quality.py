@@ -17,7 +17,7 @@ from benchmarks import seed
 from benchmarks.against_seed import ours, pictures
 from benchmarks.against_seed.clock import now
 from benchmarks.against_seed.race import Race
-from benchmarks.against_seed.results import Record, Results, place
+from benchmarks.against_seed.results import Record, Results, described, place
 from nst import encoder
 from nst.errors import DivergedError, UserError, problem
 from nst.file import sha256
@@ -83,9 +83,10 @@ def measure(options: argparse.Namespace, results: Results) -> None:
     for content, style in itertools.product(options.contents, options.styles):
         files = (options.pictures / "content" / f"{content}.jpg", options.pictures / "style" / f"{style}.jpg")
         match = Match(*files, options)
-        chosen = ours.compose(match.overrides()).layers
-        layers = {"content_layers": list(chosen.content), "style_layers": list(chosen.style)}
+        cfg = ours.settle(match.overrides())
+        layers = {"content_layers": list(cfg.layers.content), "style_layers": list(cfg.layers.style)}
         key = {**match.key(layers), "overrides": options.overrides, **place(options.device)}
+        key["precision"] = str(cfg.precision)
         if results.done("quality", key):
             continue
         reference = results.find("reference", match.key(layers)) or _run_seed(match, layers, results)
@@ -166,8 +167,8 @@ def by_contest(records: Sequence[Record]) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
     for record in records:
         key = record["key"]
-        name = f"{key['start']}, {key['size']} px, {key['evaluations']} evaluations, {key['device']}"
-        groups.setdefault(" ".join([name, *key["overrides"]]), []).append(record)
+        name = f"{key['start']}, {key['size']} px, {key['evaluations']} evaluations, {key['device']}, {described(key)}"
+        groups.setdefault(name, []).append(record)
     return groups
 
 
@@ -184,7 +185,7 @@ def told(record: Record) -> str:
     """One pair in a sentence."""
     key, theirs, our = record["key"], record["values"]["seed"], record["values"]["ours"]
     line = (
-        f"{key['pair']} {key['start']} {key['size']} px {' '.join(key['overrides'])}: the seed's best takes "
+        f"{key['pair']} {key['start']} {key['size']} px {described(key)}: the seed's best takes "
         f"{theirs['seconds']:.4g} s ({theirs['evaluations']} evaluations), all its {theirs['seconds_of_all']:.4g} s, "
     )
     if not our["reached"]:

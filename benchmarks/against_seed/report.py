@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.against_seed import evaluation, memory, plots, quality
-from benchmarks.against_seed.results import Record, Results
+from benchmarks.against_seed.results import Record, Results, described
 from nst.errors import UserError, problem
 from nst.file import write_text
 
@@ -46,13 +46,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     return [f"| {' | '.join(map(str, line))} |" for line in lines]
 
 
-def _code(overrides: Sequence[str]) -> str:
-    return f"`{' '.join(overrides)}`" if overrides else ""
-
-
 def _evaluation(records: Sequence[Record]) -> list[str]:
     head = [
-        "size", "device", "precision of ours", "overrides", "seed, s", "ours, s", "times as fast (range; pairs)",
+        "size", "device", "ours", "seed, s", "ours, s", "times as fast (range; pairs)",
         "seed, evaluations/s", "ours, evaluations/s", "seed, of the device's rate", "ours, of the device's rate",
     ]  # fmt: skip
     rows = []
@@ -60,7 +56,7 @@ def _evaluation(records: Sequence[Record]) -> list[str]:
         key, found = record["key"], evaluation.summary(record["values"])
         pairs = len(record["values"]["ours"])
         rows.append([
-            key["size"], key["device"], key["precision"], _code(key["overrides"]),
+            key["size"], key["device"], f"`{described(key)}`",
             f"{found['seed']:.4g}", f"{found['ours']:.4g}",
             f"{found['ratio']:.2f} ({found['least']:.2f} to {found['most']:.2f}; {pairs})",
             f"{1 / found['seed']:.3g}", f"{1 / found['ours']:.3g}",
@@ -77,14 +73,14 @@ def _memory(records: Sequence[Record]) -> list[str]:
             told = ["did not fit", "", ""]
         else:
             told = [f"{values['bytes'] / 1e9:.2f}", f"{values['imports'] / 1e9:.2f}", f"{values['seconds']:.3g}"]
-        rows.append([key["size"], key["device"], key["side"], _code(key["overrides"]), *told])
-    head = ["size", "device", "side", "overrides", "peak, GB", "of which before anything was made, GB", "s"]
+        rows.append([key["size"], key["device"], f"`{memory.label(key)}`", *told])
+    head = ["size", "device", "side", "peak, GB", "of which before anything was made, GB", "s"]
     return [*_table(head, rows), "", *(f"- {line}" for line in memory.slopes(records))]
 
 
 def _quality(records: Sequence[Record]) -> list[str]:
     head = [
-        "pair", "start", "size", "device", "overrides", "seed's best loss", "at evaluation", "seed, s to its best",
+        "pair", "start", "size", "device", "ours", "seed's best loss", "at evaluation", "seed, s to its best",
         "seed, s for all", "ours, s until as good", "ours, evaluations", "times as soon",
     ]  # fmt: skip
     rows = []
@@ -93,7 +89,7 @@ def _quality(records: Sequence[Record]) -> list[str]:
         reached = our["reached"]
         never = f"never within {key['evaluations']}"
         rows.append([
-            key["pair"], key["start"], f"{key['size']} px", key["device"], _code(key["overrides"]),
+            key["pair"], key["start"], f"{key['size']} px", key["device"], f"`{described(key)}`",
             f"{theirs['loss']:.5g}", theirs["evaluations"], f"{theirs['seconds']:.4g}",
             f"{theirs['seconds_of_all']:.4g}", f"{reached[1]:.4g}" if reached else never, reached[0] if reached else "",
             f"{quality.ratio(record['values']):.2f}" if reached else "",

@@ -79,6 +79,12 @@ def place(device: torch.device) -> dict[str, Any]:
     return {"device": name, "threads": torch.get_num_threads()}
 
 
+def described(key: Mapping[str, Any]) -> str:
+    """Our configuration in a key: the precision, and the other overrides."""
+    others = [override for override in key["overrides"] if not override.startswith("precision=")]
+    return " ".join([f"precision={key['precision']}", *others])
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
