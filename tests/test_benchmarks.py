@@ -58,7 +58,7 @@ def test_the_transcription_is_our_default_objective(tmp_path: Path) -> None:
     assert theirs.grad is not None
     assert our.grad is not None
     torch.testing.assert_close(losses.total, total, rtol=1e-5, atol=0)
-    assert (our.grad - theirs.grad).norm() < 3e-5 * theirs.grad.norm()
+    assert (our.grad - theirs.grad).norm() < 1e-5 * theirs.grad.norm()
 
 
 def test_the_transcription_knows_nothing_of_ours() -> None:
@@ -130,7 +130,7 @@ def test_memory_and_its_report(folder: Path, capsys: pytest.CaptureFixture[str])
     records = json.loads((folder / "outputs/against_seed.json").read_text())
     assert {record["key"]["side"] for record in records} == {"seed", "ours"}
     assert all(record["values"]["bytes"] >= record["values"]["imports"] > 1e8 for record in records)
-    report(folder, ["| 32x64 | cpu | `seed` |", "| 32x64 | cpu | `ours precision=32 threads=1` |"])
+    report(folder, ["| 32x64 | cpu | `seed` |", "| 32x64 | cpu | `ours precision=32 threads=1"])
 
 
 def test_a_slope_is_between_the_two_largest_sizes() -> None:
