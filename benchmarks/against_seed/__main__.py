@@ -53,8 +53,10 @@ def run(words: Sequence[str]) -> None:
     """Measures or reports."""
     options = parse(words)
     if options.part == "report":
-        from benchmarks.against_seed import report  # imports matplotlib, which is an extra
-
+        try:
+            from benchmarks.against_seed import report
+        except ModuleNotFoundError as error:  # Matplotlib is an extra
+            raise UserError(f"{error}; install what draws the plots: pip install -e '.[benchmarks]'") from error
         report.write(Results(options.results), options.folder)
         return
     options.device = torch.device(options.device)
