@@ -1,0 +1,1 @@
+"""Ours against the recipe that it grew from (``benchmarks.seed``): see docs/benchmarks.md."""

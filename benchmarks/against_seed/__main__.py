@@ -1,0 +1,86 @@
+"""Ours against the seed's recipe: ``python -m benchmarks.against_seed evaluation|memory|quality|report``."""
+
+import argparse
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from hydra.errors import HydraException
+
+from benchmarks.against_seed import evaluation, memory, ours, quality
+from benchmarks.against_seed.results import Results
+from nst.errors import UserError, one_line
+
+PARTS = {
+    "evaluation": (evaluation, "seconds of one evaluation"),
+    "memory": (memory, "peak memory of one evaluation against the size"),
+    "quality": (quality, "time until our picture is as good as the seed's best"),
+}
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.against_seed", description="Ours against the recipe that it grew from."
+    )
+    parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
+    results = argparse.ArgumentParser(add_help=False)
+    results.add_argument(
+        "--results", type=Path, default=Path("outputs/against_seed.json"), help="file that keeps every measurement"
+    )
+    for name, (part, what) in PARTS.items():
+        subparser = parts.add_parser(name, parents=[results], help=what, description=f"Measures {what}.")
+        part.add_options(subparser)
+        _add_common(subparser)
+    report = parts.add_parser("report", parents=[results], help="tables and plots of what was measured")
+    report.add_argument("--folder", type=Path, default=Path("outputs/against_seed"), help="where they are written")
+    return parser.parse_args(words)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    parser.add_argument("--device", type=str, default=devices[-1], choices=devices)
+    parser.add_argument("--again", action="store_true", help="measure anew what the results have already")
+    parser.add_argument(
+        "--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="of our configuration, as nst.train takes them"
+    )
+
+
+def run(words: Sequence[str]) -> None:
+    """Measures or reports."""
+    options = parse(words)
+    if options.part == "report":
+        try:
+            from benchmarks.against_seed import report
+        except ModuleNotFoundError as error:  # Matplotlib is an extra
+            raise UserError(f"{error}; install what draws the plots: pip install -e '.[benchmarks]'") from error
+        report.write(Results(options.results), options.folder)
+        return
+    options.device = torch.device(options.device)
+    threads = ours.compose(options.overrides).threads
+    if threads is not None:  # for the seed, too
+        torch.set_num_threads(threads)
+    command = shlex.join(["python", "-m", "benchmarks.against_seed", *words])
+    results = Results(options.results, command=command, device=options.device, again=options.again)
+    PARTS[options.part][0].measure(options, results)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The exit status: 2 for a mistake, told in a line for each."""
+    try:
+        run(sys.argv[1:] if words is None else words)
+    except (UserError, HydraException) as error:
+        for line in error.problems if isinstance(error, UserError) else [one_line(error)]:
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on with what is missing", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

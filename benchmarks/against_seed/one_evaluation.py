@@ -1,0 +1,50 @@
+"""What one evaluation takes, in a process that does nothing else: ``python -m benchmarks.against_seed.one_evaluation``.
+
+Its argument is the task as JSON (see ``benchmarks.against_seed.memory``); it prints JSON. An evaluation goes before the
+one that is timed. The seed's process imports nothing of ours that takes memory.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.against_seed.clock import seconds
+from nst import provenance
+from nst.errors import UserError
+
+
+def measure(task: dict[str, Any]) -> dict[str, float]:
+    """Peak memory in bytes, of the device on CUDA and of the process elsewhere; and the second evaluation's seconds.
+
+    ``imports`` is the process's peak before anything was made.
+    """
+    torch.set_num_threads(task["threads"])
+    device = torch.device(task["device"])
+    pixels = (task["pixels"][0], task["pixels"][1])
+    with tempfile.TemporaryDirectory() as folder:
+        if task["side"] == "seed":
+            from benchmarks.against_seed import theirs
+
+            imports = provenance.peak_memory(device)
+            evaluate = theirs.evaluation(pixels, task["content_layers"], task["style_layers"], device)
+        else:
+            from benchmarks.against_seed import ours
+            from nst import build  # noqa: F401  (its imports take memory, too)
+
+            imports = provenance.peak_memory(device)
+            evaluate = ours.evaluation(pixels, task["overrides"], device, Path(folder))
+        evaluate()
+        taken = seconds(evaluate, device)
+    return {"bytes": provenance.peak_memory(device), "imports": imports, "seconds": taken}
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(measure(json.loads(sys.argv[1]))))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

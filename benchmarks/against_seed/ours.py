@@ -1,0 +1,86 @@
+"""Our side, always made from the real configuration."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+
+from benchmarks.against_seed import pictures
+from nst import image, paths
+from nst.build import Run, build, prepare
+from nst.run_folder import RunFolder
+from nst.source import quoted
+
+
+def compose(overrides: Sequence[str]) -> DictConfig:
+    """The configuration of ``python -m nst.train`` with the overrides."""
+    with hydra.initialize_config_dir(str(paths.configs()), version_base="1.3"):
+        return hydra.compose("train", overrides=list(overrides))
+
+
+def settle(overrides: Sequence[str]) -> DictConfig:
+    """The same, checked, and with what it leaves to the machine decided. Raises UserError for what is wrong with it."""
+    cfg = compose(overrides)
+    prepare(cfg)
+    return cfg
+
+
+def make(overrides: Sequence[str], folder: Path) -> Run:
+    """The run that ``python -m nst.train`` would do in ``folder``. Raises UserError for what is wrong with it."""
+    cfg = compose(overrides)
+    config, files = prepare(cfg)
+    return build(cfg, config, files, RunFolder(folder), choices={}, shown=[], goes_on=False)
+
+
+def fit(run: Run, callback: pl.Callback) -> None:
+    """Does a run with one callback more, which is the last to hear."""
+    trainer: Any = run.trainer
+    trainer.callbacks.append(callback)
+    trainer.fit(run.module, itertools.repeat(0))
+
+
+def where(device: torch.device) -> str:
+    """The override for a device."""
+    return f"trainer.accelerator={'gpu' if device.type == 'cuda' else device.type}"
+
+
+class Ready(pl.Callback):
+    """Ends a run before its first evaluation, when everything that it needs is made and in its place."""
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        trainer.should_stop = True
+
+
+def random_filters(content: Path, style: Path, device: torch.device) -> list[str]:
+    """The overrides of a run of which only the cost counts, on two pictures of one shape."""
+    return [
+        f"content.path={quoted(content)}", f"style.path={quoted(style)}", "encoder=vgg19", "encoder.weights=random",
+        "size=null", "logger=none", where(device),
+    ]  # fmt: skip
+
+
+def evaluation(
+    pixels: pictures.Shape, overrides: Sequence[str], device: torch.device, folder: Path
+) -> Callable[[], None]:
+    """One evaluation at a shape, on the bundled pictures with random filters: forward and backward to the pixels."""
+    files = folder / "content.png", folder / "style.png"
+    for picture, path in zip(pictures.bundled(pixels), files, strict=True):
+        image.save(picture, path)
+    run = make([*random_filters(*files, device), *overrides], folder)
+    fit(run, Ready())
+    precision = run.trainer.precision_plugin
+    objective = run.module.objective.to(device)  # Lightning has put it back where it found it
+    leaf = pictures.anything(pixels).to(device, run.module.image.dtype).requires_grad_()
+
+    def evaluate() -> None:
+        leaf.grad = None
+        with precision.train_step_context():
+            total = objective(leaf).total
+        total.backward()
+
+    return evaluate

@@ -1,0 +1,80 @@
+"""A callback that judges our picture by the seed's objective, and lets the seed have its turns."""
+
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from benchmarks.against_seed.clock import now, seconds
+from benchmarks.seed import Recipe
+
+#: Evaluation, seconds, the seed's loss of our best picture.
+Point = tuple[int, float, float]
+
+
+class Race(pl.Callback):
+    """Our clock runs from ``start`` on, and stands while our picture is judged and the seed has its turn.
+
+    The turns say how fast the machine is now, compared to when the seed ran alone: the seed does again its first
+    evaluations, one after each block of ours.
+
+    Args:
+        recipe: the judge.
+        evaluations: the seed's, one by one.
+        goal: ends the run when our picture is as good.
+        block: evaluations of ours between two turns of the seed.
+        whole: don't end the run there.
+
+    Attributes:
+        curve: each time that our best picture changed.
+        reached: the first point of the curve that is as good, or None.
+    """
+
+    def __init__(self, recipe: Recipe, evaluations: Iterator[float], *, goal: float, block: int, whole: bool) -> None:
+        self.recipe = recipe
+        self.evaluations = evaluations
+        self.goal = goal
+        self.block = block
+        self.whole = whole
+        self.device = next(recipe.buffers()).device
+        self.curve: list[Point] = []
+        self.reached: Point | None = None
+        self.turns: list[float] = []
+        self.seconds = 0.0
+        self.began = 0.0
+
+    def start(self) -> None:
+        """Starts the clock, after the seed's first turn."""
+        self._take_turn()
+        self.began = now(self.device)
+
+    def on_after_backward(self, trainer: pl.Trainer, module: Any) -> None:
+        self.seconds += now(self.device) - self.began
+        number = module.evaluation.number
+        if module.best.number == number:
+            self._judge(number, module.best_image)
+        if self.reached is not None and not self.whole:
+            trainer.should_stop = True
+        if number % self.block == 0:
+            self._take_turn()
+        self.began = now(self.device)
+
+    def drift(self, alone: list[float]) -> float:
+        """How many times as long the seed's evaluations take now as they took ``alone``, in seconds."""
+        ratios = [turn / before for turn, before in zip(self.turns, alone, strict=False)]
+        return statistics.median(ratios[1:] or ratios)  # the very first makes things ready
+
+    @torch.no_grad()
+    def _judge(self, number: int, image: Tensor) -> None:
+        picture = image.detach().clamp(0, 1).to(self.device, torch.float32)
+        if picture.shape[-2:] != self.recipe.shape:  # on its way through smaller sizes
+            return
+        self.curve.append((number, self.seconds, float(self.recipe(picture))))
+        if self.reached is None and self.curve[-1][-1] <= self.goal:
+            self.reached = self.curve[-1]
+
+    def _take_turn(self) -> None:
+        self.turns.append(seconds(lambda: next(self.evaluations), self.device))

@@ -1,0 +1,246 @@
+"""The benchmark against the seed's recipe: the transcription computes what ours does, every part works and goes on."""
+
+import itertools
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import seed
+from benchmarks.against_seed import __main__ as command
+from benchmarks.against_seed import evaluation, memory, ours, pictures, quality, race
+from nst import encoder, paths
+from nst.errors import UserError
+from nst.source import quoted
+from tests.conftest import paint
+from tests.test_house import imports
+
+OVERRIDES = ("--overrides", "threads=1", "precision=32")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the benchmark is run: one content and two style pictures lie there."""
+    monkeypatch.chdir(tmp_path)
+    for index, name in enumerate(("content/shore", "style/waves", "style/dots")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        paint(index, 40, 48).save(tmp_path / f"{name}.jpg")
+    return tmp_path
+
+
+def recipe_and_ours(tmp_path: Path, pixels: pictures.Shape) -> tuple[seed.Recipe, Any]:
+    """The transcription and our objective, for the default configuration with random filters."""
+    files = {kind: paths.bundled(kind, name) for kind, name in (("content", "tubingen"), ("style", "starry_night"))}
+    overrides = [f"{kind}.path={quoted(path)}" for kind, path in files.items()]
+    run = ours.make(
+        [*overrides, "encoder.weights=random", "logger=none", f"size={max(pixels)}", "threads=1", "precision=32"],
+        tmp_path,
+    )
+    ours.fit(run, ours.Ready())
+    content, style = pictures.pair(files["content"], files["style"], max(pixels))
+    layers = ours.compose([]).layers
+    recipe = seed.Recipe(encoder.random_state("vgg19", 0), content, style, layers.content, layers.style)
+    return recipe, run.module.objective
+
+
+def test_the_transcription_is_our_default_objective(tmp_path: Path) -> None:
+    recipe, objective = recipe_and_ours(tmp_path, (48, 64))
+    theirs, our = (torch.rand(1, 3, *recipe.shape, generator=torch.Generator().manual_seed(5)) for _ in range(2))
+    torch.testing.assert_close(theirs, our)
+    total = recipe(theirs.requires_grad_())
+    losses = objective(our.requires_grad_())
+    total.backward()
+    losses.total.backward()
+    assert theirs.grad is not None
+    assert our.grad is not None
+    torch.testing.assert_close(losses.total, total, rtol=1e-5, atol=0)
+    assert (our.grad - theirs.grad).norm() < 1e-5 * theirs.grad.norm()
+
+
+def test_the_transcription_knows_nothing_of_ours() -> None:
+    assert {name.split(".")[0] for name in imports(Path(seed.__file__))} == {"collections", "torch", "torchvision"}
+
+
+def test_its_optimizer_visits_the_points_of_one_long_step_with_clamping() -> None:
+    target = torch.linspace(-0.5, 1.5, 12).view(1, 3, 2, 2)
+    scale = torch.linspace(1, 9, 12).view(1, 3, 2, 2)
+
+    def recipe(image: torch.Tensor) -> torch.Tensor:
+        return (scale * (image - target).square()).sum()
+
+    visited: list[float] = []
+    image = torch.full((1, 3, 2, 2), 0.5, requires_grad=True)
+    optimizer = torch.optim.LBFGS([image], max_iter=9, tolerance_grad=0, tolerance_change=0)
+
+    def closure() -> torch.Tensor:
+        with torch.no_grad():
+            image.clamp_(0, 1)
+        optimizer.zero_grad()
+        loss = recipe(image)
+        loss.backward()
+        visited.append(loss.item())
+        return loss
+
+    optimizer.step(closure)
+    losses = seed.optimize(recipe, torch.full((1, 3, 2, 2), 0.5))  # type: ignore[arg-type]
+    assert list(itertools.islice(losses, 9)) == visited
+
+
+def test_convolutions_are_counted_by_hand() -> None:
+    # conv1_1: 3 to 64, conv1_2: 64 to 64 at 16 px; conv2_1: 64 to 128 at 8 px.
+    forward = 2 * 9 * ((3 * 64 + 64 * 64) * 16 * 16 + 64 * 128 * 8 * 8)
+    assert evaluation.convolution_flops("vgg19", ["relu1_1", "relu2_1"], (16, 16)) == 2 * forward
+
+
+def test_pairs_alternate_who_is_first() -> None:
+    order: list[str] = []
+    sides = {name: lambda name=name: order.append(name) for name in ("seed", "ours")}
+    times = evaluation.by_turns(sides, 3, torch.device("cpu"))
+    assert order[4:] == ["seed", "ours", "ours", "seed", "seed", "ours"]
+    assert [set(pair) for pair in times] == [{"seed", "ours"}] * 3
+
+
+def test_evaluation_and_its_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("evaluation", "--sizes", "32", "16x48", "--pairs", "2", *OVERRIDES)
+    assert command.main(words) == 0
+    assert "times as fast (median of 2 pairs" in capsys.readouterr().out
+    assert command.main(words) == 0
+    assert capsys.readouterr().out.count("kept from") == 2
+    records = json.loads((folder / "outputs/against_seed.json").read_text())
+    assert [record["key"]["size"] for record in records] == ["32x32", "16x48"]
+    assert all(evaluation.summary(record["values"])["our_share"] > 0 for record in records)
+    report(folder, ["| 16x48 | cpu | `precision=32 threads=1` |", "--sizes 32 16x48 --pairs 2", "torch 2."])
+    assert (folder / "outputs/against_seed/evaluation.png").stat().st_size > 1000
+
+
+def report(folder: Path, expected: list[str]) -> None:
+    pytest.importorskip("matplotlib")
+    assert command.main(["report"]) == 0
+    text = (folder / "outputs/against_seed/report.md").read_text()
+    assert [words for words in expected if words not in text] == []
+
+
+def test_memory_and_its_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(("memory", "--sizes", "32x64", *OVERRIDES)) == 0
+    assert "32x64 seed: peak" in capsys.readouterr().out
+    records = json.loads((folder / "outputs/against_seed.json").read_text())
+    assert {record["key"]["side"] for record in records} == {"seed", "ours"}
+    assert all(record["values"]["bytes"] >= record["values"]["imports"] > 1e8 for record in records)
+    report(folder, ["| 32x64 | cpu | `seed` |", "| 32x64 | cpu | `ours precision=32 threads=1"])
+
+
+def test_a_slope_is_between_the_two_largest_sizes() -> None:
+    sizes = {"1000x1000": 2e9, "1000x2000": 5e9, "16x16": 1e9}
+    key = {"side": "seed", "overrides": [], "device": "cpu"}
+    records: list[Any] = [{"key": {**key, "size": size}, "values": {"bytes": taken}} for size, taken in sizes.items()]
+    records.append({"key": {**key, "size": "4000x4000"}, "values": {"failed": "no memory"}})
+    assert memory.slopes(records) == ["seed on cpu: 3.00 GB a megapixel, from 1 to 2 megapixels"]
+
+
+def race_words(folder: Path, checkpoint: Path, *more: str) -> list[str]:
+    return [
+        "quality", "--pictures", str(folder), "--weights", str(checkpoint), "--contents", "shore", "--styles", "waves",
+        "dots", "--size", "32", "--evaluations", "3", "--block", "1", "--overrides", "threads=1", "precision=32",
+        "layers.content=[relu2_1]", "layers.style=[relu1_1,relu2_1]", *more,
+    ]  # fmt: skip
+
+
+def test_a_stopped_race_goes_on_where_it_was(
+    folder: Path, partial_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = race_words(folder, partial_checkpoint)
+    runs = []
+    make = ours.make
+    monkeypatch.setattr(ours, "make", lambda *arguments: runs.append(arguments) or make(*arguments))
+    judge = race.Race._judge
+
+    def interrupted(self: race.Race, *arguments: Any) -> None:
+        judge(self, *arguments)
+        if len(runs) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(race.Race, "_judge", interrupted)
+        assert command.main(words) == 128 + signal.SIGINT
+    stopped = json.loads((folder / "outputs/against_seed.json").read_text())
+    assert [(r["part"], r["key"]["pair"]) for r in stopped] == [
+        ("reference", "shore-waves"), ("quality", "shore-waves"), ("reference", "shore-dots"),
+    ]  # fmt: skip
+
+    assert command.main(words) == 0
+    assert len(runs) == 3
+    finished = json.loads((folder / "outputs/against_seed.json").read_text())
+    assert finished[:3] == stopped
+    assert [(r["part"], r["key"]["pair"]) for r in finished[3:]] == [("quality", "shore-dots")]
+    assert "median of 2 pairs" in capsys.readouterr().out
+    report(folder, ["| shore-dots | content_noise | 32 px | cpu |"])
+
+
+def test_our_picture_is_judged_by_the_seeds_objective_from_the_same_start(
+    folder: Path, partial_checkpoint: Path
+) -> None:
+    more = "optimizer=lbfgs_clamped"
+    assert command.main(race_words(folder, partial_checkpoint, more)) == 0
+    records = json.loads((folder / "outputs/against_seed.json").read_text())
+    for reference, result in zip(records[::2], records[1::2], strict=True):
+        losses, curve = reference["values"]["losses"], result["values"]["ours"]["curve"]
+        assert [number for number, _, _ in curve] == sorted({number for number, _, _ in curve})
+        assert all(later[1] > earlier[1] for earlier, later in itertools.pairwise(curve))
+        # Ours with the seed's optimizer visits the seed's points.
+        assert [loss for _, _, loss in curve] == pytest.approx([losses[number - 1] for number, _, _ in curve], rel=1e-3)
+
+
+def test_a_picture_on_its_way_through_smaller_sizes_is_not_judged() -> None:
+    content = torch.rand(1, 3, 32, 32)
+    recipe = seed.Recipe(encoder.random_state("vgg19", 0), content, content, ["relu1_1"], ["relu1_1"])
+    judge = race.Race(recipe, itertools.repeat(0.0), goal=1e9, block=1, whole=False)
+    judge._judge(1, torch.rand(1, 3, 16, 16))
+    assert judge.reached is None
+    judge._judge(2, torch.rand(1, 3, 32, 32))
+    assert judge.reached is not None
+
+
+def test_drift_is_how_much_longer_the_same_evaluations_take() -> None:
+    content = torch.rand(1, 3, 16, 16)
+    recipe = seed.Recipe(encoder.random_state("vgg19", 0), content, content, ["relu1_1"], ["relu1_1"])
+    judge = race.Race(recipe, itertools.repeat(0.0), goal=0, block=1, whole=False)
+    judge.turns = [90.0, 2.0, 4.0, 6.0]
+    assert judge.drift([1.0, 1.0, 1.0, 2.0, 7.0]) == 3.0
+
+
+def test_never_as_good_counts_as_nothing() -> None:
+    values = {"seed": {"seconds": 6.0}, "ours": {"reached": [4, 2.0, 0.1]}}
+    never = {"seed": {"seconds": 6.0}, "ours": {"reached": None}}
+    assert quality.ratio(values) == 3.0
+    assert quality.ratio(never) == 0.0
+    assert "as good 1.50 times as soon" in quality.median([{"values": values}, {"values": never}])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["evaluation", "--overrides", "tyle=3"], "tyle"),
+        (["evaluation", "--sizes", "32", "--overrides", "optimizer.lr=-1"], "optimizer.lr"),
+        (["quality", "--pictures", "nowhere", "--weights", "none.pth"], "none.pth"),
+        (["report"], "there are no measurements"),
+    ],
+)
+def test_a_mistake_is_told_without_a_traceback(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], expected: str
+) -> None:
+    pytest.importorskip("matplotlib")
+    assert command.main(words) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_memory_tells_a_mistake_that_its_process_met(folder: Path) -> None:
+    task = {
+        "side": "ours", "pixels": [32, 32], "device": "cpu", "overrides": ["optimizer.lr=-1"], "threads": 1,
+        "content_layers": ["relu1_1"], "style_layers": ["relu1_1"],
+    }  # fmt: skip
+    with pytest.raises(UserError, match=r"optimizer\.lr"):
+        memory.in_own_process(task)
