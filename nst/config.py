@@ -83,14 +83,18 @@ class StartImage(Node):
     path: Text
 
 
-class ProjectedLBFGSConfig(Node):
+class LBFGSBase(Node):
     lr: Positive
     history_size: PositiveInt
     tolerance_grad: NonNegative
     tolerance_change: NonNegative
 
 
-class LBFGSConfig(ProjectedLBFGSConfig):
+class ProjectedLBFGSConfig(LBFGSBase):
+    rounding: NonNegative
+
+
+class LBFGSConfig(LBFGSBase):
     line_search_fn: Literal["strong_wolfe"] | None
 
 

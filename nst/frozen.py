@@ -239,7 +239,7 @@ def _keep_positive(gradient: Tensor, signs: Tensor) -> Tensor:
     places = torch.arange(8, device=signs.device)
     masks = (-(torch.arange(256, device=signs.device).unsqueeze(1) >> places & 1)).to(numbers.dtype)
     for part, packed in zip(torch.split(numbers, FEW // 8), torch.split(signs, FEW // 8), strict=True):
-        part.bitwise_and_(masks[packed.int()])
+        part.bitwise_and_(masks.index_select(0, packed.int()))
     return gradient
 
 
