@@ -4,6 +4,7 @@ import functools
 import inspect
 import logging
 import math
+import os
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,8 +32,11 @@ from nst.inputs import Inputs
 from nst.module import StyleTransfer
 from nst.objective import Formulas, Objective, Weights, content_targets, functional, style_targets
 from nst.run_folder import RunFolder
-from nst.schedule import Schedule, Shape, Stage
+from nst.schedule import Schedule, Stage
 from nst.shared import Recipe
+from nst.strategy import TileStrategy, started_by_torchrun
+from nst.team import Team
+from nst.tile import windows
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
     config = Config.model_validate({**raw, "precision": cfg.precision})
     files = inputs.gather(config)
     schedule = _schedule(cfg, config, files)
+    _check_shares(cfg, config, files)
     if config.resume is not None:
         _check_goal(schedule, RunFolder(paths.of_user(config.resume)))
     return config, files
@@ -93,30 +98,53 @@ def build(
     run from others, which are TensorBoard's hyperparameters. A run that ``goes_on`` does so
     from its newest checkpoint, or from the start where it was stopped before its first.
     """
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    pl.seed_everything(config.seed, verbose=False)
-    schedule = _schedule(cfg, config, files)
+    _seed(config)
+    pictures = _pictures(cfg, config, files)
     checkpoint = folder.newest_checkpoint() if goes_on else None
-    content, style, start = _pictures(cfg, config, files, schedule.stages[0].shape)
     record, stop = Record(folder=folder), Stop()
     overview = Overview(
-        pictures={"content": content, "style": style, "start": start},
+        pictures=pictures,
         config=OmegaConf.to_yaml(cfg),
         assets=OmegaConf.to_yaml(OmegaConf.create(files.provenance())),
         hyperparameters=_hyperparameters(cfg, config, files, choices, shown),
     )
     callbacks = [record, overview, stop, *_callbacks(cfg, folder)]
-    trainer = _trainer(cfg, logger=_loggers(cfg, config, folder, checkpoint, goes_on=goes_on), callbacks=callbacks)
+    loggers = _loggers(cfg, config, folder, checkpoint, goes_on=goes_on)
+    trainer = _trainer(cfg, folder, logger=loggers, callbacks=callbacks)
+    return Run(_module(cfg, config, files, pictures, trainer), trainer, record, stop, checkpoint)
+
+
+def build_follower(
+    cfg: DictConfig, config: Config, files: Inputs, folder: RunFolder
+) -> tuple[StyleTransfer, pl.Trainer]:
+    """Makes what computes the run in a folder once more, but writes nothing and shows nothing."""
+    _seed(config)
+    trainer = _trainer(cfg, folder, logger=False, callbacks=[Stop()])
+    return _module(cfg, config, files, _pictures(cfg, config, files), trainer), trainer
+
+
+def _seed(config: Config) -> None:
+    """Settles the threads and what is random, the same in every process of a run."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    elif config.trainer.devices > 1 and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.trainer.devices))
+    pl.seed_everything(config.seed, verbose=False)
+
+
+def _module(
+    cfg: DictConfig, config: Config, files: Inputs, pictures: Mapping[str, Tensor], trainer: pl.Trainer
+) -> StyleTransfer:
     tile = _tile(cfg, config, files, trainer.strategy.root_device)
-    module = StyleTransfer(
-        image=start,
+    content, style = pictures["content"], pictures["style"]
+    schedule = _schedule(cfg, config, files)
+    return StyleTransfer(
+        image=pictures["start"],
         schedule=schedule,
         objective=functools.partial(_objective, cfg, config, files, content, style, tile),
         carry=lambda picture, shape: schedule.carry(picture, image.resize(content, shape)),
         optimizer=_make(cfg, "optimizer"),
     )
-    return Run(module, trainer, record, stop, checkpoint)
 
 
 def _make(cfg: DictConfig, group: str) -> Any:
@@ -145,13 +173,15 @@ def _check_nodes(cfg: DictConfig) -> torch.device:
                 except TypeError as error:
                     lines.append(f"{group}{name and '.'}{name}: {error}")
     try:
-        device = _trainer(cfg, logger=False, callbacks=[]).strategy.root_device
+        device = _trainer(cfg, RunFolder(Path()), logger=False, callbacks=[]).strategy.root_device
     except UserError as error:
         lines += error.problems
-    if not lines and isinstance(cfg.tile, int):
+    tiled = cfg.trainer.devices > 1 or isinstance(cfg.tile, int)
+    if not lines and tiled:
+        why = "is no sum or mean over positions, so it can't be taken tile by tile"
         lines += [
-            f"tile={cfg.tile}: {key}._target_={OmegaConf.select(cfg, key)._target_} is no sum or mean over positions, "
-            "so it can't be taken tile by tile; choices: off, or another objective"
+            f"tile={cfg.tile}, trainer.devices={cfg.trainer.devices}: {key}._target_="
+            f"{OmegaConf.select(cfg, key)._target_} {why}; choices: tile=off on one device, or another objective"
             for key in _not_tiled(cfg)
         ]
     if lines:
@@ -159,10 +189,11 @@ def _check_nodes(cfg: DictConfig) -> torch.device:
     return device
 
 
-def _trainer(cfg: DictConfig, **arguments: Any) -> pl.Trainer:
+def _trainer(cfg: DictConfig, folder: RunFolder, **arguments: Any) -> pl.Trainer:
     try:
         trainer: pl.Trainer = _make(cfg, "trainer")(
             **arguments,
+            strategy="auto" if cfg.trainer.devices == 1 else TileStrategy(folder=folder.path),
             plugins=[WholeCheckpointIO()],
             precision=64 if cfg.precision == 64 else 32,
             max_epochs=-1,
@@ -188,6 +219,30 @@ def _schedule(cfg: DictConfig, config: Config, files: Inputs) -> Schedule:
     return schedule
 
 
+def _check_shares(cfg: DictConfig, config: Config, files: Inputs) -> None:
+    """Refuses more processes than a picture has tiles."""
+    devices, tile = config.trainer.devices, config.tile
+    started = int(os.environ["WORLD_SIZE"]) if started_by_torchrun() else devices
+    if started != devices:
+        raise UserError(problem("trainer.devices", devices, f"torchrun has started {started} processes; give as many"))
+    if devices == 1 or tile == "auto":
+        return
+    if tile == "off":
+        why = f"trainer.devices={devices} share out the tiles of a picture; choices: auto, or a size in px"
+        raise UserError(problem("tile", "off", why))
+    skeleton = Encoder(
+        architecture=files.architecture,
+        layers=schema.needed_layers(config),
+        pooling=_make(cfg, "pooling"),
+        state=encoder.random_state(files.architecture, 0),
+    )
+    number = len(windows(skeleton, files.shape, tile))
+    if number < devices:
+        height, width = files.shape
+        why = f"tile={tile} cuts the {width} x {height} px into {number} only; choose auto, or smaller tiles"
+        raise UserError(problem("trainer.devices", devices, why))
+
+
 def _check_goal(schedule: Schedule, folder: RunFolder) -> None:
     """Refuses fewer evaluations than a run has made on its way up: its picture would never get its size."""
     checkpoint = folder.newest_checkpoint()
@@ -199,10 +254,10 @@ def _check_goal(schedule: Schedule, folder: RunFolder) -> None:
         raise UserError(problem("evaluations", schedule.evaluations, why))
 
 
-def _pictures(cfg: DictConfig, config: Config, files: Inputs, first: Shape) -> tuple[Tensor, Tensor, Tensor]:
+def _pictures(cfg: DictConfig, config: Config, files: Inputs) -> dict[str, Tensor]:
     """The content image at the picture's size, the style image stretched to it as the seed does, and the start.
 
-    The start has the shape of the ``first`` stage.
+    The start has the shape of the first stage.
     """
     assert files.content.path is not None
     assert files.style.path is not None
@@ -211,8 +266,9 @@ def _pictures(cfg: DictConfig, config: Config, files: Inputs, first: Shape) -> t
     content = image.resize(image.load(files.content.path, key="content.path").to(dtype), files.shape)
     style = image.resize(image.load(files.style.path, key="style.path").to(dtype), files.shape)
     generator = torch.Generator().manual_seed(config.seed)
+    first = _schedule(cfg, config, files).stages[0].shape
     small = {"content": image.resize(content, first), "style": image.resize(style, first)}
-    return content, style, _make(cfg, "init")(**small, generator=generator)
+    return {"content": content, "style": style, "start": _make(cfg, "init")(**small, generator=generator)}
 
 
 def _encoder(cfg: DictConfig, config: Config, files: Inputs) -> tuple[Hashable, Encoder]:
@@ -239,7 +295,8 @@ def _tile(cfg: DictConfig, config: Config, files: Inputs, device: torch.device) 
         # Of the optimizer: its memory, and about eight vectors besides.
         kept = pixels * (8 + 2 * cfg.optimizer.get("history_size", 0))
         kept += memory.feature_bytes(encoder, files.shape, config.layers.content)
-        tile = memory.settle(config.tile, encoder, files.shape, device=device, besides=kept)
+        processes = config.trainer.devices
+        tile = memory.settle(config.tile, encoder, files.shape, device=device, besides=kept, processes=processes)
     cfg.tile = "off" if tile is None else tile
     return tile
 
@@ -261,12 +318,15 @@ def _objective(
     stage: Stage,
     device: torch.device,
 ) -> Objective:
-    """What a stage minimizes, its targets computed from both pictures at the stage's size."""
+    """What a stage minimizes; each process computes the targets for itself, from both pictures at the stage's size."""
     content, style = (image.resize(picture, stage.shape).to(device) for picture in (content, style))
     formulas = _make(cfg, "objective")
     content_layers, style_layers = config.layers.content, config.layers.style
     key, encoder = _encoder(cfg, config, files)
     encoder.to(device)
+    team = Team.present()
+    if tile is not None and team.size > 1 and len(windows(encoder, stage.shape, tile)) < team.size:
+        tile = memory.share_out(encoder, stage.shape, tile, team.size)  # a smaller scale has fewer
     seen = (key, stage.shape, tile, device)
     factors = config.weights.model_dump()
     for name in ("content", "style", "tv"):
@@ -276,6 +336,7 @@ def _objective(
         formulas=formulas,
         weights=Weights(**factors),
         tile=tile,
+        team=team,
         content=shared.content_targets(
             Recipe((seen, files.content.sha256), lambda: content_targets(encoder, content, content_layers, tile=tile))
         ),

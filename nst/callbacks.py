@@ -250,13 +250,17 @@ class Stop(pl.Callback):
                     raise KeyboardInterrupt
                 return  # Slurm sends SIGTERM to a job's processes more than once
             self.signal = signal.Signals(number)
-            trainer.should_stop = True
-            print("Stopping after this iteration; Ctrl-C to stop at once.", file=sys.stderr, flush=True)
+            if trainer.is_global_zero:
+                print("Stopping after this iteration; Ctrl-C to stop at once.", file=sys.stderr, flush=True)
 
         if threading.current_thread() is threading.main_thread():  # Lightning puts back the handlers it found
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
                 if number != signal.SIGUSR2 or callable(signal.getsignal(number)):
                     signal.signal(number, stop)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        if self.signal is not None:
+            trainer.should_stop = True
 
     def pass_on(self) -> None:
         """Gives the launcher the signal that it listens to, once the checkpoint is saved: submitit requeues the job."""

@@ -40,6 +40,8 @@ def run(task: Callable[[], Any]) -> int:
         sys.argv[1:] = [*options, *arguments.overrides]  # Hydra itself wants them in this order
         _check_groups(arguments.overrides)
         kind = _kind(arguments)
+        if kind != "plain" and "TORCHELASTIC_RUN_ID" in os.environ:
+            raise UserError("torchrun: starts a single run's processes; without it, trainer.devices=N starts its own")
         if kind == "plain":
             sys.argv[1:] = _check(arguments)
         elif resumed_folder(arguments.overrides) is not None:

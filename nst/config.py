@@ -149,7 +149,7 @@ OURS = (
     "accumulate_grad_batches", "barebones", "callbacks", "enable_checkpointing", "enable_model_summary",
     "enable_progress_bar", "fast_dev_run", "gradient_clip_algorithm", "gradient_clip_val", "limit_train_batches",
     "logger", "max_epochs", "max_steps", "min_epochs", "min_steps", "num_nodes", "overfit_batches", "plugins",
-    "precision",
+    "precision", "strategy",
 )  # fmt: skip
 
 
@@ -158,7 +158,7 @@ class TrainerConfig(Node):
 
     model_config = ConfigDict(extra="allow")
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
-    devices: Literal[1]
+    devices: PositiveInt
     deterministic: bool | Literal["warn"] | None
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from nst.asset import Asset
 from nst.config import Config, Picture, needed_layers, smallest_side
 from nst.errors import UserError, problem
 from nst.file import sha256
+from nst.run_folder import RunFolder
 
 T = TypeVar("T")
 
@@ -48,6 +49,18 @@ class Inputs:
             name: {**asdict(part), "path": None if part.path is None else str(part.path)}
             for name, part in parts.items()
         }
+
+    def check(self, folder: RunFolder) -> None:
+        """Raises UserError where a run began with other pictures or weights."""
+        began = folder.read_summary().get("assets", {})
+        lines = [
+            f"resume={folder.path}: the {name} that the run began with had the SHA-256 {began[name]['sha256']}, but "
+            f"what is found now ({found['path']}) has {found['sha256']}"
+            for name, found in self.provenance().items()
+            if name in began and began[name]["sha256"] != found["sha256"]
+        ]
+        if lines:
+            raise UserError(lines)
 
 
 def problems(raw: Mapping[str, Any]) -> list[str]:

@@ -45,7 +45,7 @@ def paint(cfg: DictConfig) -> float:
     try:
         config, files = prepare(cfg)
         if config.resume is not None:
-            _check_files(files, folder)
+            files.check(folder)
     except Exception as error:
         if cfg.resume is None:
             _note_failure(folder, error)
@@ -152,6 +152,7 @@ def _paint(
             "assets": files.provenance(),
             "precision": config.precision,
             "seed": config.seed,
+            "devices": config.trainer.devices,
             "error": None,
             **provenance.of_machine(run.trainer.strategy.root_device),
         }
@@ -183,19 +184,6 @@ def _check_folder(cfg: DictConfig, folder: RunFolder) -> None:
     elif paths.of_user(str(cfg.resume)).absolute() != folder.path.absolute():
         why = f"a run goes on in its own folder, not in {folder.path}; leave out hydra.run.dir"
         raise UserError(problem("resume", cfg.resume, why))
-
-
-def _check_files(files: Inputs, folder: RunFolder) -> None:
-    """Refuses to go on with other pictures or weights than the run began with."""
-    began = folder.read_summary().get("assets", {})
-    lines = [
-        f"resume={folder.path}: the {name} that the run began with had the SHA-256 {began[name]['sha256']}, but what "
-        f"is found now ({found['path']}) has {found['sha256']}"
-        for name, found in files.provenance().items()
-        if name in began and began[name]["sha256"] != found["sha256"]
-    ]
-    if lines:
-        raise UserError(lines)
 
 
 def _fit(run: Run, folder: RunFolder) -> Mapping[str, float]:

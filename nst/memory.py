@@ -10,7 +10,8 @@ import torch
 
 from nst.encoder import Encoder
 from nst.frozen import Layer
-from nst.tile import windows
+from nst.team import Team
+from nst.tile import Window, windows
 
 log = logging.getLogger(__name__)
 
@@ -22,27 +23,54 @@ USED = 0.8
 
 
 def settle(
-    asked: int | Literal["auto", "off"], encoder: Encoder, shape: Sequence[int], *, device: torch.device, besides: int
+    asked: int | Literal["auto", "off"],
+    encoder: Encoder,
+    shape: Sequence[int],
+    *,
+    device: torch.device,
+    besides: int,
+    processes: int = 1,
 ) -> int | None:
     """The tiles' size in px, or None to read a picture of ``shape`` (height, width) as a whole.
 
     ``auto`` reads it as a whole where that fits into the free memory, beside ``besides`` bytes for what is kept between
-    the evaluations; otherwise it takes the largest tiles that fit, and says so.
+    the evaluations; otherwise it takes the largest tiles that fit, and says so. Several ``processes`` share out the
+    tiles, so that there have to be as many; ``auto`` cuts the picture so that all are done soonest.
     """
     if asked != "auto":
         return None if asked == "off" else asked
-    free = USED * free_bytes(device) - besides
+    sharing = processes if device.type == "cpu" else 1  # of the memory
+    free = USED * free_bytes(device) / sharing - besides
     whole = evaluation_bytes(encoder, shape, None)
     if whole <= free:
-        return None
+        return None if processes == 1 else share_out(encoder, shape, max(shape), processes)
     fitting = (size for size in SIZES if size < max(shape) and evaluation_bytes(encoder, shape, size) <= free)
-    tile = next(fitting, SIZES[-1])
+    tile = share_out(encoder, shape, next(fitting, SIZES[-1]), processes)
     log.warning(
         "The picture is read in tiles of %d px: an evaluation of the whole would take about %.1f GB, of tiles %.1f GB, "
         "and %.1f GB are free for it. tile=off reads the whole.",
         tile, whole / 1e9, evaluation_bytes(encoder, shape, tile) / 1e9, max(free, 0) / 1e9,
     )  # fmt: skip
     return tile
+
+
+def share_out(encoder: Encoder, shape: Sequence[int], most: int, processes: int) -> int:
+    """Tiles of at most ``most`` px, at least one for each of the processes where the picture is large enough for that.
+
+    Among these the ones with which the busiest process reads the fewest pixels; the largest, if several do.
+    """
+    if processes == 1:
+        return most
+    finer = {-(-length // number) for length in shape for number in range(1, 4 * processes + 1)}
+    sizes = [most, *sorted((size for size in finer if size < most), reverse=True)]
+    return min(sizes, key=lambda size: _busiest(windows(encoder, shape, size), processes))
+
+
+def _busiest(parts: Sequence[Window], processes: int) -> tuple[bool, int]:
+    """Whether a process has nothing to do, and the pixels that the one with the most to do reads."""
+    shares = [Team(rank, processes).own(parts) for rank in range(processes)]
+    reads = [sum(math.prod(edge.stop - edge.start for edge in part.crop) for part in share) for share in shares]
+    return min(reads) == 0, max(reads)
 
 
 def free_bytes(device: torch.device) -> int:

@@ -118,6 +118,8 @@ class StyleTransfer(pl.LightningModule):
         self._proceed()
 
     def on_train_batch_end(self, *args: Any) -> None:
+        # A signal, or a callback, may want one process to stop; the others would wait for it.
+        self.trainer.should_stop = self.trainer.strategy.reduce_boolean_decision(self.trainer.should_stop, all=False)
         self._proceed()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

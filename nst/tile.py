@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from nst.encoder import Encoder
 from nst.frozen import Layer
+from nst.team import ALONE, Team
 
 Part = tuple[slice, slice]
 
@@ -117,34 +118,43 @@ def _needed(
 Reader = Callable[[Tensor, Window], list[Tensor]]
 
 
-def read(image: Tensor, parts: Sequence[Window], reader: Reader) -> list[Tensor]:
+def read(image: Tensor, parts: Sequence[Window], reader: Reader, *, team: Team = ALONE) -> list[Tensor]:
     """What ``reader`` finds in the crop of each window, summed over the windows.
 
     Its gradient with respect to the image tensor (1, 3, H, W) takes the memory of one window, whatever the picture's
     size: the sums are taken first, without a gradient, and then each window is read again, but for the last one. What
     is computed from the sums may be anything that can be differentiated.
+
+    The windows are shared out over the ``team``; each of its processes has the sums, and the gradient, of all windows.
     """
-    if len(parts) == 1:
+    if len(parts) == 1 and team.size == 1:
         return reader(image, parts[0])
-    return list(_Sum.apply(image, parts, reader, torch.is_grad_enabled() and image.requires_grad))
+    return list(_Sum.apply(image, parts, reader, team, torch.is_grad_enabled() and image.requires_grad))
 
 
 class _Sum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, image: Tensor, parts: Sequence[Window], reader: Reader, traced: bool) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, image: Tensor, parts: Sequence[Window], reader: Reader, team: Team, traced: bool
+    ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(image)
-        ctx.parts, ctx.reader = parts, reader
-        ctx.last = _trace(image, parts[-1], reader) if traced else None
-        found = [reader(image[..., *part.crop], part) for part in (parts[:-1] if traced else parts)]
-        if traced:
-            found.append([each.detach() for each in ctx.last[1]])
-        return tuple(sum(each[1:], start=each[0].clone()) for each in zip(*found, strict=True))
+        ctx.parts, ctx.reader, ctx.team = team.own(parts), reader, team
+        *before, last = ctx.parts or parts[:1]  # without a window of its own it reads one for the sums' shapes
+        ctx.last = _trace(image, last, reader) if traced and ctx.parts else None
+        found = [reader(image[..., *part.crop], part) for part in before]
+        found.append(reader(image[..., *last.crop], last) if ctx.last is None else _detached(ctx.last[1]))
+        sums = tuple(sum(each[1:], start=each[0].clone().contiguous()) for each in zip(*found, strict=True))
+        if not ctx.parts:
+            for each in sums:
+                each.zero_()
+        team.add_up(sums)
+        return sums
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         (image,) = ctx.saved_tensors
-        total = torch.zeros_like(image)
+        total = torch.zeros_like(image, memory_format=torch.contiguous_format)
         for part in reversed(ctx.parts):
             crop, found = ctx.last or _trace(image, part, ctx.reader)
             ctx.last = None
@@ -152,10 +162,15 @@ class _Sum(torch.autograd.Function):
             if pairs:
                 outputs, arriving = zip(*pairs, strict=True)
                 total[..., *part.crop] += torch.autograd.grad(outputs, crop, arriving)[0]
-        return total, None, None, None
+        ctx.team.add_up([total])
+        return total, None, None, None, None
 
 
 @torch.enable_grad()
 def _trace(image: Tensor, part: Window, reader: Reader) -> tuple[Tensor, list[Tensor]]:
     crop = image[..., *part.crop].detach().requires_grad_()
     return crop, reader(crop, part)
+
+
+def _detached(found: Sequence[Tensor]) -> list[Tensor]:
+    return [each.detach() for each in found]

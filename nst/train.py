@@ -1,5 +1,6 @@
 """The main job: ``python -m nst.train style=starry_night optimizer=lbfgs``."""
 
+import os
 import sys
 
 import hydra
@@ -18,6 +19,10 @@ def train(cfg: DictConfig) -> float:
 
 def main() -> None:
     """The console's entry point."""
+    if os.environ.get("RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" in os.environ:
+        from nst import follow, strategy
+
+        sys.exit(follow.follow(strategy.folder_to_follow()))
     sys.exit(cli.run(train))
 
 

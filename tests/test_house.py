@@ -14,15 +14,15 @@ ORDER = [
     "nst.compare.runs", "nst.compare.values", "nst.compare.comparison", "nst.compare.layout", "nst.compare.tiles",
     "nst.compare.sheet", "nst.compare.table", "nst.compare.page", "nst.compare.report", "nst.compare.__main__",
     "nst.architecture", "nst.image", "nst.asset", "nst.config", "nst.precision", "nst.frozen", "nst.encoder",
-    "nst.tile", "nst.memory", "nst.shared", "nst.objective.functional", "nst.objective.total", "nst.objective",
-    "nst.init", "nst.schedule", "nst.optimizer", "nst.module", "nst.checkpoint", "nst.provenance", "nst.film",
-    "nst.callbacks", "nst.inputs", "nst.build", "nst.job",
+    "nst.team", "nst.tile", "nst.memory", "nst.shared", "nst.objective.functional", "nst.objective.total",
+    "nst.objective", "nst.init", "nst.schedule", "nst.optimizer", "nst.module", "nst.checkpoint", "nst.strategy",
+    "nst.provenance", "nst.film", "nst.callbacks", "nst.inputs", "nst.build", "nst.job", "nst.follow",
     "nst.source", "nst.study", "nst.multirun", "nst.cli", "nst.train",
     "nst.pretrain.texture", "nst.pretrain.network", "nst.pretrain.data", "nst.pretrain.module", "nst.pretrain.export",
     "nst.pretrain.job", "nst.pretrain.__main__",
 ]  # fmt: skip
 KNOW_HYDRA = {
-    "nst.build", "nst.job", "nst.source", "nst.study", "nst.multirun", "nst.cli", "nst.train",
+    "nst.build", "nst.job", "nst.follow", "nst.source", "nst.study", "nst.multirun", "nst.cli", "nst.train",
     "nst.pretrain.job", "nst.pretrain.__main__",
 }  # fmt: skip
 

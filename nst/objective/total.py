@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from nst.encoder import Encoder
 from nst.objective import functional
+from nst.team import ALONE, Team
 from nst.tile import Window, read, windows
 
 
@@ -109,6 +110,7 @@ class Objective(nn.Module):
         content: the features to match, position by position, by layer (``content_targets``).
         style: the statistics to match, by layer (``style_targets``).
         tile: the picture is read in tiles of about so many px, to spare memory; None reads it as a whole.
+        team: the processes that the tiles are shared out over.
     """
 
     def __init__(
@@ -120,12 +122,14 @@ class Objective(nn.Module):
         content: Mapping[str, Tensor],
         style: Mapping[str, Tensor],
         tile: int | None = None,
+        team: Team = ALONE,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.formulas = formulas
         self.weights = weights
         self.tile = tile
+        self.team = team
         self.content_layers = list(content)
         self.style_layers = list(style)
         for name, target in content.items():
@@ -135,7 +139,7 @@ class Objective(nn.Module):
 
     def forward(self, image: Tensor) -> Losses:
         """The losses of an image tensor (1, 3, H, W); ``total`` carries the gradient."""
-        found = read(image, windows(self.encoder, image.shape[-2:], self.tile), self._read)
+        found = read(image, windows(self.encoder, image.shape[-2:], self.tile), self._read, team=self.team)
         content = {
             name: self.weights.content_layers.get(name, 1.0) * distance
             for name, distance in zip(self.content_layers, found, strict=False)
