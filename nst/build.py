@@ -225,7 +225,7 @@ def _check_shares(cfg: DictConfig, config: Config, files: Inputs) -> None:
     started = int(os.environ["WORLD_SIZE"]) if started_by_torchrun() else devices
     if started != devices:
         raise UserError(problem("trainer.devices", devices, f"torchrun has started {started} processes; give as many"))
-    if devices == 1 or tile == "auto":
+    if devices == 1:
         return
     if tile == "off":
         why = f"trainer.devices={devices} share out the tiles of a picture; choices: auto, or a size in px"
@@ -236,10 +236,10 @@ def _check_shares(cfg: DictConfig, config: Config, files: Inputs) -> None:
         pooling=_make(cfg, "pooling"),
         state=encoder.random_state(files.architecture, 0),
     )
-    number = len(windows(skeleton, files.shape, tile))
+    number = len(windows(skeleton, files.shape, 1 if tile == "auto" else tile))
     if number < devices:
-        height, width = files.shape
-        why = f"tile={tile} cuts the {width} x {height} px into {number} only; choose auto, or smaller tiles"
+        size = f"{files.shape[1]} x {files.shape[0]} px"
+        why = f"tile={tile} can cut the picture, {size}, into {number} only; choose fewer devices or smaller tiles"
         raise UserError(problem("trainer.devices", devices, why))
 
 

@@ -6,6 +6,7 @@
 import itertools
 import logging
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -44,5 +45,7 @@ def _end_with_the_first() -> None:
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):  # the first process decides what they mean
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_first, daemon=True).start()
     sys.exit(follow(Path(sys.argv[1])))

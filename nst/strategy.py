@@ -96,6 +96,9 @@ class Launcher(_Launcher):
             result = function(*args, **kwargs)
             self._wait()
             return result
+        except RuntimeError as error:
+            self._explain(error)
+            raise
         finally:
             self._over.set()
             self.kill(signal.SIGKILL)
@@ -130,6 +133,12 @@ class Launcher(_Launcher):
                 for process in self.processes:
                     process.kill()
                 os.kill(os.getpid(), signal.SIGKILL)
+
+    def _explain(self, error: RuntimeError) -> None:
+        """Says which process failed where all that the first one knows is that it doesn't answer."""
+        for rank, process in enumerate(self.processes, start=1):
+            if process.poll():
+                raise RuntimeError(f"process {rank} of the run ended with status {process.returncode}") from error
 
     def _wait(self, seconds: float = 10) -> None:
         """They end by themselves; there is nothing that they still have to do."""

@@ -1,0 +1,248 @@
+"""Several processes paint the picture that one paints, each reads its share of the tiles, and none leaves a trace."""
+
+import csv
+import functools
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from nst import memory
+from nst.optimizer import ProjectedLBFGS
+from nst.team import Team
+from nst.tile import windows
+
+from .conftest import Command, image
+from .test_tile import make
+
+SHAPE = (96, 72)
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "lbfgs": ProjectedLBFGS,
+    "adam": functools.partial(torch.optim.Adam, lr=0.02),
+}
+#: The optimizer, the tiles' size in px, and how many windows one process and each of two read.
+CASES = {
+    "lbfgs": ("lbfgs", 48, [4], [2, 2]),
+    "adam": ("adam", 48, [4], [2, 2]),
+    "odd": ("lbfgs", 33, [9], [5, 4]),
+    "idle": ("lbfgs", None, [1], [1, 0]),
+}
+
+
+def optimize(optimizer: str, tile: int | None) -> dict[str, Any]:
+    """Ten evaluations: their losses, the image, and the windows whose contribution this process counted."""
+    objective = make("avg", 0, "mean", 0, SHAPE, tile, torch.float64)
+    objective.team = Team.present()
+    picture = image(1, *SHAPE).requires_grad_()
+    losses: list[float] = []
+
+    def closure() -> torch.Tensor:
+        picture.grad = None
+        total = objective(picture).total
+        total.backward()
+        losses.append(total.item())
+        return total
+
+    made = OPTIMIZERS[optimizer]([picture])
+    while len(losses) < 10:
+        made.step(closure)
+        picture.data.clamp_(0, 1)
+    own = objective.team.own(windows(objective.encoder, SHAPE, tile))
+    return {"losses": losses, "image": picture.detach(), "places": [str(part.place["relu1_1"]) for part in own]}
+
+
+def work(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    for name, (optimizer, tile, *_) in CASES.items():
+        torch.save(optimize(optimizer, tile), folder / f"{name}-{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what two processes found in each case."""
+    folder = tmp_path_factory.mktemp("pair")
+    multiprocessing.spawn(work, (folder,), nprocs=2)  # type: ignore[no-untyped-call]
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_find_what_one_finds(pair: Path, case: str) -> None:
+    optimizer, tile, alone, shared = CASES[case]
+    one = optimize(optimizer, tile)
+    first, second = (torch.load(pair / f"{case}-{rank}.pt") for rank in range(2))
+    assert torch.equal(first["image"], second["image"]), "they would drift apart"
+    assert first["losses"] == second["losses"]
+    assert first["losses"] == pytest.approx(one["losses"], rel=1e-6)
+    assert (first["image"] - one["image"]).abs().max() <= 1e-6
+    assert [len(one["places"])] == alone
+    assert [len(first["places"]), len(second["places"])] == shared
+    assert sorted(first["places"] + second["places"]) == sorted(one["places"])
+
+
+def test_each_process_reads_its_own_windows_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward and backward: every window of its own twice, but for the last, which is kept."""
+    monkeypatch.setattr(Team, "add_up", lambda *_: None)  # the others are not there
+    reads = []
+    for rank in range(2):
+        objective = make("avg", 0, "mean", 0, SHAPE, 24, torch.float64)
+        objective.team = Team(rank, 2)
+        crops: list[tuple[int, ...]] = []
+        objective.encoder.register_forward_pre_hook(lambda _, inputs, crops=crops: crops.append(inputs[0].shape))
+        objective(image(1, *SHAPE).requires_grad_()).total.backward()
+        reads.append(len(crops))
+    assert len(windows(objective.encoder, SHAPE, 24)) == 12
+    assert reads == [2 * 6 - 1] * 2
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("shape", [(768, 1024), (1536, 2048), (200, 1000)])
+def test_tiles_are_cut_so_that_all_have_work_and_are_done_soon(shape: tuple[int, int], processes: int) -> None:
+    network = make("avg", 0, "mean", 0, SHAPE, None, torch.float32).encoder
+    tile = memory.share_out(network, shape, 1024, processes)
+    assert tile <= 1024
+    parts = windows(network, shape, tile)
+    assert len(parts) >= processes
+    assert memory._busiest(parts, processes) <= memory._busiest(windows(network, shape, 256), processes)
+
+
+@pytest.fixture
+def two(small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Overrides for a small run on two processes; whatever they leave in folders for temporary files is seen."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    return [*small, "size=96", "tile=48", "precision=64", "evaluations=10", "trainer.devices=2"]
+
+
+def table(folder: Path) -> np.ndarray:
+    with (folder / "losses.csv").open() as file:
+        return np.array([[float(value) for value in row] for row in list(csv.reader(file))[1:]])
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return found
+
+
+def followers(folder: Path) -> list[psutil.Process]:
+    """The processes that follow runs in ``folder``."""
+    found = psutil.process_iter(["cmdline"])
+    return [p for p in found if "nst.follow" in (p.info["cmdline"] or []) and str(folder) in str(p.info["cmdline"])]
+
+
+def test_two_processes_paint_what_one_paints_and_leave_nothing_else(
+    nst: Command, two: list[str], tmp_path: Path
+) -> None:
+    single = nst(*two, "trainer.devices=1", "hydra.run.dir=one")
+    assert single.returncode == 0, single.stderr
+    finished = nst(*two, "hydra.run.dir=two")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == f"The picture is at {tmp_path}/two/result.png\n"
+    assert finished.stderr == single.stderr
+    assert (tmp_path / "two/result.png").read_bytes() == (tmp_path / "one/result.png").read_bytes()
+    np.testing.assert_allclose(table(tmp_path / "two"), table(tmp_path / "one"), rtol=1e-6)
+    assert [summary(tmp_path / name)["devices"] for name in ("one", "two")] == [1, 2]
+    made = [{path.name for path in (tmp_path / name).iterdir()} for name in ("one", "two")]
+    assert made[0] == made[1]
+    assert {path.name for path in tmp_path.iterdir()} <= {"one", "two", "temporary", "cache", "torch"}
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert followers(tmp_path) == []
+    # It goes on, on one device or on two.
+    assert nst("resume=one", "evaluations=15", "trainer.devices=2").returncode == 0
+    assert nst("resume=two", "evaluations=15", "trainer.devices=1").returncode == 0
+    np.testing.assert_allclose(table(tmp_path / "two"), table(tmp_path / "one"), rtol=1e-6)
+    assert (summary(tmp_path / "one")["devices"], len(table(tmp_path / "one"))) == (2, 15)
+
+
+def test_scales_and_sweeps_go_over_both(nst: Command, two: list[str], tmp_path: Path) -> None:
+    scales = ["schedule=pyramid", "schedule.scales=3", "tile=auto", "seed=1,2"]
+    finished = nst("-m", *two, *scales, "hydra.sweep.dir=two")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert nst("-m", *two, *scales, "trainer.devices=1", "hydra.sweep.dir=one").returncode == 0
+    for path in tmp_path.glob("one/*/losses.csv"):
+        np.testing.assert_allclose(table(tmp_path / "two" / path.parent.name), table(path.parent), rtol=1e-6)
+    assert len(list(tmp_path.glob("two/*/result.png"))) == 2
+
+
+def test_torchrun_starts_them_too(nst: Command, two: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "nst.train", *two]
+
+    def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    finished = torchrun("hydra.run.dir=two")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == f"The picture is at {tmp_path}/two/result.png\n"
+    assert nst(*two, "trainer.devices=1", "hydra.run.dir=one").returncode == 0
+    np.testing.assert_allclose(table(tmp_path / "two"), table(tmp_path / "one"), rtol=1e-6)
+    refused = torchrun("trainer.devices=1")
+    assert refused.returncode != 0
+    assert refused.stderr.count("error: trainer.devices=1: torchrun has started 2 processes; give as many") == 1
+
+
+def begin(two: list[str], folder: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """A long run in ``folder``/run that has saved a checkpoint, and the processes that follow it."""
+    command = [sys.executable, "-m", "nst.train", *two, "evaluations=100000", "hydra.run.dir=run"]
+    process = subprocess.Popen(
+        [*command, "callbacks.checkpoint.every_evaluations=10"], cwd=folder, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("run/checkpoints/[0-9]*.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return process, followers(folder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_between_two_iterations(
+    nst: Command, two: list[str], tmp_path: Path, number: signal.Signals
+) -> None:
+    process, others = begin(two, tmp_path)
+    assert len(others) == 1
+    others[0].send_signal(signal.SIGUSR2)  # as Slurm does to all that belong to a job
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors
+    assert errors.count("Stopping after this iteration") == 1
+    assert summary(tmp_path / "run")["status"] == "interrupted"
+    done = int(summary(tmp_path / "run")["evaluations"])
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == [f"{done:06d}.ckpt"]
+    assert psutil.wait_procs(others, timeout=5)[1] == []
+    assert nst("resume=run", f"evaluations={done + 5}").returncode == 0
+    assert [row[0] for row in table(tmp_path / "run")] == list(range(1, done + 6))
+
+
+def test_no_process_outlives_another(two: list[str], tmp_path: Path) -> None:
+    process, [other] = begin(two, tmp_path)
+    other.kill()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "RuntimeError: process 1 of the run ended with status -9" in errors
+    assert summary(tmp_path / "run")["status"] == "failed"
+    assert followers(tmp_path) == []
+
+
+def test_killed_without_a_word_the_first_leaves_no_other(two: list[str], tmp_path: Path) -> None:
+    process, others = begin(two, tmp_path)
+    process.kill()
+    process.communicate(timeout=120)
+    assert psutil.wait_procs(others, timeout=10)[1] == []
+
+
+def test_a_run_that_diverges_says_so_once(nst: Command, two: list[str], tmp_path: Path) -> None:
+    finished = nst(*two, "weights.style=1e308", "weights.content=1e308", "+weights.style_layers.relu1_1=1e30")
+    assert finished.returncode == 1
+    assert "Traceback" not in finished.stderr
+    assert finished.stderr.count("error: the run diverged") == 1
+    assert followers(tmp_path) == []
