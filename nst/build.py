@@ -22,7 +22,7 @@ from torch import Tensor
 
 from nst import architecture as arch
 from nst import config as schema
-from nst import encoder, image, inputs, memory, paths, precision, shared
+from nst import encoder, image, inputs, memory, paths, precision, shared, torchrun
 from nst.callbacks import Overview, Record, Stop
 from nst.checkpoint import WholeCheckpointIO, shape_in
 from nst.config import Config
@@ -34,7 +34,7 @@ from nst.objective import Formulas, Objective, Weights, content_targets, functio
 from nst.run_folder import RunFolder
 from nst.schedule import Schedule, Stage
 from nst.shared import Recipe
-from nst.strategy import TileStrategy, started_by_torchrun
+from nst.strategy import TileStrategy
 from nst.team import Team
 from nst.tile import windows
 
@@ -76,7 +76,7 @@ def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
 
 
 def _quieten_lightning() -> None:
-    """Lightning's remarks on devices, loaders and an unused srun don't apply: there is no data set, and one process."""
+    """Lightning's remarks on devices, loaders and an unused srun don't apply: there is no data set, and one machine."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
@@ -222,7 +222,7 @@ def _schedule(cfg: DictConfig, config: Config, files: Inputs) -> Schedule:
 def _check_shares(cfg: DictConfig, config: Config, files: Inputs) -> None:
     """Refuses more processes than a picture has tiles."""
     devices, tile = config.trainer.devices, config.tile
-    started = int(os.environ["WORLD_SIZE"]) if started_by_torchrun() else devices
+    started = torchrun.started() or devices
     if started != devices:
         raise UserError(problem("trainer.devices", devices, f"torchrun has started {started} processes; give as many"))
     if devices == 1:

@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nst import multirun, paths
+from nst import multirun, paths, torchrun
 from nst.errors import DivergedError, UserError, choices, one_line, problem
 from nst.run_folder import RunFolder
 from nst.source import PRESETS, make_folder, parse, quoted, resumed_folder, source_of
@@ -40,7 +40,7 @@ def run(task: Callable[[], Any]) -> int:
         sys.argv[1:] = [*options, *arguments.overrides]  # Hydra itself wants them in this order
         _check_groups(arguments.overrides)
         kind = _kind(arguments)
-        if kind != "plain" and "TORCHELASTIC_RUN_ID" in os.environ:
+        if kind != "plain" and torchrun.started():
             raise UserError("torchrun: starts a single run's processes; without it, trainer.devices=N starts its own")
         if kind == "plain":
             sys.argv[1:] = _check(arguments)

@@ -57,7 +57,7 @@ def settle(
 def share_out(encoder: Encoder, shape: Sequence[int], most: int, processes: int) -> int:
     """Tiles of at most ``most`` px, at least one for each of the processes where the picture is large enough for that.
 
-    Among these the ones with which the busiest process reads the fewest pixels; the largest, if several do.
+    Among these the ones with which the busiest process is done soonest; the largest, if several are.
     """
     if processes == 1:
         return most
@@ -67,10 +67,13 @@ def share_out(encoder: Encoder, shape: Sequence[int], most: int, processes: int)
 
 
 def _busiest(parts: Sequence[Window], processes: int) -> tuple[bool, int]:
-    """Whether a process has nothing to do, and the pixels that the one with the most to do reads."""
+    """Whether a process has nothing to do, and how long the one with the most to do takes, in pixels.
+
+    Going forward and going back take about the same; forward, all of a process's windows but the last are read twice.
+    """
     shares = [Team(rank, processes).own(parts) for rank in range(processes)]
-    reads = [sum(math.prod(edge.stop - edge.start for edge in part.crop) for part in share) for share in shares]
-    return min(reads) == 0, max(reads)
+    areas = [[math.prod(edge.stop - edge.start for edge in part.crop) for part in share] for share in shares]
+    return not all(areas), max(3 * sum(each) - each[-1] for each in areas if each)
 
 
 def free_bytes(device: torch.device) -> int:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,10 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers.launcher import _Launcher
 from torch import distributed
 
+from nst import torchrun
+
 #: Seconds that the first process has for its report, once another has failed.
 GRACE = 60.0
-
-#: Under which name torchrun's processes hear of the run's folder.
-_FOLDER = "nst/folder"
-
-
-def started_by_torchrun() -> bool:
-    """Whether ``torchrun`` has started this process, and others like it."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
-def folder_to_follow() -> Path:
-    """The folder of the run that this process of torchrun's is to follow, once the first process has one."""
-    return Path(_store().get(_FOLDER).decode())
 
 
 class TileStrategy(DDPStrategy):
@@ -47,8 +35,8 @@ class TileStrategy(DDPStrategy):
     """
 
     def __init__(self, *, folder: Path) -> None:
-        elastic = started_by_torchrun()
-        super().__init__(cluster_environment=TorchElasticEnvironment() if elastic else LightningEnvironment())
+        environment = TorchElasticEnvironment() if torchrun.started() else LightningEnvironment()
+        super().__init__(cluster_environment=environment)
         self.folder = folder
 
     def _configure_launcher(self) -> None:
@@ -65,7 +53,7 @@ class TileStrategy(DDPStrategy):
         super().teardown()
         if distributed.is_initialized():
             distributed.destroy_process_group()
-        if not started_by_torchrun():
+        if not torchrun.started():
             for name in ("MASTER_ADDR", "MASTER_PORT"):
                 os.environ.pop(name, None)
 
@@ -87,8 +75,8 @@ class Launcher(_Launcher):
         environment = self.strategy.cluster_environment
         assert environment is not None
         environment.validate_settings(num_devices=self.strategy.num_processes, num_nodes=1)
-        if started_by_torchrun() and environment.global_rank() == 0:
-            _store().set(_FOLDER, str(self.strategy.folder.absolute()))
+        if torchrun.started() and torchrun.is_first():
+            torchrun.tell(self.strategy.folder)
         if environment.creates_processes_externally:
             return function(*args, **kwargs)
         try:
@@ -147,10 +135,3 @@ class Launcher(_Launcher):
                 process.wait(seconds)
             except subprocess.TimeoutExpired:
                 return
-
-
-def _store() -> Any:
-    """Torchrun's own, which is there before its processes; the first may take its time to find the run's files."""
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = distributed.TCPStore  # type: ignore[attr-defined]
-    return store(address, port, is_master=False, timeout=timedelta(days=1))

@@ -1,12 +1,11 @@
 """The main job: ``python -m nst.train style=starry_night optimizer=lbfgs``."""
 
-import os
 import sys
 
 import hydra
 from omegaconf import DictConfig
 
-from nst import cli, paths
+from nst import cli, paths, torchrun
 
 
 @hydra.main(version_base="1.3", config_path=str(paths.configs()), config_name="train")
@@ -19,10 +18,10 @@ def train(cfg: DictConfig) -> float:
 
 def main() -> None:
     """The console's entry point."""
-    if os.environ.get("RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" in os.environ:
-        from nst import follow, strategy
+    if not torchrun.is_first():
+        from nst.follow import follow
 
-        sys.exit(follow.follow(strategy.folder_to_follow()))
+        sys.exit(follow(torchrun.hear()))
     sys.exit(cli.run(train))
 
 

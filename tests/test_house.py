@@ -10,7 +10,7 @@ from nst import paths
 
 #: From the inside out: a module may import those before it, and no other of ours.
 ORDER = [
-    "nst.errors", "nst.paths", "nst.file", "nst.run_folder", "nst.sweep",
+    "nst.errors", "nst.paths", "nst.torchrun", "nst.file", "nst.run_folder", "nst.sweep",
     "nst.compare.runs", "nst.compare.values", "nst.compare.comparison", "nst.compare.layout", "nst.compare.tiles",
     "nst.compare.sheet", "nst.compare.table", "nst.compare.page", "nst.compare.report", "nst.compare.__main__",
     "nst.architecture", "nst.image", "nst.asset", "nst.config", "nst.precision", "nst.frozen", "nst.encoder",
