@@ -236,7 +236,7 @@ def test_losses_that_are_rounded_do_not_end_a_run(rounding: float, *, converges:
 
     def rounded() -> float:
         error = 5e-5 * torch.randn((), generator=generator, dtype=torch.float64).clamp(-1, 1)
-        return float(problem() * (1 + error))
+        return float(problem().detach() * (1 + error))
 
     optimizer = ProjectedLBFGS([problem.x], rounding=rounding)
     for _ in range(400):
