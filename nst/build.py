@@ -144,6 +144,7 @@ def _module(
         objective=functools.partial(_objective, cfg, config, files, content, style, tile),
         carry=lambda picture, shape: schedule.carry(picture, image.resize(content, shape)),
         optimizer=_make(cfg, "optimizer"),
+        loss_scale=precision.LossScale() if config.precision == 16 else None,
     )
 
 

@@ -204,7 +204,7 @@ class Config(Strict):
     size: PositiveInt | None
     evaluations: PositiveInt
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    precision: Literal["auto", "bf16", 32, 64]
+    precision: Literal["auto", "bf16", 16, 32, 64]
     tile: Literal["auto", "off"] | PositiveInt
     threads: PositiveInt | None
     minimize: Minimize

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from nst.errors import DivergedError
 from nst.objective import Losses
 from nst.optimizer import LBFGS
+from nst.precision import LossScale
 from nst.schedule import Schedule, Shape, Stage
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class StyleTransfer(pl.LightningModule):
         objective: makes what maps an image tensor to losses, for a stage, on a device.
         carry: the best image of a stage, on the CPU, at the shape of the next.
         optimizer: makes the optimizer from a list that holds the image.
+        loss_scale: keeps the gradient within the range of the encoder's numbers, where these need it.
 
     Attributes:
         image: the pixels. They are kept in [0, 1] by clamping before each evaluation, as the seed does inside its
@@ -67,6 +69,7 @@ class StyleTransfer(pl.LightningModule):
         objective: Callable[[Stage, torch.device], nn.Module],
         carry: Callable[[Tensor, Shape], Tensor],
         optimizer: Callable[[list[Tensor]], Optimizer],
+        loss_scale: LossScale | None = None,
     ) -> None:
         super().__init__()
         self.image = nn.Parameter(image.clone())
@@ -75,6 +78,7 @@ class StyleTransfer(pl.LightningModule):
         self.make_objective = objective
         self.carry = carry
         self.make_optimizer = optimizer
+        self.loss_scale = loss_scale
         self.evaluation = Evaluation(0, {}, {})
         self.best = self.evaluation
         self.position = 0  # of the stage among the schedule's
@@ -104,7 +108,10 @@ class StyleTransfer(pl.LightningModule):
         return losses.total
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        super().backward(loss, *args, **kwargs)
+        if self.loss_scale is None:
+            super().backward(loss, *args, **kwargs)
+        else:
+            self.loss_scale.backward(loss, lambda: self.objective(self.image).total, self.image)
         assert self.image.grad is not None
         norm = self.image.grad.norm().item()
         if not math.isfinite(norm):
@@ -127,6 +134,7 @@ class StyleTransfer(pl.LightningModule):
         checkpoint["evaluation"] = vars(self.evaluation)
         checkpoint["best"] = vars(self.best)
         checkpoint["stage"] = {"position": self.position, "begun": self.begun, "milestone": self.milestone}
+        checkpoint["loss_scale"] = None if self.loss_scale is None else vars(self.loss_scale)
         checkpoint["random_state"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -139,6 +147,8 @@ class StyleTransfer(pl.LightningModule):
         shapes = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
         self.image = nn.Parameter(self.image.new_empty(shapes["image"]))
         self.best_image = self.best_image.new_empty(shapes["best_image"])
+        if self.loss_scale is not None:
+            vars(self.loss_scale).update(checkpoint["loss_scale"])
         torch.set_rng_state(checkpoint["random_state"])
 
     def _record(self, losses: Losses) -> None:

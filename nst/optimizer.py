@@ -160,7 +160,7 @@ class LBFGS(torch.optim.Optimizer):
 
 
 class ProjectedLBFGS(LBFGS):
-    """L-BFGS within [0, 1], the range of pixels, at one evaluation an iteration; the loss rises by its rounding at most.
+    """L-BFGS within [0, 1], the range of pixels, at one evaluation an iteration, and no real rise of the loss.
 
     - A step is projected onto the range, and the curvature is taken from where it really led.
     - Pixels at a bound that the gradient pushes against stay there, and the others move as if these didn't exist

@@ -97,7 +97,11 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["evaluations=1.5"], ["evaluations=1.5: must be a valid integer"]),
     (["size=0"], ["size=0: must be greater than 0"]),
     (["seed=-1"], ["seed=-1: must be greater than or equal to 0"]),
-    (["precision=8"], ["precision=8: must be 'auto', 'bf16', 32 or 64"]),
+    (
+        ["precision=16", "trainer.accelerator=cpu"],
+        ["precision=16: only CUDA computes with such numbers; choices: auto, bf16"],
+    ),
+    (["precision=8"], ["precision=8: must be 'auto', 'bf16', 16, 32 or 64"]),
     (["assets=maybe"], ["assets=maybe: must be 'auto' or 'strict'"]),
     (
         ["optimizer=lbfgs_clamped", "optimizer.line_search_fn=armijo"],

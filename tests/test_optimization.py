@@ -26,25 +26,24 @@ from .conftest import image
 N = 40
 
 
-class Counted(nn.Module):
-    """Passes on to an encoder, and keeps every image that went in."""
+class Counted(Encoder):
+    """An encoder that keeps every image that goes in."""
 
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
         self.seen: list[Tensor] = []
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         self.seen.append(x.detach().clone())
-        result: dict[str, Tensor] = self.inner(x)
-        return result
+        return super().forward(x)
 
 
 def make_objective(style_weight: float = 3e2) -> tuple[Objective, Counted]:
     layers = ["relu1_1", "relu2_1"]
     state = encoder.random_state("slim", 0)
-    network = Encoder(architecture="slim", layers=layers, pooling=lambda: nn.AvgPool2d(2, 2), state=state)
-    counted = Counted(network.double())
+    counted = Counted(
+        architecture="slim", layers=layers, pooling=lambda: nn.AvgPool2d(2, 2), state=state, dtype=torch.float64
+    )
     objective = Objective(
         encoder=counted,
         formulas=Formulas(
@@ -222,11 +221,27 @@ def test_projected_lbfgs_finds_the_minimum_within_the_bounds(scale: float) -> No
 
 def test_projected_lbfgs_never_ends_a_step_at_a_higher_loss() -> None:
     problem = Quadratic()
-    optimizer = ProjectedLBFGS([problem.x])
+    optimizer = ProjectedLBFGS([problem.x], rounding=0)
     ends = [optimizer.step(problem) for _ in range(60)]
     assert ends == sorted(ends, reverse=True)
     assert problem.losses != sorted(problem.losses, reverse=True), "no step was taken back, so nothing was shown"
     assert len(problem.losses) == 60, "one evaluation an iteration"
+
+
+@pytest.mark.parametrize(("rounding", "converges"), [(0, True), (1e-4, False)])
+def test_losses_that_are_rounded_do_not_end_a_run(rounding: float, *, converges: bool) -> None:
+    """An encoder of 16 bits makes losses that are wrong by more than the last steps gain."""
+    problem = Quadratic()
+    generator = torch.Generator().manual_seed(0)
+
+    def rounded() -> float:
+        error = 5e-5 * torch.randn((), generator=generator, dtype=torch.float64).clamp(-1, 1)
+        return float(problem().detach() * (1 + error))
+
+    optimizer = ProjectedLBFGS([problem.x], rounding=rounding)
+    for _ in range(400):
+        optimizer.step(rounded)
+    assert optimizer.converged is converges
 
 
 def test_projected_lbfgs_leaves_a_hilltop() -> None:

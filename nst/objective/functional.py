@@ -95,8 +95,8 @@ class _Gram(torch.autograd.Function):
 def _products(positions: Tensor) -> Tensor:
     """``Fᵀ F`` of (M, C), of at least 32 bits.
 
-    A matrix product of 16 bits adds up in 32 but rounds what it returns, on a CPU. So it is taken of many parts, whose
-    sum has 32 bits and which are each rounded their own way: the error is about 3e-4 of the Gram matrix, and its mean 0.
+    A matrix product of 16 bits adds up in 32 but rounds what it returns, on a CPU. So it is taken of many parts, each
+    rounded its own way, whose sum has 32 bits: the error is about 3e-4 of the Gram matrix, and its mean is 0.
     """
     if positions.element_size() >= 4:
         return positions.T @ positions

@@ -1,0 +1,94 @@
+"""16-bit encoders: which is taken where, and how their gradients keep within their numbers' range."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nst import encoder, precision
+from nst.encoder import Encoder
+from nst.errors import UserError
+from nst.objective import functional
+from nst.precision import LossScale
+
+from .conftest import image
+
+LAYERS = ["relu1_1", "relu2_1", "relu3_1"]
+CPU = torch.device("cpu")
+
+
+def losses(dtype: torch.dtype, picture: Tensor) -> Callable[[], Tensor]:
+    """A style loss whose gradient at the features is too small for 16 bits."""
+    state = encoder.random_state("slim", 0)
+    pooling = lambda: nn.AvgPool2d(2, 2)  # noqa: E731
+    network = Encoder(architecture="slim", layers=LAYERS, pooling=pooling, state=state, dtype=dtype)
+
+    def loss() -> Tensor:
+        grams = [functional.gram_per_element(feature) for feature in network(picture).values()]
+        return sum((gram.square().mean() for gram in grams), start=torch.zeros(()))
+
+    return loss
+
+
+def gradient(dtype: torch.dtype, scale: LossScale | None = None) -> Tensor:
+    picture = image(1, 64, 64).to(torch.float64 if dtype == torch.float64 else torch.float32).requires_grad_()
+    loss = losses(dtype, picture)
+    if scale is None:
+        loss().backward()
+    else:
+        scale.backward(loss(), loss, picture)
+    assert picture.grad is not None
+    return picture.grad
+
+
+@pytest.mark.parametrize("factor", [2.0**16, 2.0**60])
+def test_a_scale_keeps_small_gradients_from_vanishing_and_large_ones_finite(factor: float) -> None:
+    truth = gradient(torch.float64)
+    assert (gradient(torch.float16) - truth).norm() > 0.5 * truth.norm(), "without a scale they vanish"
+    scale = LossScale(factor)
+    assert (gradient(torch.float16, scale) - truth).norm() < 0.02 * truth.norm()
+    assert scale.factor <= factor
+    assert math.log2(scale.factor).is_integer()
+
+
+def test_a_scale_grows_again() -> None:
+    scale = LossScale(4.0)
+    picture = image(1, 16, 16).requires_grad_()
+    for _ in range(200):
+        picture.grad = None
+        scale.backward(picture.sum(), picture.sum, picture)
+        assert torch.equal(picture.grad, torch.ones_like(picture))  # type: ignore[arg-type]
+    assert (scale.factor, scale.good) == (8.0, 0)
+
+
+def test_a_gradient_that_no_scale_makes_finite_is_left_to_the_caller() -> None:
+    picture = torch.zeros(1, 3, 4, 4, requires_grad=True)
+    scale = LossScale()
+
+    def loss() -> Tensor:
+        return picture.sqrt().sum()
+
+    scale.backward(loss(), loss, picture)
+    assert picture.grad is not None
+    assert not picture.grad.isfinite().any()
+
+
+@pytest.mark.parametrize(
+    ("able", "chosen"),
+    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_f": True}, 32), ({}, 32)],
+)
+def test_auto_takes_bf16_where_the_processor_is_built_for_it(
+    able: dict[str, bool], chosen: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert precision.settle("auto", CPU) == chosen
+    assert precision.settle(64, CPU) == 64
+
+
+def test_what_a_device_does_not_have_is_refused() -> None:
+    with pytest.raises(UserError, match="precision=16: only CUDA"):
+        precision.settle(16, CPU)
+    with pytest.raises(UserError, match="precision=64: MPS has no such numbers"):
+        precision.settle(64, torch.device("mps"))
