@@ -294,7 +294,8 @@ def _tile(cfg: DictConfig, config: Config, files: Inputs, device: torch.device) 
         _, encoder = _encoder(cfg, config, files)
         pixels = 3 * math.prod(files.shape) * encoder.mean.element_size()
         # Of the optimizer: its memory, and about eight vectors besides.
-        kept = pixels * (8 + 2 * cfg.optimizer.get("history_size", 0))
+        pairs = cfg.optimizer.get("history_size", 0) * (1 if cfg.optimizer.get("history_dtype") is None else 0.5)
+        kept = int(pixels * (8 + 2 * pairs))
         kept += memory.feature_bytes(encoder, files.shape, config.layers.content)
         processes = config.trainer.devices
         tile = memory.settle(config.tile, encoder, files.shape, device=device, besides=kept, processes=processes)

@@ -86,6 +86,7 @@ class StartImage(Node):
 class LBFGSBase(Node):
     lr: Positive
     history_size: PositiveInt
+    history_dtype: Literal["bfloat16"] | None
     tolerance_grad: NonNegative
     tolerance_change: NonNegative
 

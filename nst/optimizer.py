@@ -20,6 +20,7 @@ class LBFGS(torch.optim.Optimizer):
         params: the one tensor to optimize.
         lr: length of the first trial step along each direction; the very first is also divided by |gradient|₁.
         history_size: curvature pairs kept, each of twice the tensor's bytes.
+        history_dtype: what these are kept in: None for the tensor's own type, or ``bfloat16`` for half of 32 bits.
         line_search_fn: None, or ``strong_wolfe``.
         tolerance_grad: converged when no entry of the gradient is larger than this.
         tolerance_change: converged when neither the tensor nor the loss changes by more than this in an iteration.
@@ -34,6 +35,7 @@ class LBFGS(torch.optim.Optimizer):
         *,
         lr: float = 1,
         history_size: int = 100,
+        history_dtype: str | None = None,
         line_search_fn: str | None = None,
         tolerance_grad: float = 0,
         tolerance_change: float = 0,
@@ -43,7 +45,10 @@ class LBFGS(torch.optim.Optimizer):
             raise ValueError("LBFGS takes exactly one tensor")
         if line_search_fn not in (None, "strong_wolfe"):
             raise ValueError(f"line_search_fn={line_search_fn!r}: choices: null, strong_wolfe")
+        if history_dtype not in (None, "bfloat16"):
+            raise ValueError(f"history_dtype={history_dtype!r}: choices: null, bfloat16")
         self.history_size = history_size
+        self.history_dtype = history_dtype
         self.line_search_fn = line_search_fn
         self.tolerance_grad = tolerance_grad
         self.tolerance_change = tolerance_change
@@ -53,6 +58,13 @@ class LBFGS(torch.optim.Optimizer):
     def converged(self) -> bool:
         """Whether another step can't improve."""
         return bool(self.state[self._param].get("converged", False))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over a state; torch makes all of it the tensor's own type."""
+        super().load_state_dict(state_dict)
+        for state in self.state.values():
+            for memory in ("y", "s"):
+                state[memory] = [each.to(self._kept) for each in state[memory]]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any]) -> float:  # type: ignore[override]
@@ -114,14 +126,16 @@ class LBFGS(torch.optim.Optimizer):
 
     def _remember(self, state: dict[str, Any], *, y: Tensor, s: Tensor, least: float = 1e-10) -> None:
         """Keeps the pair where its curvature ``y·s`` is more than the ``least``, by default torch's."""
+        kept = [part.to(self._kept) for part in (y, s)]
+        y, s = (part.to(y.dtype) for part in kept)  # what is computed from a pair fits the pair as it is kept
         curvature = y.dot(s)
         if not curvature > least:
             return
         if len(state["y"]) == self.history_size:
             for memory in (state["y"], state["s"], state["rho"]):
                 memory.pop(0)
-        state["y"].append(y)
-        state["s"].append(s)
+        state["y"].append(kept[0])
+        state["s"].append(kept[1])
         state["rho"].append(1.0 / curvature)
         state["scale"] = curvature / y.dot(y)
 
@@ -131,12 +145,12 @@ class LBFGS(torch.optim.Optimizer):
         direction = gradient.neg()
         alphas = []
         for y, s, rho in reversed(pairs):
-            alpha = s.dot(direction) * rho
+            alpha = s.to(gradient.dtype).dot(direction) * rho
             direction.add_(y, alpha=-alpha)
             alphas.append(alpha)
         direction = torch.mul(direction, state.get("scale", 1))
         for (y, s, rho), alpha in zip(pairs, reversed(alphas), strict=True):
-            beta = y.dot(direction) * rho
+            beta = y.to(gradient.dtype).dot(direction) * rho
             direction.add_(s, alpha=alpha - beta)
         return direction
 
@@ -152,6 +166,10 @@ class LBFGS(torch.optim.Optimizer):
     @property
     def _lr(self) -> float:
         return float(self.param_groups[0]["lr"])
+
+    @property
+    def _kept(self) -> torch.dtype:
+        return self._param.dtype if self.history_dtype is None else torch.bfloat16
 
     @property
     def _param(self) -> Tensor:
@@ -177,6 +195,7 @@ class ProjectedLBFGS(LBFGS):
         lr: length of the steps along each direction, where the radius allows it; that of the very first is also divided
             by |gradient|₁.
         history_size: curvature pairs kept, each of twice the tensor's bytes.
+        history_dtype: what these are kept in: None for the tensor's own type, or ``bfloat16`` for half of 32 bits.
         tolerance_grad: converged when no entry of the gradient that could be followed is larger than this.
         tolerance_change: converged when neither the tensor nor the loss changes by more than this in an iteration.
         rounding: the fraction of the loss by which a step may raise it.
@@ -188,13 +207,15 @@ class ProjectedLBFGS(LBFGS):
         *,
         lr: float = 1,
         history_size: int = 100,
+        history_dtype: str | None = None,
         tolerance_grad: float = 0,
         tolerance_change: float = 0,
         rounding: float = 1e-4,
     ) -> None:
         super().__init__(
-            params, lr=lr, history_size=history_size, tolerance_grad=tolerance_grad, tolerance_change=tolerance_change
-        )
+            params, lr=lr, history_size=history_size, history_dtype=history_dtype,
+            tolerance_grad=tolerance_grad, tolerance_change=tolerance_change,
+        )  # fmt: skip
         self.rounding = rounding
 
     def _move(self, state: dict[str, Any], closure: Callable[[], Any]) -> bool:

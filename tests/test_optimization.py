@@ -134,6 +134,7 @@ def plain_adam() -> list[Tensor]:
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "lbfgs": partial(ProjectedLBFGS, history_size=7),
+    "lbfgs in half the memory": partial(ProjectedLBFGS, history_size=7, history_dtype="bfloat16"),
     "clamped lbfgs": partial(LBFGS, history_size=7),
     "clamped lbfgs with line search": partial(LBFGS, history_size=7, line_search_fn="strong_wolfe"),
     "adam": partial(torch.optim.Adam, lr=0.05),
@@ -226,6 +227,25 @@ def test_projected_lbfgs_never_ends_a_step_at_a_higher_loss() -> None:
     assert ends == sorted(ends, reverse=True)
     assert problem.losses != sorted(problem.losses, reverse=True), "no step was taken back, so nothing was shown"
     assert len(problem.losses) == 60, "one evaluation an iteration"
+
+
+def test_the_memory_can_be_of_half_the_size() -> None:
+    problems = {dtype: Quadratic() for dtype in (None, "bfloat16")}
+    for dtype, problem in problems.items():
+        made = ProjectedLBFGS([problem.x], history_size=5, history_dtype=dtype)
+        for _ in range(60):
+            made.step(problem)
+        again = ProjectedLBFGS([problem.x], history_size=5, history_dtype=dtype)
+        again.load_state_dict(made.state_dict())
+        kept = torch.float64 if dtype is None else torch.bfloat16
+        for each in (made, again):
+            state = each.state[problem.x]
+            assert len(state["y"]) == len(state["s"]) == 5
+            assert {pair.dtype for pair in (*state["y"], *state["s"])} == {kept}
+    best, best_of_half = (min(problem.losses) for problem in problems.values())
+    assert best_of_half < best + 0.05 * (problems[None].losses[0] - best)
+    with pytest.raises(ValueError, match="history_dtype='float8': choices: null, bfloat16"):
+        ProjectedLBFGS([problems[None].x], history_dtype="float8")
 
 
 @pytest.mark.parametrize(("rounding", "converges"), [(0, True), (1e-4, False)])
