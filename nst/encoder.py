@@ -29,7 +29,9 @@ class Encoder(nn.Module):
         layers: names of the layers whose features are returned; nothing past the deepest is computed.
         pooling: makes one pooling module, called once for each block but the last.
         state: weights in torchvision's layout (``features.0.weight``, …), at least up to the deepest layer.
-        dtype: of the weights, and so of the features. The picture's own type is kept up to the first convolution.
+        dtype: of the weights and the features. The first convolution's weights have 32 bits or more: with 16 the pixels
+            would be rounded, and this error would dominate the gradient of a picture that is nearly done (with the
+            bundled encoder, 100 evaluations into the main job, it was twice as large as the gradient).
     """
 
     mean: Tensor
@@ -49,38 +51,42 @@ class Encoder(nn.Module):
         exact = torch.float64 if dtype == torch.float64 else torch.float32
         self.register_buffer("mean", torch.tensor(MEAN, dtype=exact).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(STD, dtype=exact).view(1, 3, 1, 1))
-        self.sequence = nn.ModuleDict(dict(_sequence(architecture, self.layers, pooling, state, dtype)))
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the features."""
-        return next(iter(self.sequence.values())).weight.dtype  # type: ignore[return-value]
+        self.sequence = nn.ModuleDict(dict(_sequence(architecture, self.layers, pooling, state, dtype, exact)))
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Features by layer name, each (1, C, H, W), of an image tensor (1, 3, H, W) in [0, 1]."""
-        x = ((image - self.mean) / self.std).to(self.dtype, memory_format=torch.channels_last)
+        x = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         traced = torch.is_grad_enabled() and image.requires_grad
         found = frozen.Features.apply(x, list(self.sequence.items()), self.layers.__contains__, traced)
         return dict(zip(filter(self.layers.__contains__, self.sequence), found, strict=True))
 
 
 def _sequence(
-    architecture: str, wanted: Collection[str], pooling: Callable[[], nn.Module], state: State, dtype: torch.dtype
+    architecture: str,
+    wanted: Collection[str],
+    pooling: Callable[[], nn.Module],
+    state: State,
+    dtype: torch.dtype,
+    exact: torch.dtype,
 ) -> Iterator[tuple[str, frozen.Layer]]:
-    """The layers up to the deepest one wanted; a ReLU is one with its convolution where nobody looks in between."""
+    """The layers up to the deepest one wanted; a ReLU is one with its convolution where nobody looks in between.
+
+    The weights are of the type ``dtype``, those of the first convolution ``exact``.
+    """
     deepest = arch.deepest(architecture, list(wanted))
     for name, index in arch.convolution_indices(architecture).items():
         if name.endswith("_1") and name != "conv1_1":
             yield f"pool{int(name[4]) - 1}", frozen.pooling(pooling())
-        weight, bias = (state[f"features.{index}.{part}"].to(dtype, copy=True) for part in ("weight", "bias"))
+        kind = exact if name == "conv1_1" else dtype
+        weight, bias = (state[f"features.{index}.{part}"].to(kind, copy=True) for part in ("weight", "bias"))
         relu = name.replace("conv", "relu")
         if name in wanted:
-            yield name, frozen.Convolution(weight, bias, relu=False)
+            yield name, frozen.Convolution(weight, bias, relu=False, dtype=dtype)
             if name == deepest:
                 return
             yield relu, frozen.ReLU()
         else:
-            yield relu, frozen.Convolution(weight, bias, relu=True)
+            yield relu, frozen.Convolution(weight, bias, relu=True, dtype=dtype)
         if relu == deepest:
             return
 

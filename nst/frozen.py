@@ -55,23 +55,26 @@ class Convolution(Layer):
         weight: (C, C of the input, 3, 3).
         bias: (C,).
         relu: whether the negative outputs become 0.
+        dtype: of the outputs. The inputs have the weights' type, and so has the arithmetic.
     """
 
     kernel_size, stride, padding = 3, 1, 1
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, weight: Tensor, bias: Tensor, *, relu: bool) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, *, relu: bool, dtype: torch.dtype) -> None:
         super().__init__()
         self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", bias)
         self.relu = relu
+        self.dtype = dtype
 
     def channels(self, before: int) -> int:
         return len(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = functional.conv2d(x, self.weight, self.bias, padding=1).contiguous(memory_format=torch.channels_last)
+        y = functional.conv2d(x, self.weight, self.bias, padding=1)
+        y = y.to(self.dtype, memory_format=torch.channels_last)
         return y.relu_() if self.relu else y
 
     def trace(self, inputs: Tensor, outputs: Tensor) -> Tensor | None:
@@ -83,7 +86,7 @@ class Convolution(Layer):
     def backward(self, gradient: Tensor, trace: Tensor | None) -> Tensor:
         if trace is not None:
             gradient = _keep_positive(gradient, trace)
-        return functional.conv_transpose2d(gradient, self.weight, padding=1)
+        return functional.conv_transpose2d(gradient.to(self.weight.dtype), self.weight, padding=1)
 
 
 class ReLU(Layer):

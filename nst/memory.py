@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from nst.encoder import Encoder
-from nst.frozen import Layer
+from nst.frozen import Convolution, Layer
 from nst.team import Team
 from nst.tile import Window, windows
 
@@ -85,7 +85,7 @@ def free_bytes(device: torch.device) -> int:
 
 def feature_bytes(encoder: Encoder, shape: Sequence[int], layers: Sequence[str]) -> int:
     """Of the features in the layers, for a picture of ``shape`` (height, width)."""
-    return sum(after for name, _, _, after in _walk(encoder, shape) if name in layers)
+    return sum(after for name, _, _, after, _ in _walk(encoder, shape) if name in layers)
 
 
 def evaluation_bytes(encoder: Encoder, shape: Sequence[int], tile: int | None) -> int:
@@ -99,9 +99,9 @@ def _crop_bytes(encoder: Encoder, shape: Sequence[int]) -> int:
     """The peak is at the end of the forward pass, or on the way back through the widest layers."""
     kept = peak = largest = 0
     steps = []
-    for name, layer, before, after in _walk(encoder, shape):
+    for name, layer, before, after, itemsize in _walk(encoder, shape):
         feature = after if name in encoder.layers else 0
-        own = feature + layer.trace_bytes(before, after, encoder.dtype.itemsize)
+        own = feature + layer.trace_bytes(before, after, itemsize)
         peak = max(peak, kept + before + 2 * after)
         kept, largest = kept + own, max(largest, feature)
         steps.append((before, after, own))
@@ -112,14 +112,16 @@ def _crop_bytes(encoder: Encoder, shape: Sequence[int]) -> int:
     return peak
 
 
-def _walk(encoder: Encoder, shape: Sequence[int]) -> Iterator[tuple[str, Layer, int, int]]:
-    """Each layer by name, with the bytes of its inputs and of its outputs for a crop of ``shape`` (height, width)."""
+def _walk(encoder: Encoder, shape: Sequence[int]) -> Iterator[tuple[str, Layer, int, int, int]]:
+    """Each layer by name, with the bytes of its inputs, of its outputs, and of a number, for a crop (height, width)."""
     height, width = shape
-    channels = 3
-    before = channels * height * width * encoder.dtype.itemsize
+    channels, itemsize = 3, encoder.mean.element_size()
+    before = channels * height * width * itemsize
     for name, layer in encoder.sequence.items():
         assert isinstance(layer, Layer)
+        if isinstance(layer, Convolution):
+            itemsize = layer.dtype.itemsize
         height, width, channels = layer.size(height), layer.size(width), layer.channels(channels)
-        after = channels * height * width * encoder.dtype.itemsize
-        yield name, layer, before, after
+        after = channels * height * width * itemsize
+        yield name, layer, before, after, itemsize
         before = after

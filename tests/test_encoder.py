@@ -21,7 +21,7 @@ POOLS = {"avg": lambda: nn.AvgPool2d(2, 2), "max": lambda: nn.MaxPool2d(2, 2)}
 
 def make(architecture: str, layers: list[str], pooling: str = "avg") -> Encoder:
     state = encoder.random_state(architecture, 0)
-    return Encoder(architecture=architecture, layers=layers, pooling=POOLS[pooling], state=state).double()
+    return Encoder(architecture=architecture, layers=layers, pooling=POOLS[pooling], state=state, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(("name", "key"), [("vgg16", "D"), ("vgg19", "E")])

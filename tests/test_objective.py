@@ -19,7 +19,9 @@ STYLE = ["relu1_1", "relu2_1", "conv3_1"]
 def tiny() -> Encoder:
     state = encoder.random_state("slim", 0)
     layers = [*CONTENT, *STYLE]
-    return Encoder(architecture="slim", layers=layers, pooling=lambda: nn.AvgPool2d(2, 2), state=state).double()
+    return Encoder(
+        architecture="slim", layers=layers, pooling=lambda: nn.AvgPool2d(2, 2), state=state, dtype=torch.float64
+    )
 
 
 def transcription(name: str, network: Encoder, x: Tensor, content: Tensor, style: Tensor, weights: Weights) -> Tensor:

@@ -19,11 +19,14 @@ LAYERS = ["relu1_1", "relu2_1", "relu3_1"]
 CPU = torch.device("cpu")
 
 
+def pool() -> nn.Module:
+    return nn.AvgPool2d(2, 2)
+
+
 def losses(dtype: torch.dtype, picture: Tensor) -> Callable[[], Tensor]:
     """A style loss whose gradient at the features is too small for 16 bits."""
     state = encoder.random_state("slim", 0)
-    pooling = lambda: nn.AvgPool2d(2, 2)  # noqa: E731
-    network = Encoder(architecture="slim", layers=LAYERS, pooling=pooling, state=state, dtype=dtype)
+    network = Encoder(architecture="slim", layers=LAYERS, pooling=pool, state=state, dtype=dtype)
 
     def loss() -> Tensor:
         grams = [functional.gram_per_element(feature) for feature in network(picture).values()]
@@ -51,6 +54,12 @@ def test_a_scale_keeps_small_gradients_from_vanishing_and_large_ones_finite(fact
     assert (gradient(torch.float16, scale) - truth).norm() < 0.02 * truth.norm()
     assert scale.factor <= factor
     assert math.log2(scale.factor).is_integer()
+
+
+def test_a_gram_matrix_of_16_bits_is_summed_in_32() -> None:
+    features = torch.randn(1, 24, 150, 150, generator=torch.Generator().manual_seed(0)).bfloat16()
+    truth = functional.gram_per_position(features.double())
+    assert (functional.gram_per_position(features) - truth).norm() < 1e-5 * truth.norm()
 
 
 def test_a_scale_grows_again() -> None:
