@@ -38,7 +38,8 @@ def test_every_feature_equals_torchvisions_layer_by_layer(architecture: str, poo
     theirs.load_state_dict({k.removeprefix("features."): v for k, v in encoder.random_state(architecture, 0).items()})
     picture = image(1, 32, 32)
     features = ours(picture)
-    x = (picture - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (MEAN, STD))
+    x = (picture - mean) / std
     names = iter(layers)
     for module in theirs:
         if isinstance(module, nn.MaxPool2d):
