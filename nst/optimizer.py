@@ -63,7 +63,7 @@ class LBFGS(torch.optim.Optimizer):
         """Takes over a state; torch makes all of it the tensor's own type."""
         super().load_state_dict(state_dict)
         for state in self.state.values():
-            for memory in ("y", "s"):
+            for memory in {"y", "s"} & state.keys():  # none before the first step
                 state[memory] = [each.to(self._kept) for each in state[memory]]
 
     @torch.no_grad()
