@@ -66,6 +66,7 @@ def work(rank: int, folder: Path) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for name, (optimizer, tile, *_) in CASES.items():
         torch.save(optimize(optimizer, tile), folder / f"{name}-{rank}.pt")
+    distributed.barrier()  # gloo's threads don't bear that the other process ends first
     distributed.destroy_process_group()
 
 
