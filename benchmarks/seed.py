@@ -144,7 +144,7 @@ def optimize(recipe: Recipe, image: Tensor) -> Iterator[float]:
     An iteration without a line search is one evaluation, and ``torch.optim.LBFGS`` goes on in its next ``step`` where
     it was. Its tolerances are 0: the recipe does all of its evaluations.
     """
-    image = image.clone().requires_grad_()
+    image = image.clone(memory_format=torch.contiguous_format).requires_grad_()
     optimizer = torch.optim.LBFGS([image], lr=1, max_iter=1, history_size=100, tolerance_grad=0, tolerance_change=0)
 
     def closure() -> Tensor:

@@ -180,7 +180,7 @@ class Minimize(Strict):
 
 
 class Callback(BaseModel):
-    """A node of the group ``callbacks``; ``nst.build`` finds out whether its keys fit."""
+    """A node of the group ``callbacks``; ``nst.nodes`` finds out whether its keys fit."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     target: Text = Field(alias="_target_")

@@ -133,7 +133,9 @@ class StyleTransfer(pl.LightningModule):
         checkpoint["state_dict"] = {"image": self.image.data, "best_image": self.best_image}
         checkpoint["evaluation"] = vars(self.evaluation)
         checkpoint["best"] = vars(self.best)
-        checkpoint["stage"] = {"position": self.position, "begun": self.begun, "milestone": self.milestone}
+        # From the end, as with other numbers of evaluations there may be other scales before this one.
+        ahead = len(self.schedule.stages) - 1 - self.position
+        checkpoint["stage"] = {"ahead": ahead, "begun": self.begun, "milestone": self.milestone}
         checkpoint["loss_scale"] = None if self.loss_scale is None else vars(self.loss_scale)
         checkpoint["random_state"] = torch.get_rng_state()
 
@@ -141,9 +143,8 @@ class StyleTransfer(pl.LightningModule):
         """Puts the run in the checkpoint's stage, before Lightning makes the optimizer and loads the tensors."""
         self.evaluation = Evaluation(**checkpoint["evaluation"])
         self.best = Evaluation(**checkpoint["best"])
-        self.position, self.begun, self.milestone = (
-            checkpoint["stage"][name] for name in ("position", "begun", "milestone")
-        )
+        ahead, self.begun, self.milestone = (checkpoint["stage"][name] for name in ("ahead", "begun", "milestone"))
+        self.position = len(self.schedule.stages) - 1 - ahead
         shapes = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
         self.image = nn.Parameter(self.image.new_empty(shapes["image"]))
         self.best_image = self.best_image.new_empty(shapes["best_image"])
@@ -202,7 +203,6 @@ class StyleTransfer(pl.LightningModule):
         self.position += 1
         self.begun = number
         self.milestone = (number, math.inf)
-        del self.objective  # so that one size's targets are gone before another's come
         # The CPU has bicubic interpolation in every precision.
         self.image = nn.Parameter(self.carry(self.best_image.cpu(), (height, width)).to(self.best_image).clone())
         self.trainer.optimizers = [self.configure_optimizers()]

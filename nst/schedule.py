@@ -95,15 +95,19 @@ def pyramid(
 ) -> Schedule:
     """Coarse to fine, the last stage at ``shape``; the arguments are the keys of ``configs/schedule/pyramid.yaml``.
 
+    Where no list has a value for each scale, the smallest are left out if there are too few evaluations for all.
+
     Raises UserError for sizes that are no smaller than the final one, lists that don't have a value for each scale, and
     scales that are left without an evaluation.
     """
     longest = max(shape)
-    sides = _sides(longest, scales, smallest, ratio) if sizes is None else list(sizes)
-    count = len(sides) + 1
-    half_for_the_last = [*[1.0] * len(sides), max(1.0, len(sides))]
-    ends = _ends(evaluations, half_for_the_last if shares is None else shares)
+    sides = _sides(shape, scales, smallest, ratio) if sizes is None else list(sizes)
     lists = {"shares": shares, **{f"factors.{name}": values for name, values in factors.items()}}
+    ends = _ends(evaluations, _half_for_the_last(len(sides)) if shares is None else shares)
+    while sides and sizes is None and not any(lists.values()) and len({0, *ends}) <= len(ends):
+        del sides[0]
+        ends = _ends(evaluations, _half_for_the_last(len(sides)))
+    count = len(sides) + 1
     lines = list(_problems([*sides, longest], sizes, lists))
     if not lines and len({0, *ends}) <= count:
         key, value = ("evaluations", evaluations) if shares is None else ("schedule.shares", shares)
@@ -130,15 +134,20 @@ def _problems(
             yield problem(f"schedule.{name}", values, why)
 
 
-def _sides(longest: int, scales: int | None, smallest: int | None, ratio: float) -> list[int]:
+def _sides(shape: Shape, scales: int | None, smallest: int | None, ratio: float) -> list[int]:
     """The longest sides in px of the scales before the last, ascending; one of the bounds is given."""
     sides: list[int] = []
     while scales is None or len(sides) < scales - 1:
-        side = round(longest / ratio ** (len(sides) + 1))
-        if side < (1 if smallest is None else smallest):
+        side = round(max(shape) / ratio ** (len(sides) + 1))
+        if side < 1 or min(images.fit(*shape, side)) < (1 if smallest is None else smallest):
             break
         sides.append(side)
     return sides[::-1]
+
+
+def _half_for_the_last(before: int) -> list[float]:
+    """The shares of so many scales before the last, and of the last."""
+    return [*[1.0] * before, max(1.0, before)]
 
 
 def _ends(evaluations: int, shares: Sequence[float]) -> list[int]:

@@ -44,7 +44,12 @@ class Kept(Generic[T]):
 
 #: Only the last encoder, since VGG-19 takes 80 MB.
 encoder: Kept[Encoder] = Kept(1)
-#: The content's features by layer: only the last ones, since they grow with the picture.
-content_targets: Kept[dict[str, Tensor]] = Kept(1)
-#: The style's statistics by layer, which are small whatever the picture's size.
-style_targets: Kept[dict[str, Tensor]] = Kept(8)
+#: The style's statistics by layer, of some pictures at some scales. They are small, whatever the picture's size.
+style_targets: Kept[dict[str, Tensor]] = Kept(24)
+
+_scales: Kept[Kept[dict[str, Tensor]]] = Kept(1)
+
+
+def content_targets(picture: Hashable) -> Kept[dict[str, Tensor]]:
+    """The content's features by layer, at the scales of a picture: only the last one's, since they grow with it."""
+    return _scales(Recipe(picture, lambda: Kept(8)))

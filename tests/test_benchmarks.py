@@ -133,12 +133,35 @@ def test_memory_and_its_report(folder: Path, capsys: pytest.CaptureFixture[str])
     report(folder, ["| 32x64 | cpu | `seed` |", "| 32x64 | cpu | `ours precision=32 threads=1"])
 
 
+def test_an_iteration_with_a_full_history(folder: Path) -> None:
+    run = ours.ready((32, 64), [*OVERRIDES[1:], "optimizer.history_size=3"], torch.device("cpu"), folder)
+    made = []
+    make = run.module.make_optimizer
+    run.module.make_optimizer = lambda pixels: made.append(make(pixels)) or made[-1]  # type: ignore[func-returns-value]
+    before, evaluate = run.module.image.detach().clone(), ours.evaluation(run)
+    losses = []
+    ours.iterate(run, lambda: losses.append(evaluate()) or losses[-1])  # type: ignore[func-returns-value]
+    assert len(losses) == 1
+    assert len(made[0].state[run.module.image]["y"]) == 3
+    assert not torch.equal(run.module.image, before)
+
+
+def test_an_optimizer_without_a_history_has_none_to_fill(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(("memory", "--sizes", "32", "--sides", "ours", "--history", *OVERRIDES, "optimizer=adam")) == 2
+    assert "--history: Adam has none; choose an L-BFGS" in capsys.readouterr().err
+
+
 def test_a_slope_is_between_the_two_largest_sizes() -> None:
     sizes = {"1000x1000": 2e9, "1000x2000": 5e9, "16x16": 1e9}
     key = {"side": "seed", "overrides": [], "device": "cpu"}
-    records: list[Any] = [{"key": {**key, "size": size}, "values": {"bytes": taken}} for size, taken in sizes.items()]
+    records: list[Any] = [
+        {"key": {**key, "size": size}, "values": {"bytes": taken, "seconds": 3 * taken / 2e9}}
+        for size, taken in sizes.items()
+    ]
     records.append({"key": {**key, "size": "4000x4000"}, "values": {"failed": "no memory"}})
-    assert memory.slopes(records) == ["seed on cpu: 3.00 GB a megapixel, from 1 to 2 megapixels"]
+    assert memory.slopes(records) == [
+        "seed on cpu: 3.00 GB a megapixel, from 1 to 2 megapixels; a megapixel takes 1.25 times as long there"
+    ]
 
 
 def race_words(folder: Path, checkpoint: Path, *more: str) -> list[str]:

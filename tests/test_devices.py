@@ -167,11 +167,14 @@ def test_two_processes_paint_what_one_paints_and_leave_nothing_else(
 
 
 def test_scales_and_sweeps_go_over_both(nst: Command, two: list[str], tmp_path: Path) -> None:
-    scales = ["schedule=pyramid", "schedule.scales=3", "tile=auto", "seed=1,2"]
+    scales = ["schedule.scales=3", "schedule.smallest=16", "tile=auto", "seed=1,2"]
     finished = nst("-m", *two, *scales, "hydra.sweep.dir=two")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert nst("-m", *two, *scales, "trainer.devices=1", "hydra.sweep.dir=one").returncode == 0
     for path in tmp_path.glob("one/*/losses.csv"):
+        with path.open() as file:
+            sizes = [row["size"] for row in csv.DictReader(file)]
+        assert list(dict.fromkeys(sizes)) == ["24", "48", "96"]
         np.testing.assert_allclose(table(tmp_path / "two" / path.parent.name), table(path.parent), rtol=1e-6)
     assert len(list(tmp_path.glob("two/*/result.png"))) == 2
 

@@ -16,14 +16,14 @@ ORDER = [
     "nst.architecture", "nst.image", "nst.asset", "nst.config", "nst.precision", "nst.frozen", "nst.encoder",
     "nst.team", "nst.tile", "nst.memory", "nst.shared", "nst.objective.functional", "nst.objective.total",
     "nst.objective", "nst.init", "nst.schedule", "nst.optimizer", "nst.module", "nst.checkpoint", "nst.strategy",
-    "nst.provenance", "nst.film", "nst.callbacks", "nst.inputs", "nst.build", "nst.job", "nst.follow",
-    "nst.source", "nst.study", "nst.multirun", "nst.cli", "nst.train",
+    "nst.provenance", "nst.film", "nst.callbacks", "nst.inputs", "nst.nodes", "nst.painting", "nst.build",
+    "nst.job", "nst.follow", "nst.source", "nst.study", "nst.multirun", "nst.cli", "nst.train",
     "nst.pretrain.texture", "nst.pretrain.network", "nst.pretrain.data", "nst.pretrain.module", "nst.pretrain.export",
     "nst.pretrain.job", "nst.pretrain.__main__",
 ]  # fmt: skip
 KNOW_HYDRA = {
-    "nst.build", "nst.job", "nst.follow", "nst.source", "nst.study", "nst.multirun", "nst.cli", "nst.train",
-    "nst.pretrain.job", "nst.pretrain.__main__",
+    "nst.nodes", "nst.painting", "nst.build", "nst.job", "nst.follow", "nst.source", "nst.study", "nst.multirun",
+    "nst.cli", "nst.train", "nst.pretrain.job", "nst.pretrain.__main__",
 }  # fmt: skip
 
 
@@ -69,8 +69,8 @@ def test_core_modules_know_nothing_of_hydra(name: str) -> None:
     assert not {target for target in imports(modules()[name]) if target.split(".")[0] in ("hydra", "omegaconf")}
 
 
-def test_only_build_instantiates() -> None:
-    assert [n for n, path in modules().items() if "hydra.utils.instantiate" in imports(path)] == ["nst.build"]
+def test_only_nodes_instantiates() -> None:
+    assert [n for n, path in modules().items() if "hydra.utils.instantiate" in imports(path)] == ["nst.nodes"]
 
 
 def test_no_target_points_into_the_entry_point() -> None:

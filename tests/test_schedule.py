@@ -48,6 +48,20 @@ def test_sizes_are_those_that_fit_gives() -> None:
     assert [stage.shape for stage in pyramid((8, 8), 100, scales=1).stages] == [(8, 8)]
 
 
+def test_the_smallest_scale_is_known_by_its_shortest_side() -> None:
+    def shapes(shape: tuple[int, int], smallest: int) -> list[tuple[int, int]]:
+        return [stage.shape for stage in pyramid(shape, 9, scales=None, smallest=smallest).stages]
+
+    assert shapes((100, 800), 25) == [(25, 200), (50, 400), (100, 800)]
+    assert shapes((98, 800), 50) == [(98, 800)]
+    assert shapes((32, 32), 64) == [(32, 32)]
+
+
+def test_too_few_evaluations_leave_out_the_smallest_scales() -> None:
+    for evaluations, sizes in {1: [64], 2: [32, 64], 3: [16, 32, 64], 4: [16, 32, 64], 100: [16, 32, 64]}.items():
+        assert [max(stage.shape) for stage in pyramid((64, 48), evaluations).stages] == sizes
+
+
 def test_budgets() -> None:
     def lengths(made: Schedule) -> list[int]:
         return [end - start for start, end in itertools.pairwise([0, *(stage.end for stage in made.stages)])]
@@ -70,12 +84,13 @@ def test_whatever_is_asked_for_the_budget_is_kept() -> None:
             made = pyramid(shape, evaluations, scales=scales, ratio=draw.uniform(1.2, 2), shares=shares)
         except UserError as error:
             assert "without an evaluation" in str(error)  # noqa: PT017
+            assert shares is not None
             continue
         ends = [stage.end for stage in made.stages]
         assert ends == sorted(set(ends))
         assert ends[0] >= 1
         assert (ends[-1], made.evaluations) == (evaluations, evaluations)
-        assert len(ends) == scales
+        assert len(ends) == scales if shares or evaluations > 2 * scales else len(ends) <= scales
         assert made.stages[-1].shape == shape
         for stage in made.stages:
             assert stage.shape == images.fit(*shape, max(stage.shape))
@@ -171,7 +186,7 @@ def test_a_run_resumed_in_any_stage_equals_the_uninterrupted_one(name: str, tmp_
     whole, seen, _ = make_module(OPTIMIZERS[name], made)
     make_trainer(callbacks=[SaveAtEveryIteration(tmp_path)]).fit(whole, itertools.repeat(0))
     saved = sorted(tmp_path.glob("*.ckpt"), key=lambda path: int(path.stem))
-    positions = [torch.load(path, weights_only=True)["stage"]["position"] for path in saved]
+    positions = [2 - torch.load(path, weights_only=True)["stage"]["ahead"] for path in saved]
     assert set(positions) == {0, 1, 2}
     for path, position in zip(saved, positions, strict=True):
         module, again, asked = make_module(OPTIMIZERS[name], made, start=4)
@@ -246,7 +261,7 @@ class Interrupt(pl.Callback):
 @pytest.fixture
 def scales(small: list[str]) -> list[str]:
     """Overrides for a small run at 32×26 and 64×51 px, 5 evaluations each."""
-    return [*small, "schedule=pyramid", "schedule.scales=2", "size=64", "evaluations=10"]
+    return [*small, "schedule.smallest=16", "schedule.scales=2", "size=64", "evaluations=10"]
 
 
 def test_a_run_through_scales_leaves_one_picture_and_one_film(nst: Command, scales: list[str], tmp_path: Path) -> None:
@@ -311,9 +326,40 @@ def test_a_run_goes_on_with_another_number_from_the_scale_that_it_is_at(
     assert summary(tmp_path / "run")["width"] == 64
 
 
+def test_more_evaluations_may_bring_scales_before_the_one_that_a_run_is_at(
+    nst: Command, small: list[str], tmp_path: Path
+) -> None:
+    scales = [*small, "schedule.smallest=16", "size=64", "hydra.run.dir=run"]
+    assert nst(*scales, "evaluations=1").returncode == 0
+    finished = nst("resume=run", "evaluations=9")
+    assert finished.returncode == 0, finished.stderr
+    assert [row["size"] for row in rows(tmp_path / "run")] == ["64"] * 9
+
+
+def test_so_few_evaluations_that_the_scale_of_a_run_would_be_left_out_are_refused(
+    nst: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(paths.PACKAGE.parent))
+    stop = "+callbacks.interrupt={_target_: tests.test_schedule.Interrupt, at: 1}"
+    scales = [*small, "schedule.smallest=16", "size=64", "evaluations=9"]
+    assert nst(*scales, stop, "hydra.run.dir=run").returncode == 143
+    assert nst("resume=run", "evaluations=2").returncode == 0
+    assert nst(*scales, stop, "schedule.smallest=8", "layers.style=[relu1_1]", "layers.content=[relu1_1]",
+               "hydra.run.dir=other").returncode == 143  # fmt: skip
+    refused = nst("resume=other", "evaluations=2")
+    assert refused.returncode == 2
+    assert "the run has made 1, and its picture is still 16 x 13 px; choose more" in refused.stderr
+
+
 def test_a_run_that_no_longer_improves_is_complete(nst: Command, small: list[str], tmp_path: Path) -> None:
     """``schedule=single``, too."""
-    options = ["evaluations=500", "schedule.patience=3", "schedule.min_improvement=0.9", "callbacks.film.hold=0"]
+    options = [
+        "schedule=single",
+        "evaluations=500",
+        "schedule.patience=3",
+        "schedule.min_improvement=0.9",
+        "callbacks.film.hold=0",
+    ]
     finished = nst(*small, *options, "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
     done = int(str(summary(tmp_path / "run")["evaluations"]))

@@ -169,6 +169,7 @@ def test_equal_recipes_are_followed_once() -> None:
     recipes = [Recipe((key, "test"), make) for key in (1, 1, 2, 1)]
     assert len({id(shared.style_targets(recipe)) for recipe in recipes}) == len(made) == 2
     made.clear()
-    for recipe in recipes:
-        shared.content_targets(recipe)
-    assert len(made) == 3, "of the content's, which may be large, only the last are kept"
+    for picture in ("one", "one", "other", "one"):
+        for recipe in recipes:
+            shared.content_targets(picture)(recipe)
+    assert len(made) == 2 * 3, "of the content's, which may be large, only the last picture's are kept"

@@ -54,7 +54,7 @@ def _measure(pixels: pictures.Shape, overrides: list[str], pairs: int, device: t
     with tempfile.TemporaryDirectory() as folder:
         sides = {
             "seed": theirs.evaluation(pixels, *layers, device),
-            "ours": ours.evaluation(pixels, overrides, device, Path(folder)),
+            "ours": ours.evaluation(ours.ready(pixels, overrides, device, Path(folder))),
         }
         times = by_turns(sides, pairs, device)
     named = [*layers[0], *layers[1]]
@@ -65,7 +65,7 @@ def _measure(pixels: pictures.Shape, overrides: list[str], pairs: int, device: t
     }
 
 
-def by_turns(sides: dict[str, Callable[[], None]], pairs: int, device: torch.device) -> list[dict[str, float]]:
+def by_turns(sides: dict[str, Callable[[], object]], pairs: int, device: torch.device) -> list[dict[str, float]]:
     """Seconds of each side in each pair, after two evaluations that don't count; who is first alternates."""
     for evaluate in (*sides.values(), *sides.values()):
         evaluate()

@@ -21,6 +21,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", nargs="+", type=pictures.shape, default=[(768, 1024), (1536, 2048)],
                         metavar="SIZE", help="512 (a square) or HEIGHTxWIDTH, in px")  # fmt: skip
     parser.add_argument("--sides", nargs="+", default=["seed", "ours"], choices=["seed", "ours"])
+    parser.add_argument("--history", action="store_true",
+                        help="of ours an iteration of L-BFGS with a full history, too")  # fmt: skip
 
 
 def measure(options: argparse.Namespace, results: Results) -> None:
@@ -37,10 +39,12 @@ def measure(options: argparse.Namespace, results: Results) -> None:
                 continue
             key = {"size": pictures.named(pixels), "side": side, "overrides": overrides, **place(options.device)}
             key["precision"] = "32" if side == "seed" else str(cfg.precision)
+            if side == "ours" and options.history:
+                key["history"] = True
             if results.done("memory", key):
                 continue
             task = {"side": side, "pixels": pixels, "device": str(options.device), "overrides": overrides, **layers}
-            task["threads"] = torch.get_num_threads()
+            task |= {"threads": torch.get_num_threads(), "history": "history" in key}
             values = in_own_process(task)
             results.keep("memory", key, values)
             _say(key, values)
@@ -66,22 +70,27 @@ def in_own_process(task: dict[str, Any]) -> dict[str, Any]:
 
 def label(key: dict[str, Any]) -> str:
     """Who was measured: the seed, or ours with its configuration."""
-    return "seed" if key["side"] == "seed" else f"ours {described(key)}"
+    history = ", a full history" if "history" in key else ""
+    return "seed" if key["side"] == "seed" else f"ours {described(key)}{history}"
 
 
 def slopes(records: Sequence[Record]) -> list[str]:
-    """GB per megapixel between the two largest sizes of each side on each device."""
-    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    """What a megapixel takes between, and at, the two largest sizes of each side on each device."""
+    found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for record in records:
         if "bytes" in record["values"]:
-            point = pictures.megapixels(record["key"]["size"]), record["values"]["bytes"] / 1e9
+            values, size = record["values"], pictures.megapixels(record["key"]["size"])
+            point = size, values["bytes"] / 1e9, values["seconds"]
             found.setdefault((label(record["key"]), record["key"]["device"]), []).append(point)
     lines = []
     for (side, device), points in found.items():
-        if len({size for size, _ in points}) > 1:
-            (small, less), (large, more) = sorted(points)[-2:]
-            slope = (more - less) / (large - small)
-            lines.append(f"{side} on {device}: {slope:.2f} GB a megapixel, from {small:.3g} to {large:.3g} megapixels")
+        if len({size for size, *_ in points}) > 1:
+            (small, less, short), (large, more, long) = sorted(points)[-2:]
+            slope, growth = (more - less) / (large - small), long / large / (short / small)
+            lines.append(
+                f"{side} on {device}: {slope:.2f} GB a megapixel, from {small:.3g} to {large:.3g} megapixels; "
+                f"a megapixel takes {growth:.2f} times as long there"
+            )
     return lines
 
 

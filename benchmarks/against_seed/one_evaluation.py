@@ -1,12 +1,14 @@
 """What one evaluation takes, in a process that does nothing else: ``python -m benchmarks.against_seed.one_evaluation``.
 
 Its argument is the task as JSON (see ``benchmarks.against_seed.memory``); it prints JSON. An evaluation goes before the
-one that is timed. The seed's process imports nothing of ours that takes memory.
+one that is timed, and an iteration of L-BFGS comes after it where it is asked for. The seed's process imports nothing
+of ours that takes memory.
 """
 
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ def measure(task: dict[str, Any]) -> dict[str, float]:
     device = torch.device(task["device"])
     pixels = (task["pixels"][0], task["pixels"][1])
     with tempfile.TemporaryDirectory() as folder:
+        evaluate: Callable[[], object]
         if task["side"] == "seed":
             from benchmarks.against_seed import theirs
 
@@ -36,9 +39,12 @@ def measure(task: dict[str, Any]) -> dict[str, float]:
             from nst import build  # noqa: F401  (its imports take memory, too)
 
             imports = provenance.peak_memory(device)
-            evaluate = ours.evaluation(pixels, task["overrides"], device, Path(folder))
+            run = ours.ready(pixels, task["overrides"], device, Path(folder))
+            evaluate = ours.evaluation(run)
         evaluate()
         taken = seconds(evaluate, device)
+        if task["history"]:
+            ours.iterate(run, evaluate)
     return {"bytes": provenance.peak_memory(device), "imports": imports, "seconds": taken}
 
 

@@ -9,10 +9,13 @@ import hydra
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from benchmarks.against_seed import pictures
 from nst import image, paths
 from nst.build import Run, build, prepare
+from nst.errors import UserError
+from nst.optimizer import LBFGS
 from nst.run_folder import RunFolder
 from nst.source import quoted
 
@@ -60,27 +63,56 @@ def random_filters(content: Path, style: Path, device: torch.device) -> list[str
     """The overrides of a run of which only the cost counts, on two pictures of one shape."""
     return [
         f"content.path={quoted(content)}", f"style.path={quoted(style)}", "encoder=vgg19", "encoder.weights=random",
-        "size=null", "logger=none", where(device),
+        "size=null", "schedule=single", "logger=none", where(device),
     ]  # fmt: skip
 
 
-def evaluation(
-    pixels: pictures.Shape, overrides: Sequence[str], device: torch.device, folder: Path
-) -> Callable[[], None]:
-    """One evaluation at a shape, on the bundled pictures with random filters: forward and backward to the pixels."""
+def ready(pixels: pictures.Shape, overrides: Sequence[str], device: torch.device, folder: Path) -> Run:
+    """A run at a shape on the bundled pictures with random filters, as it is before its first evaluation."""
     files = folder / "content.png", folder / "style.png"
     for picture, path in zip(pictures.bundled(pixels), files, strict=True):
         image.save(picture, path)
     run = make([*random_filters(*files, device), *overrides], folder)
     fit(run, Ready())
-    precision = run.trainer.precision_plugin
-    objective = run.module.objective.to(device)  # Lightning has put it back where it found it
-    leaf = pictures.anything(pixels).to(device, run.module.image.dtype).requires_grad_()
+    run.module.to(device)  # Lightning has put it back where it found it
+    run.module.image.data = pictures.anything(pixels).to(run.module.image)
+    return run
 
-    def evaluate() -> None:
-        leaf.grad = None
+
+def evaluation(run: Run) -> Callable[[], Tensor]:
+    """One evaluation of a run: forward, and backward to the pixels. It returns the loss."""
+    module, precision = run.module, run.trainer.precision_plugin
+
+    def evaluate() -> Tensor:
+        module.image.grad = None
         with precision.train_step_context():
-            total = objective(leaf).total
+            total: Tensor = module.objective(module.image).total
         total.backward()
+        return total
 
     return evaluate
+
+
+def iterate(run: Run, evaluate: Callable[[], Tensor]) -> None:
+    """One iteration of the run's L-BFGS, which has its history full by then: of steps that cost little, on a quadratic.
+
+    Raises UserError for an optimizer without a history.
+    """
+    image = run.module.image
+    optimizer = run.module.make_optimizer([image])
+    if not isinstance(optimizer, LBFGS):
+        raise UserError(f"--history: {type(optimizer).__name__} has none; choose an L-BFGS")
+    curvature = torch.logspace(0, 6, image.numel(), device=image.device).view_as(image)
+
+    def cheap() -> Tensor:
+        away = image.detach() - 0.4
+        image.grad = curvature * away
+        return (image.grad * away).sum() / 2
+
+    for _ in range(2 * optimizer.history_size):
+        optimizer.step(cheap)
+        if len(optimizer.state[image]["y"]) == optimizer.history_size:
+            break
+    else:
+        raise RuntimeError("the history did not get full")
+    optimizer.step(evaluate)
