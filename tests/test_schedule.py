@@ -41,7 +41,7 @@ def pyramid(shape: tuple[int, int], evaluations: int, **options: Any) -> Schedul
 def test_sizes_are_those_that_fit_gives() -> None:
     made = pyramid((289, 385), 100, scales=4)
     assert [stage.shape for stage in made.stages] == [(36, 48), (72, 96), (144, 192), (289, 385)]
-    root = pyramid((288, 384), 100, scales=None, smallest=190, ratio=2**0.5)
+    root = pyramid((288, 384), 100, scales=None, smallest=144, ratio=2**0.5)
     assert [max(stage.shape) for stage in root.stages] == [192, 272, 384]
     given = pyramid((384, 288), 100, sizes=[100, 301])
     assert [stage.shape for stage in given.stages] == [(100, 75), (301, 226), (384, 288)]
