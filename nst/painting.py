@@ -148,7 +148,10 @@ class Painting:
 
     def _objective(self, stage: Stage, device: torch.device, tile: int | None) -> Objective:
         """What a stage minimizes; each process computes the targets for itself, from both pictures at its size."""
-        content, style = (image.resize(self.pictures[name], stage.shape).to(device) for name in ("content", "style"))
+
+        def picture(name: str) -> Tensor:
+            return image.resize(self.pictures[name], stage.shape).to(device)
+
         formulas = nodes.make(self.cfg, "objective")
         layers = self.config.layers
         encoder, team = self._encoder.to(device), Team.present()
@@ -165,12 +168,12 @@ class Painting:
             tile=tile,
             team=team,
             content=shared.content_targets((self._encoder_key, self.files.content.sha256, self.files.shape))(
-                Recipe(here, lambda: content_targets(encoder, content, layers.content, tile=tile))
+                Recipe(here, lambda: content_targets(encoder, picture("content"), layers.content, tile=tile))
             ),
             style=shared.style_targets(
                 Recipe(
                     (self._encoder_key, here, self.files.style.sha256, str(self.cfg.objective.statistic)),
-                    lambda: style_targets(encoder, style, layers.style, formulas.statistic, tile=tile),
+                    lambda: style_targets(encoder, picture("style"), layers.style, formulas.statistic, tile=tile),
                 )
             ),
         ).to(device)

@@ -103,13 +103,12 @@ def pyramid(
     longest = max(shape)
     sides = _sides(shape, scales, smallest, ratio) if sizes is None else list(sizes)
     lists = {"shares": shares, **{f"factors.{name}": values for name, values in factors.items()}}
-    ends = _ends(evaluations, _half_for_the_last(len(sides)) if shares is None else shares)
-    while sides and sizes is None and not any(lists.values()) and len({0, *ends}) <= len(ends):
+    fixed = sizes is not None or any(lists.values())
+    while _starved(ends := _ends(evaluations, shares or _half_for_the_last(len(sides)))) and sides and not fixed:
         del sides[0]
-        ends = _ends(evaluations, _half_for_the_last(len(sides)))
     count = len(sides) + 1
     lines = list(_problems([*sides, longest], sizes, lists))
-    if not lines and len({0, *ends}) <= count:
+    if not lines and _starved(ends):
         key, value = ("evaluations", evaluations) if shares is None else ("schedule.shares", shares)
         why = f"leaves one of the {count} scales without an evaluation; choose more evaluations or fewer scales"
         lines.append(problem(key, value, why))
@@ -154,6 +153,11 @@ def _ends(evaluations: int, shares: Sequence[float]) -> list[int]:
     """After how many of the evaluations each stage ends, in proportion to the shares; the last has them all."""
     *_, whole = parts = list(accumulate(shares))
     return [round(evaluations * part / whole) for part in parts]
+
+
+def _starved(ends: Sequence[int]) -> bool:
+    """Whether a stage is left without an evaluation."""
+    return len({0, *ends}) <= len(ends)
 
 
 def _shape(image: Tensor) -> Shape:

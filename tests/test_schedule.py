@@ -90,7 +90,12 @@ def test_whatever_is_asked_for_the_budget_is_kept() -> None:
         assert ends == sorted(set(ends))
         assert ends[0] >= 1
         assert (ends[-1], made.evaluations) == (evaluations, evaluations)
-        assert len(ends) == scales if shares or evaluations > 2 * scales else len(ends) <= scales
+        if shares is None and len(ends) < scales:  # no more of them have an evaluation each
+            more = [*[1] * len(ends), len(ends)]
+            with pytest.raises(UserError, match="without an evaluation"):
+                pyramid(shape, evaluations, scales=len(ends) + 1, ratio=2, shares=more)
+        else:
+            assert len(ends) == scales
         assert made.stages[-1].shape == shape
         for stage in made.stages:
             assert stage.shape == images.fit(*shape, max(stage.shape))

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from experiments.seams import __main__ as seams
 from nst import paths
 
 from .conftest import NOWHERE, Command
@@ -35,6 +37,18 @@ def test_every_study_is_tested() -> None:
         if "sweeper" in path.read_text(encoding="utf-8")
     ]
     assert sorted(sweeping) == sorted(STUDIES)
+
+
+def test_a_seam_is_found_where_there_is_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.rand((1, 3, 320, 448), generator=generator) / 10
+    found = seams.borders((320, 448), 64)
+    assert found == [[64, 128, 192, 256], [64, 128, 192, 256, 320, 384]]
+    assert abs(seams.step_at(picture, found)[2]) < 3
+    picture[..., 128:192, 64:128] += 0.1
+    here, beside, z = seams.step_at(picture, found)
+    assert here > beside
+    assert z > 5
 
 
 @pytest.mark.parametrize("study", STUDIES)

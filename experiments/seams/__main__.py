@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -56,17 +55,17 @@ def step_at(picture: Tensor, borders: Sequence[Sequence[int]]) -> tuple[float, f
 
     grid = [(rows, borders[0]), (columns, borders[1])]
     here, beside = of_grid(0), [of_grid(move) for move in moves]
-    return here, statistics.mean(beside), (here - statistics.mean(beside)) / statistics.stdev(beside)
+    usual = statistics.mean(beside)
+    return here, usual, (here - usual) / statistics.stdev(beside)
 
 
-def crops(pictures: Sequence[Tensor], corner: tuple[int, int], size: int, difference: float) -> Image.Image:
+def crops(pictures: Sequence[Tensor], corner: tuple[int, ...], size: int, difference: float) -> Tensor:
     """Where four tiles meet: each picture side by side, and below how it differs from the first, times a factor."""
     half = size // 2
     cut = [slice(max(0, middle - half), middle + half) for middle in corner]
     parts = [picture[..., *cut] for picture in pictures]
     below = [(0.5 + difference * (part - parts[0])).clamp(0, 1) for part in parts]
-    sheet = torch.cat([torch.cat(parts, dim=3), torch.cat(below, dim=3)], dim=2)
-    return Image.fromarray(image.to_bytes(sheet).permute(1, 2, 0).numpy())
+    return torch.cat([torch.cat(parts, dim=3), torch.cat(below, dim=3)], dim=2)
 
 
 def main() -> None:
@@ -91,7 +90,7 @@ def main() -> None:
     Console().print(table)
     corner = tuple(starts[len(starts) // 2] for starts in borders(whole.shape[-2:], options.tiles[0]))
     sheet = options.out / "sheet.png"
-    crops([whole, *tiled], corner, options.crop, difference=8).save(sheet)
+    image.save(crops([whole, *tiled], corner, options.crop, difference=8), sheet)
     print(f"The sheet is at {sheet}")
 
 
