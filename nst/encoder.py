@@ -94,15 +94,30 @@ def _sequence(
 def random_state(architecture: str, seed: int) -> dict[str, Tensor]:
     """Seeded random weights that keep the variance of the activations (He et al., arXiv:1502.01852)."""
     generator = torch.Generator().manual_seed(seed)
-    state, inputs = {}, 3
+    state = {name: torch.zeros(shape) for name, shape in _shapes(architecture).items()}
+    for name, tensor in state.items():
+        if name.endswith(".weight"):
+            deviation = (2 / tensor[0].numel()) ** 0.5
+            torch.randn(tensor.shape, generator=generator, out=tensor).mul_(deviation)
+    return state
+
+
+def no_state(architecture: str) -> dict[str, Tensor]:
+    """Weights without values: for an encoder that is only asked for its geometry."""
+    return {name: torch.empty(shape, device="meta") for name, shape in _shapes(architecture).items()}
+
+
+def _shapes(architecture: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of all weights and biases, by their names in torchvision's layout."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    inputs = 3
     indices = iter(arch.convolution_indices(architecture).values())
     for channels in (channels for block in arch.BLOCKS[architecture] for channels in block):
         prefix = f"features.{next(indices)}"
-        deviation = (2 / (inputs * 9)) ** 0.5
-        state[f"{prefix}.weight"] = torch.randn(channels, inputs, 3, 3, generator=generator) * deviation
-        state[f"{prefix}.bias"] = torch.zeros(channels)
+        shapes[f"{prefix}.weight"] = (channels, inputs, 3, 3)
+        shapes[f"{prefix}.bias"] = (channels,)
         inputs = channels
-    return state
+    return shapes
 
 
 def load_state(path: Path, architecture: str, *, key: str = "encoder.weights") -> dict[str, Tensor]:
@@ -160,13 +175,11 @@ def _fits(state: State, architecture: str) -> bool:
     indices = list(arch.convolution_indices(architecture).values())
     if not found or found != set(indices[: len(found)]):
         return False
-    inputs = 3
-    outputs = [channels for block in arch.BLOCKS[architecture] for channels in block]
-    for index, channels in zip(sorted(found), outputs, strict=False):
-        weight, bias = state[f"features.{index}.weight"], state.get(f"features.{index}.bias")
-        if not (isinstance(weight, Tensor) and weight.shape == (channels, inputs, 3, 3)):
-            return False
-        if not (isinstance(bias, Tensor) and bias.shape == (channels,)):
-            return False
-        inputs = channels
+    shapes = _shapes(architecture)
+    for index in found:
+        for part in ("weight", "bias"):
+            name = f"features.{index}.{part}"
+            tensor = state.get(name)
+            if not (isinstance(tensor, Tensor) and tensor.shape == shapes[name]):
+                return False
     return True
