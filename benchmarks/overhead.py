@@ -30,6 +30,7 @@ from nst.checkpoint import WholeCheckpointIO
 from nst.module import StyleTransfer
 from nst.objective import Objective, Weights, content_targets, style_targets
 from nst.optimizer import LBFGS
+from nst.recovery import Recovery
 from nst.run_folder import RunFolder
 
 
@@ -103,6 +104,7 @@ def measure(size: int, architecture: str, pairs: int, block: int) -> list[tuple[
         objective=lambda stage, device: objective,
         carry=image.resize,
         optimizer=partial(LBFGS),
+        recovery=Recovery(at_most=5, explosion=100, shrink=0.5),
     )
     with tempfile.TemporaryDirectory() as name:
         folder = RunFolder(Path(name))
@@ -118,7 +120,7 @@ def measure(size: int, architecture: str, pairs: int, block: int) -> list[tuple[
                 turns,
                 callbacks.Record(folder=folder),
                 callbacks.Snapshot(folder=folder, every_evaluations=50),
-                callbacks.Checkpoint(folder=folder, every_evaluations=100),
+                callbacks.Checkpoint(folder=folder, every_evaluations=100, every_seconds=300, keep_history=False),
                 callbacks.ProgressBar(),
             ],
         )

@@ -1,5 +1,6 @@
 """What happens during a run besides the optimization. All of it counts evaluations."""
 
+import math
 import shutil
 import signal
 import sys
@@ -17,6 +18,7 @@ from torch import Tensor
 from nst import film
 from nst import image as images
 from nst.module import StyleTransfer
+from nst.optimizer import LBFGS
 from nst.run_folder import LossTable, RunFolder
 
 
@@ -188,41 +190,62 @@ class Film(pl.Callback):
 
 
 class Checkpoint(pl.Callback):
-    """All that it takes to go on, every so many evaluations, at the end of an iteration.
+    """All that it takes to go on, every so many evaluations or seconds, at the end of an iteration.
 
     The last two are kept, of a finished run the last.
 
     Args:
         folder: where.
-        every_evaluations: how often, at least; an iteration with a line search takes several evaluations.
+        every_evaluations: how often; an iteration with a line search takes several evaluations.
+        every_seconds: how often, where the evaluations take longer; None for however long they take.
+        keep_history: whether the last one of a finished run has the history of L-BFGS, which is most of it. Without,
+            more evaluations begin with a fresh optimizer.
     """
 
-    def __init__(self, *, folder: RunFolder, every_evaluations: int) -> None:
+    def __init__(
+        self,
+        *,
+        folder: RunFolder,
+        every_evaluations: int,
+        every_seconds: float | None,
+        keep_history: bool,
+    ) -> None:
         self.folder = folder
         self.every_evaluations = every_evaluations
+        self.every_seconds = math.inf if every_seconds is None else every_seconds
+        self.keep_history = keep_history
         self.saved_at = 0
+        self._saved = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
         self.saved_at = module.evaluation.number
+        self._saved = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(module, StyleTransfer)
-        if module.evaluation.number - self.saved_at >= self.every_evaluations:
+        waited = module.evaluation.number - self.saved_at
+        if waited >= self.every_evaluations or (waited and time.monotonic() - self._saved >= self.every_seconds):
             self._save(trainer, module)
             self._prune(trainer, keep=2)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
-        if module.evaluation.number > self.saved_at:
+        optimizer = module.optimizers(use_pl_optimizer=False)
+        changed = module.evaluation.number > self.saved_at
+        if isinstance(optimizer, LBFGS) and module.finished and not self.keep_history:
+            optimizer.forget()
+            changed = True
+        if changed:
             self._save(trainer, module)
         self._prune(trainer, keep=1)
 
     def _save(self, trainer: pl.Trainer, module: StyleTransfer) -> None:
         self.saved_at = module.evaluation.number
         trainer.save_checkpoint(self.folder.checkpoint(self.saved_at))
+        self._saved = time.monotonic()
 
     def _prune(self, trainer: pl.Trainer, *, keep: int) -> None:
         if trainer.is_global_zero:

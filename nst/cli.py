@@ -6,6 +6,7 @@ and checked here beforehand, and Hydra's own errors are put into words that name
 
 import argparse
 import difflib
+import logging
 import os
 import signal
 import sys
@@ -23,9 +24,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nst import multirun, paths, torchrun
-from nst.errors import DivergedError, UserError, choices, one_line, problem
+from nst.errors import DivergedError, UserError, choices, of_disk, one_line, problem
 from nst.run_folder import RunFolder
 from nst.source import PRESETS, make_folder, parse, quoted, resumed_folder, source_of
+
+_AGAINST_DIVERGENCE = "Try a smaller optimizer.lr or weights.style, optimizer=lbfgs, or precision=32."
 
 
 def run(task: Callable[[], Any]) -> int:
@@ -34,6 +37,7 @@ def run(task: Callable[[], Any]) -> int:
     0: done; 1: the run failed or diverged; 2: the user's mistake, told in one message.
     """
     arguments, options = _arguments(sys.argv[1:])
+    logging.raiseExceptions = False  # what can't be logged, as on a full disk, is no reason for a traceback
     tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"  # Hydra's own way to ask for them
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that exceptions reach us instead of Hydra's own report
     try:
@@ -54,11 +58,14 @@ def run(task: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         print("error: interrupted before the run began; nothing was painted", file=sys.stderr)
         return 128 + signal.SIGINT
-    except (UserError, HydraException, OmegaConfBaseException, yaml.YAMLError, DivergedError) as error:
+    except (UserError, HydraException, OmegaConfBaseException, yaml.YAMLError, DivergedError, OSError) as error:
         if tracebacks:
             raise
         if isinstance(error, DivergedError):
-            print(f"error: the run diverged: {error}. Try a smaller optimizer.lr or weights.style.", file=sys.stderr)
+            print(f"error: the run diverged: {error}. {_AGAINST_DIVERGENCE}", file=sys.stderr)
+            return 1
+        if isinstance(error, OSError):
+            print(f"error: the run failed: {of_disk(error)}", file=sys.stderr)
             return 1
         return _report(error.problems if isinstance(error, UserError) else _explain(error, arguments))
     finally:

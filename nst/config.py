@@ -138,6 +138,11 @@ class Periodic(Node):
     every_evaluations: PositiveInt
 
 
+class CheckpointConfig(Periodic):
+    every_seconds: Positive | None
+    keep_history: bool
+
+
 class FilmConfig(Node):
     frames: PositiveInt
     fps: Annotated[int, Field(ge=1, le=100)]
@@ -179,6 +184,14 @@ class Minimize(Strict):
     content_at_most: Positive | None
 
 
+class RecoveryConfig(Strict):
+    """What a run does when its loss explodes."""
+
+    at_most: Annotated[int, Field(ge=0)]
+    explosion: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None
+    shrink: Annotated[float, Field(gt=0, le=1)]
+
+
 class Callback(BaseModel):
     """A node of the group ``callbacks``; ``nst.nodes`` finds out whether its keys fit."""
 
@@ -208,6 +221,7 @@ class Config(Strict):
     precision: Literal["auto", "bf16", 16, 32, 64]
     tile: Literal["auto", "off"] | PositiveInt
     threads: PositiveInt | None
+    recovery: RecoveryConfig
     minimize: Minimize
     assets: Literal["auto", "strict"]
     resume: Text | None
@@ -229,7 +243,7 @@ NODES: dict[str, type[BaseModel]] = {
     "nst.schedule.single": SingleConfig,
     "nst.schedule.pyramid": PyramidConfig,
     "nst.callbacks.Snapshot": Periodic,
-    "nst.callbacks.Checkpoint": Periodic,
+    "nst.callbacks.Checkpoint": CheckpointConfig,
     "nst.callbacks.Film": FilmConfig,
 }
 

@@ -16,7 +16,13 @@ class UserError(Exception):
 
 
 class DivergedError(Exception):
-    """A loss or a gradient became infinite or not a number."""
+    """A loss exploded, or a loss or a gradient became infinite or not a number."""
+
+
+def of_disk(error: OSError) -> str:
+    """What can't be read or written, and why."""
+    reason = error.strerror or str(error)
+    return reason if error.filename is None else f"{error.filename}: {reason}"
 
 
 def problem(key: str, value: object, why: str) -> str:

@@ -1,10 +1,11 @@
 """Files that are written whole or not at all."""
 
 import hashlib
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -12,27 +13,39 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside ``path`` that takes its place when the block ends well.
 
-    The data are on the disk before the name changes, so that a crash leaves the old file or the new one.
-    Raises OSError when the folder can't be written.
+    The data are on the disk before the name changes, so that a crash leaves the old file or the new one. The file's
+    folder is made, but not the one that this is in: a run whose folder was removed ends, and doesn't make it anew.
+    Raises OSError, which names ``path``, when it can't be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary = None
     try:
+        path.parent.mkdir(exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes ``text`` as UTF-8, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def unused(path: Path) -> Path:
+    """``path``, with a number before its ending where the name is taken."""
+    names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return path if not path.exists() else next(name for name in names if not name.exists())
 
 
 def sha256(path: Path) -> str:

@@ -1,10 +1,12 @@
 """One run from its configuration to its picture: prepare, build, fit, report."""
 
+import errno
 import itertools
 import logging
 import re
 import shlex
 import signal
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,12 +16,13 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import Tensor
 
 from nst import image, paths, provenance
 from nst.build import Run, build, prepare
 from nst.config import Config
-from nst.errors import DivergedError, UserError, problem
-from nst.file import write_text
+from nst.errors import DivergedError, UserError, of_disk, problem
+from nst.file import unused, write_text
 from nst.inputs import Inputs
 from nst.run_folder import RunFolder
 from nst.sweep import MAY_CHANGE, Outcome, Sweep, identity
@@ -195,6 +198,9 @@ def _fit(run: Run, folder: RunFolder) -> Mapping[str, float]:
     except DivergedError as divergence:
         status, error = "diverged", str(divergence)
         raise
+    except OSError as failure:
+        error = of_disk(failure)
+        raise
     except SystemExit:  # what Lightning makes of a KeyboardInterrupt
         status = "interrupted"
     except Exception as failure:
@@ -214,13 +220,15 @@ def _fit(run: Run, folder: RunFolder) -> Mapping[str, float]:
 def _report(run: Run, folder: RunFolder, status: str, error: str | None) -> None:
     """Saves the best picture so far, closes the summary, and says where the picture is."""
     module = run.module
-    if module.best.number:
-        image.save(module.best_image, folder.result)
+    picture = _save(module.best_image, folder) if module.best.number else None
+    if picture is not None:
+        print(f"The picture is at {picture}", flush=True)
     folder.update_summary(
         {
             "status": status,
             "evaluations": module.evaluation.number,
             "best_evaluation": module.best.number,
+            "recoveries": module.recoveries,
             "width": module.best_image.shape[-1],
             "height": module.best_image.shape[-2],
             "losses": module.best.losses,
@@ -236,8 +244,21 @@ def _report(run: Run, folder: RunFolder, status: str, error: str | None) -> None
         log.warning("The run %s after %d evaluations.", _ENDINGS[status], module.evaluation.number)
     if status in ("interrupted", "failed"):
         log.warning("To go on: python -m nst.train resume=%s", shlex.quote(str(folder.path)))
-    if module.best.number:
-        print(f"The picture is at {folder.result}", flush=True)
+
+
+def _save(picture: Tensor, folder: RunFolder) -> Path:
+    """Saves the picture in the run's folder, or somewhere else where this can't be written; returns its file."""
+    name = f"{folder.path.parent.name}_{folder.path.name}"
+    elsewhere = (Path.cwd(), Path.home(), Path(tempfile.gettempdir()))
+    files = [folder.result, *(unused(place / f"{name}.png") for place in elsewhere)]
+    for file in files:
+        try:
+            image.save(picture, file)
+        except OSError as failure:
+            log.warning("The picture can't be saved: %s", of_disk(failure))
+        else:
+            return file
+    raise OSError(errno.EIO, "the picture can't be saved anywhere", str(folder.result))
 
 
 def _settle(cfg: DictConfig, config: Config, named: Sequence[str]) -> Config:

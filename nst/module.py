@@ -15,6 +15,7 @@ from nst.errors import DivergedError
 from nst.objective import Losses
 from nst.optimizer import LBFGS
 from nst.precision import LossScale
+from nst.recovery import Recovery, no_number
 from nst.schedule import Schedule, Shape, Stage
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class StyleTransfer(pl.LightningModule):
         objective: makes what maps an image tensor to losses, for a stage, on a device.
         carry: the best image of a stage, on the CPU, at the shape of the next.
         optimizer: makes the optimizer from a list that holds the image.
+        recovery: what happens when a loss explodes, or is no number.
         loss_scale: keeps the gradient within the range of the encoder's numbers, where these need it.
 
     Attributes:
@@ -57,6 +59,7 @@ class StyleTransfer(pl.LightningModule):
         best_image: the pixels of the evaluation with the lowest total so far, and ``best`` its losses. Losses at
             different sizes don't compare, so both begin anew with the first evaluation of each stage.
         evaluation: the latest evaluation; complete when callbacks hear of ``on_after_backward``.
+        recoveries: how often the run went astray and was brought back to its best image.
     """
 
     best_image: Tensor
@@ -69,6 +72,7 @@ class StyleTransfer(pl.LightningModule):
         objective: Callable[[Stage, torch.device], nn.Module],
         carry: Callable[[Tensor, Shape], Tensor],
         optimizer: Callable[[list[Tensor]], Optimizer],
+        recovery: Recovery,
         loss_scale: LossScale | None = None,
     ) -> None:
         super().__init__()
@@ -79,6 +83,8 @@ class StyleTransfer(pl.LightningModule):
         self.carry = carry
         self.make_optimizer = optimizer
         self.loss_scale = loss_scale
+        self.recovery = recovery
+        self.recoveries = 0
         self.evaluation = Evaluation(0, {}, {})
         self.best = self.evaluation
         self.position = 0  # of the stage among the schedule's
@@ -93,8 +99,8 @@ class StyleTransfer(pl.LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         optimizer = self.make_optimizer([self.image])
-        if isinstance(optimizer, LBFGS):
-            optimizer.max_evaluations = self.stage.end - self.begun
+        for group in optimizer.param_groups:
+            group["lr"] = self.recovery.rate(group["lr"], self.recoveries)
         return optimizer
 
     def on_fit_start(self) -> None:
@@ -113,13 +119,29 @@ class StyleTransfer(pl.LightningModule):
         else:
             self.loss_scale.backward(loss, lambda: self.objective(self.image).total, self.image)
         assert self.image.grad is not None
-        norm = self.image.grad.norm().item()
-        if not math.isfinite(norm):
-            raise DivergedError(f"the gradient is {norm} at evaluation {self.evaluation.number}")
-        latest = self.evaluation
+        latest, norm = self.evaluation, self.image.grad.norm().item()
         self.evaluation = Evaluation(latest.number, latest.losses, latest.shares, norm)
-        if self.best is latest:
-            self.best = self.evaluation
+        if no_number(latest.losses["total"], norm) is None:
+            self._compare()
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """One step, or the way back to the best image where the step would lead astray."""
+
+        def closure() -> Tensor:
+            loss: Tensor = optimizer_closure()
+            wrong = no_number(self.evaluation.losses["total"], self.evaluation.gradient_norm)
+            if wrong is not None:
+                raise DivergedError(wrong)
+            return loss
+
+        if isinstance(optimizer.optimizer, LBFGS):
+            optimizer.optimizer.evaluations_left = self.stage.end - self.evaluation.number
+        try:
+            accepted = float(optimizer.step(closure=closure))
+            if self.recovery.exploded(accepted, self.best.losses["total"]):
+                raise DivergedError(f"the total loss is {accepted:.4g}, the lowest was {self.best.losses['total']:.4g}")
+        except DivergedError as error:
+            self._recover(error)
 
     def on_train_start(self) -> None:
         self._proceed()
@@ -136,6 +158,7 @@ class StyleTransfer(pl.LightningModule):
         # From the end, as with other numbers of evaluations there may be other scales before this one.
         ahead = len(self.schedule.stages) - 1 - self.position
         checkpoint["stage"] = {"ahead": ahead, "begun": self.begun, "milestone": self.milestone}
+        checkpoint["recoveries"] = self.recoveries
         checkpoint["loss_scale"] = None if self.loss_scale is None else vars(self.loss_scale)
         checkpoint["random_state"] = torch.get_rng_state()
 
@@ -145,6 +168,7 @@ class StyleTransfer(pl.LightningModule):
         self.best = Evaluation(**checkpoint["best"])
         ahead, self.begun, self.milestone = (checkpoint["stage"][name] for name in ("ahead", "begun", "milestone"))
         self.position = len(self.schedule.stages) - 1 - ahead
+        self.recoveries = checkpoint["recoveries"]
         shapes = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
         self.image = nn.Parameter(self.image.new_empty(shapes["image"]))
         self.best_image = self.best_image.new_empty(shapes["best_image"])
@@ -159,17 +183,39 @@ class StyleTransfer(pl.LightningModule):
         values = dict(zip(names, torch.stack(scalars).detach().tolist(), strict=True))
         total = values["total"]
         number = self.evaluation.number + 1
-        if not math.isfinite(total):
-            raise DivergedError(f"the total loss is {total} at evaluation {number}")
         shares = {name: values[name] / total if total else 0.0 for name in losses.parts}
         self.evaluation = Evaluation(number, {name: values[name] for name in names[:4]}, shares)
-        if self.best.number <= self.begun or total < self.best.losses["total"]:
+
+    def _compare(self) -> None:
+        """Keeps the image of the latest evaluation where it is the best of the stage."""
+        number, total = self.evaluation.number, self.evaluation.losses["total"]
+        if not self._has_best or total < self.best.losses["total"]:
             self.best = self.evaluation
             if self.best_image.shape != self.image.shape:
                 self.best_image = torch.empty_like(self.image.data)
             self.best_image.copy_(self.image.detach())
         if total < self.milestone[1] * (1 - self.schedule.min_improvement):
             self.milestone = (number, total)
+
+    @property
+    def _has_best(self) -> bool:
+        """Whether the stage has an evaluation that was all in numbers."""
+        return self.best.number > self.begun
+
+    def _recover(self, error: DivergedError) -> None:
+        """Goes back to the best image of the stage, with a fresh optimizer of a lower rate; at most so many times."""
+        what = f"{error} at evaluation {self.evaluation.number}"
+        if not self._has_best:
+            raise DivergedError(f"{what}, the first of its scale") from error
+        if self.recoveries >= self.recovery.at_most:
+            raise DivergedError(f"{what}, after {self.recoveries} recoveries") from error
+        self.recoveries += 1
+        self.image.data.copy_(self.best_image)
+        self.trainer.optimizers = [self.configure_optimizers()]
+        log.warning(
+            "Recovery %d of %d: %s. Going back to evaluation %d, the best, with %g times the optimizer's rate.",
+            self.recoveries, self.recovery.at_most, what, self.best.number, self.recovery.rate(1, self.recoveries),
+        )  # fmt: skip
 
     @property
     def ending(self) -> str | None:

@@ -26,7 +26,8 @@ class LBFGS(torch.optim.Optimizer):
         tolerance_change: converged when neither the tensor nor the loss changes by more than this in an iteration.
 
     Attributes:
-        max_evaluations: the closure is never called more often than this, nor is a line search begun beyond it.
+        evaluations_left: how often a step may call the closure at most; None for as often as it likes. It is set before
+            each step, and is 1 at least.
     """
 
     def __init__(
@@ -52,12 +53,20 @@ class LBFGS(torch.optim.Optimizer):
         self.line_search_fn = line_search_fn
         self.tolerance_grad = tolerance_grad
         self.tolerance_change = tolerance_change
-        self.max_evaluations: int | None = None
+        self.evaluations_left: int | None = None
 
     @property
     def converged(self) -> bool:
         """Whether another step can't improve."""
         return bool(self.state[self._param].get("converged", False))
+
+    def forget(self) -> None:
+        """Drops all but whether it has converged: the next step begins anew."""
+        state = self.state[self._param]
+        converged = self.converged
+        state.clear()
+        if converged:
+            state["converged"] = True
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over a state; torch makes all of it the tensor's own type."""
@@ -73,7 +82,7 @@ class LBFGS(torch.optim.Optimizer):
         state = self.state[self._param]
         if not state:
             loss, gradient = self._evaluate(closure)
-            state.update(loss=loss, gradient=gradient, evaluations=1, y=[], s=[], rho=[])
+            state.update(loss=loss, gradient=gradient, y=[], s=[], rho=[])
             self._aim(state, moved=True)
         elif not self.converged:
             self._aim(state, moved=self._move(state, closure))
@@ -85,11 +94,9 @@ class LBFGS(torch.optim.Optimizer):
         if self.line_search_fn is None:
             self._param.add_(direction, alpha=length)
             new_loss, new_gradient = self._evaluate(closure)
-            state["evaluations"] += 1
         else:
-            new_loss, new_gradient, length, calls = self._line_search(state, closure)
+            new_loss, new_gradient, length = self._line_search(state, closure)
             self._param.add_(direction, alpha=length)
-            state["evaluations"] += calls
         state.update(loss=new_loss, gradient=new_gradient)
         self._remember(state, y=new_gradient.sub(gradient), s=direction.mul(length).flatten())
         change = direction.mul(length).abs().max()
@@ -105,7 +112,7 @@ class LBFGS(torch.optim.Optimizer):
         converged = flat or not moved or bool(slope > -self.tolerance_change)
         state.update(direction=direction.view_as(self._param), length=length, converged=converged)
 
-    def _line_search(self, state: dict[str, Any], closure: Callable[[], Any]) -> tuple[float, Tensor, float, int]:
+    def _line_search(self, state: dict[str, Any], closure: Callable[[], Any]) -> tuple[float, Tensor, float]:
         start = self._param.clone(memory_format=torch.contiguous_format)
 
         def probe(_: Tensor, length: float, direction: Tensor) -> tuple[float, Tensor]:
@@ -116,13 +123,13 @@ class LBFGS(torch.optim.Optimizer):
 
         direction = state["direction"].flatten()
         probes = 25  # at most, as in minFunc, which torch's search was ported from
-        if self.max_evaluations is not None:
-            probes = min(probes, self.max_evaluations - state["evaluations"] - 1)
-        loss, gradient, length, calls = _strong_wolfe(  # type: ignore[no-untyped-call]
+        if self.evaluations_left is not None:
+            probes = min(probes, self.evaluations_left - 1)
+        loss, gradient, length, _ = _strong_wolfe(  # type: ignore[no-untyped-call]
             probe, start, state["length"], direction, state["loss"], state["gradient"],
             state["gradient"].dot(direction), max_ls=probes,
         )  # fmt: skip
-        return loss, gradient, length, calls
+        return loss, gradient, length
 
     def _remember(self, state: dict[str, Any], *, y: Tensor, s: Tensor, least: float = 1e-10) -> None:
         """Keeps the pair where its curvature ``y·s`` is more than the ``least``, by default torch's."""
@@ -224,7 +231,6 @@ class ProjectedLBFGS(LBFGS):
         self._param.add_(direction, alpha=length).clamp_(0, 1)
         step = (self._param - start).flatten()
         new_loss, new_gradient = self._evaluate(closure)
-        state["evaluations"] += 1
         y = new_gradient.sub(gradient)
         least = torch.finfo(y.dtype).eps * float(y.norm() * step.norm())
         self._remember(state, y=y, s=step, least=least)

@@ -18,6 +18,7 @@ from nst.errors import UserError, problem
 from nst.inputs import Inputs
 from nst.module import StyleTransfer
 from nst.objective import Objective, Weights, content_targets, style_targets
+from nst.recovery import Recovery
 from nst.schedule import Schedule, Stage
 from nst.shared import Recipe
 from nst.team import Team
@@ -79,7 +80,8 @@ class Painting:
         if tile == "off":
             why = f"trainer.devices={devices} share out the tiles of a picture; choices: auto, or a size in px"
             raise UserError(problem("tile", "off", why))
-        number = len(windows(self._encoder, shape, 1 if tile == "auto" else tile))
+        geometry = self._make_encoder(encoder.no_state(self.files.architecture))
+        number = len(windows(geometry, shape, 1 if tile == "auto" else tile))
         if number < devices:
             size = f"{shape[1]} x {shape[0]} px"
             why = f"tile={tile} can cut the picture, {size}, into {number} only; choose fewer devices or smaller tiles"
@@ -95,6 +97,7 @@ class Painting:
             objective=lambda stage, device: self._objective(stage, device, tile),
             carry=lambda picture, shape: schedule.carry(picture, image.resize(content, shape)),
             optimizer=nodes.make(self.cfg, "optimizer"),
+            recovery=Recovery(**self.config.recovery.model_dump()),
             loss_scale=precision.LossScale() if self.config.precision == 16 else None,
         )
 
@@ -108,18 +111,17 @@ class Painting:
     @property
     def _encoder(self) -> Encoder:
         """The encoder, which the runs of a process share."""
+        return shared.encoder(Recipe(self._encoder_key, lambda: self._make_encoder(self._weights())))
 
-        def make() -> Encoder:
-            assert self.config.precision != "auto"
-            return Encoder(
-                architecture=self.files.architecture,
-                layers=schema.needed_layers(self.config),
-                pooling=nodes.make(self.cfg, "pooling"),
-                state=self._weights(),
-                dtype=precision.ENCODER[self.config.precision],
-            )
-
-        return shared.encoder(Recipe(self._encoder_key, make))
+    def _make_encoder(self, state: encoder.State) -> Encoder:
+        assert self.config.precision != "auto"
+        return Encoder(
+            architecture=self.files.architecture,
+            layers=schema.needed_layers(self.config),
+            pooling=nodes.make(self.cfg, "pooling"),
+            state=state,
+            dtype=precision.ENCODER[self.config.precision],
+        )
 
     def _weights(self) -> encoder.State:
         files = self.files

@@ -26,7 +26,7 @@ NOT_COMPUTED = (
 )  # fmt: skip
 
 #: The keys, or the groups of keys, that a run may change when it goes on.
-MAY_CHANGE = ("evaluations", "threads", "tile", "assets", "trainer", "callbacks")
+MAY_CHANGE = ("evaluations", "recovery", "threads", "tile", "assets", "trainer", "callbacks")
 
 State = Literal["running", "ran", "kept", "continued", "failed", "interrupted"]
 

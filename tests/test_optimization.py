@@ -19,11 +19,13 @@ from nst.image import resize
 from nst.module import StyleTransfer
 from nst.objective import Formulas, Objective, Weights, content_targets, functional, style_targets
 from nst.optimizer import LBFGS, ProjectedLBFGS
+from nst.recovery import Recovery
 from nst.schedule import single
 
 from .conftest import image
 
 N = 40
+RECOVERY = Recovery(at_most=5, explosion=100, shrink=0.5)
 
 
 class Counted(Encoder):
@@ -74,7 +76,11 @@ def make_trainer(**options: Any) -> pl.Trainer:
 
 
 def make_module(
-    objective: nn.Module, optimizer: Callable[..., Any], evaluations: int = N, start: Tensor | None = None
+    objective: nn.Module,
+    optimizer: Callable[..., Any],
+    evaluations: int = N,
+    start: Tensor | None = None,
+    recovery: Recovery = RECOVERY,
 ) -> StyleTransfer:
     start = image(3) if start is None else start
     return StyleTransfer(
@@ -83,6 +89,7 @@ def make_module(
         objective=lambda stage, device: objective,
         carry=resize,
         optimizer=optimizer,
+        recovery=recovery,
     )
 
 

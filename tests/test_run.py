@@ -112,7 +112,8 @@ def test_tensorboard_shows_losses_pictures_configuration_and_hyperparameters(
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_going_on_equals_never_having_stopped(nst: Command, small: list[str], tmp_path: Path, optimizer: str) -> None:
-    common = [*small, f"optimizer={optimizer}", "callbacks.snapshot.every_evaluations=4"]
+    kept = "callbacks.checkpoint.keep_history=true"
+    common = [*small, f"optimizer={optimizer}", "callbacks.snapshot.every_evaluations=4", kept]
     assert nst(*common, "evaluations=14", "hydra.run.dir=whole").returncode == 0
     assert nst(*common, "evaluations=8", "hydra.run.dir=parts").returncode == 0
     before = sorted(path.name for path in tmp_path.iterdir())

@@ -25,7 +25,7 @@ from nst.schedule import Schedule, Stage
 
 from .conftest import Command, image
 from .test_film import decoded
-from .test_optimization import OPTIMIZERS, SaveAtEveryIteration, make_trainer
+from .test_optimization import OPTIMIZERS, RECOVERY, SaveAtEveryIteration, make_trainer
 from .test_run import begin, rows, summary
 
 DEFAULTS: dict[str, Any] = {
@@ -151,6 +151,7 @@ def make_module(
         objective=objective,
         carry=lambda picture, shape: schedule.content_detail(picture, images.resize(image(5), shape)),
         optimizer=optimizer,
+        recovery=RECOVERY,
     )
     return module, seen, asked
 
