@@ -140,6 +140,9 @@ class Snapshot(pl.Callback):
         self.folder = folder
         self.every_evaluations = every_evaluations
 
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.folder.snapshots.mkdir(exist_ok=True)
+
     def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
         number = module.evaluation.number
@@ -174,6 +177,8 @@ class Film(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
         self.shown = film.schedule(module.schedule.evaluations, self.frames)
+        if not module.finished:
+            self.folder.frames.mkdir(exist_ok=True)
 
     def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)

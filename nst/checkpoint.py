@@ -1,7 +1,7 @@
 """Checkpoints on disk: written whole or not at all, read without executing anything in them."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
@@ -13,19 +13,25 @@ class WholeCheckpointIO(TorchCheckpointIO):
     """Streams a checkpoint to a temporary file and renames it; Lightning's own copies it through memory first."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        Path(path).parent.mkdir(exist_ok=True)
         with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-            try:
-                torch.save(checkpoint, file)
-            except RuntimeError as error:  # torch's report of a file that is shorter than what was written to it
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from None
-                raise
+            stream(checkpoint, file)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         checkpoint: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
         return checkpoint
+
+
+def stream(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    """Writes a checkpoint without a second copy of it. Raises OSError where that can't be done."""
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:  # torch's report of a file that is shorter than what was written to it
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def shape_in(path: Path) -> tuple[int, int]:

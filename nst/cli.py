@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,7 @@ def run(task: Callable[[], Any]) -> int:
     """
     arguments, options = _arguments(sys.argv[1:])
     logging.raiseExceptions = False  # what can't be logged, as on a full disk, is no reason for a traceback
+    threading.excepthook = _leave_to_main_thread
     tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"  # Hydra's own way to ask for them
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that exceptions reach us instead of Hydra's own report
     try:
@@ -72,6 +74,12 @@ def run(task: Callable[[], Any]) -> int:
         if not tracebacks:
             del os.environ["HYDRA_FULL_ERROR"]
     return 0
+
+
+def _leave_to_main_thread(failure: threading.ExceptHookArgs) -> None:
+    """A logger's own thread that can't write says so to the main thread, which ends the run."""
+    if not issubclass(failure.exc_type, OSError):
+        threading.__excepthook__(failure)
 
 
 def _arguments(words: list[str]) -> tuple[argparse.Namespace, list[str]]:

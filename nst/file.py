@@ -8,19 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+#: How the name of a file begins until it is whole. One that a killed process has left may be removed.
+UNFINISHED = ".unfinished-"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside ``path`` that takes its place when the block ends well.
 
-    The data are on the disk before the name changes, so that a crash leaves the old file or the new one. The file's
-    folder is made, but not the one that this is in: a run whose folder was removed ends, and doesn't make it anew.
+    The data are on the disk before the name changes, so that a crash leaves the old file or the new one. Its
+    folder is not made: one that was removed under a run stays removed, and the run ends.
     Raises OSError, which names ``path``, when it can't be written.
     """
     temporary = None
     try:
-        path.parent.mkdir(exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=UNFINISHED, suffix=path.suffix, dir=path.parent)
         os.close(descriptor)
         temporary = Path(name)
         yield temporary

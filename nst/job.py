@@ -55,7 +55,9 @@ def paint(cfg: DictConfig) -> float:
         raise
     given = [override.partition("=")[0].lstrip("+~") for override in hydra.overrides.task]
     named = [key for key in given if key.partition(".")[0] not in MAY_CHANGE]
-    return _paint(cfg, config, files, folder, named=named, shown=[*USUAL, *given], goes_on=config.resume is not None)
+    goes_on = config.resume is not None
+    with folder.alone():
+        return _paint(cfg, config, files, folder, named=named, shown=[*USUAL, *given], goes_on=goes_on)
 
 
 def _paint_point(cfg: DictConfig, sweep: Sweep) -> float:
@@ -102,14 +104,13 @@ def _folder_of_point(cfg: DictConfig, sweep: Sweep) -> Iterator[tuple[Config, In
         raise
     used = {name: found["sha256"] for name, found in files.provenance().items()}
     computed = identity(config.model_dump(by_alias=True), {**used, "architecture": files.architecture})
-    with sweep.claim(computed, _name(config, sweep.varied())) as folder, _log_to(folder):
+    with sweep.claim(computed, _name(config, sweep.varied())) as folder, _log_to(folder), folder.alone():
         yield config, files, folder
 
 
 @contextmanager
 def _log_to(folder: RunFolder) -> Iterator[None]:
     """Keeps what is logged in the run's folder, too: Hydra's log of a sweep's job is elsewhere."""
-    folder.path.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(folder.log, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
     logging.getLogger().addHandler(handler)

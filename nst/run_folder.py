@@ -3,18 +3,22 @@
 import csv
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nst.file import write_text
+from filelock import FileLock, Timeout
+
+from nst.errors import UserError, problem
+from nst.file import UNFINISHED, write_text
 
 
 class RunFolder:
     """The files of one run. Nothing else in the project knows their names.
 
     Args:
-        path: the folder; it is made when the first file is written.
+        path: the folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,6 +31,25 @@ class RunFolder:
         self.snapshots = path / "snapshots"
         self.frames = path / "frames"  # of the film, until it is made
         self.checkpoints = path / "checkpoints"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Makes the folder, keeps other processes out, and removes what a killed one was still writing.
+
+        Raises UserError where another process is at work here.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(problem("resume", self.path, "another process is at work in this folder")) from None
+        try:
+            for left in self.path.rglob(f"{UNFINISHED}*"):
+                left.unlink()
+            yield
+        finally:
+            lock.release()
 
     def logs(self, name: str) -> Path:
         """The logger's folder; TensorBoard shows its path, and so the run's name."""

@@ -87,14 +87,18 @@ class Sweep:
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):
             existing = sorted(self.path.glob(f"*-{identity}"))
-            yield RunFolder(existing[0] if existing else self.path / f"{name}-{identity}")
+            folder = existing[0] if existing else self.path / f"{name}-{identity}"
+            folder.mkdir(exist_ok=True)
+            yield RunFolder(folder)
 
     def record(self, outcome: Outcome) -> None:
         """Writes down what became of a job, or that it began."""
+        self._jobs.mkdir(exist_ok=True)
         write_text(self._jobs / f"{outcome.number}.json", json.dumps(asdict(outcome), indent=2) + "\n")
 
     def begin(self, varied: Sequence[str]) -> None:
         """Notes which keys this command varies, and forgets the outcomes of an earlier one, not its runs."""
+        self._jobs.mkdir(parents=True, exist_ok=True)
         for path in self._jobs.glob("*.json"):
             path.unlink()
         write_text(self._varied, "".join(f"{key}\n" for key in dict.fromkeys(varied)))

@@ -18,6 +18,7 @@ def write(results: Results, folder: Path) -> None:
         "memory": ("Peak memory of one evaluation", _memory, plots.memory),
         "quality": ("Seconds until as good as the seed's best", _quality, plots.quality),
     }
+    folder.mkdir(parents=True, exist_ok=True)
     lines = ["# Ours against the seed's recipe"]
     for part, (title, table, plot) in parts.items():
         records = results.of(part)

@@ -69,6 +69,7 @@ class Results:
             },
         }
         self.records = [old for old in self.records if (old["part"], old["key"]) != (part, record["key"])] + [record]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path, "[\n" + ",\n".join(json.dumps(each) for each in self.records) + "\n]\n")
         return record
 

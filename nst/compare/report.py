@@ -33,6 +33,7 @@ def report(
     sheet = Sheet(tiles.arranged(comparison, grid), tiles.caption(comparison, grid), cell=cell)
     out = folders[0] / "compare" if out is None else out
     try:
+        out.mkdir(parents=True, exist_ok=True)
         sheet.save(out / "sheet.png")
         page.write(comparison, out / "index.html")
         table.write_csv(comparison, out / "runs.csv")

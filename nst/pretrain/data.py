@@ -23,6 +23,7 @@ def generate(path: Path, *, classes: int, samples: int, palettes: int, size: int
         pictures = np.empty((classes, samples, size, size, 3), np.uint8)
         for number in range(classes):
             pictures[number] = random_texture(rng, pool).render(rng, samples, size)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, pictures)
     return torch.from_numpy(np.load(path)).permute(0, 1, 4, 2, 3)

@@ -66,6 +66,7 @@ def calibrate(state: dict[str, Tensor], architecture: str, pictures: Sequence[Te
 def write(state: dict[str, Tensor], path: Path, recipe: dict[str, Any]) -> str:
     """Writes the weights with their recipe and their SHA-256 as metadata; returns the latter."""
     metadata = {"recipe": json.dumps(recipe, sort_keys=True), "sha256": digest(state)}
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         save_file({name: weight.contiguous() for name, weight in state.items()}, temporary, metadata)
     return metadata["sha256"]

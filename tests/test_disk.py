@@ -1,0 +1,177 @@
+"""What a disk can do to a run: it ends clearly, nothing that looks whole is corrupt, and the picture is not lost."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from nst.checkpoint import stream
+from nst.errors import UserError
+from nst.file import UNFINISHED, replacing, write_text
+from nst.run_folder import RunFolder
+
+from .conftest import Command
+from .test_run import begin, summary
+
+#: A shell on a small disk of its own at $1, on systems that let users have one.
+SMALL_DISK = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+
+
+def on_small_disk(folder: Path, size: str, script: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script where ``folder`` is a disk of ``size``, and is itself again afterwards."""
+    folder.mkdir()
+    command = [*SMALL_DISK, f'mount -t tmpfs -o size=$2 tmpfs "$1" && {script}', "sh", str(folder), size]
+    environment = {**os.environ, "HOME": str(folder.parent)}
+    return subprocess.run(
+        command, cwd=folder.parent, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> None:
+    if shutil.which("unshare") is None or on_small_disk(tmp_path / "probe", "1m", "true").returncode != 0:
+        pytest.skip("this system gives users no disk of their own")
+
+
+@pytest.mark.parametrize("fails", ["write", "fsync", "rename"])
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    path = tmp_path / "folder" / "file.txt"
+    path.parent.mkdir()
+    write_text(path, "the old one")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    target = {"write": (Path, "write_text"), "fsync": (os, "fsync"), "rename": (Path, "replace")}[fails]
+    monkeypatch.setattr(*target, full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_text(path, "the new one")
+    assert caught.value.filename == str(path)
+    assert [each.name for each in path.parent.iterdir()] == ["file.txt"]
+    assert path.read_text() == "the old one"
+
+
+def test_the_data_are_on_the_disk_before_the_name_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a power failure may leave a name without its data."""
+    happened = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (happened.append(os.fstat(file).st_size), fsync(file)))
+    monkeypatch.setattr(Path, "replace", lambda self, to: (happened.append("renamed"), replace(self, to))[1])
+    write_text(tmp_path / "file.txt", "five!")
+    assert happened == [5, "renamed"]
+
+
+def test_a_process_killed_while_it_writes_leaves_no_half_file(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    folder.checkpoint(7).write_bytes(b"the old one")
+    child = os.fork()
+    if child == 0:
+        with replacing(folder.checkpoint(8)) as temporary:
+            temporary.write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert folder.saved_checkpoints() == [folder.checkpoint(7)]
+    [left] = set(folder.checkpoints.iterdir()) - {folder.checkpoint(7)}
+    assert left.name.startswith(UNFINISHED)
+    with folder.alone():
+        assert list(folder.checkpoints.iterdir()) == [folder.checkpoint(7)]
+
+
+def test_a_checkpoint_takes_no_second_copy_of_itself(tmp_path: Path) -> None:
+    """Streamed, 400 MB need a buffer only; the peak of a process is what its children's limit shows."""
+    script = (
+        "import resource, torch, pathlib; from nst.checkpoint import WholeCheckpointIO;"
+        "x = {'state': [torch.zeros(25_000_000) for _ in range(4)]};"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "WholeCheckpointIO().save_checkpoint(x, pathlib.Path('x.ckpt'));"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (tmp_path / "x.ckpt").stat().st_size > 400e6
+    assert int(done.stdout) < 100e3  # KiB
+
+
+def test_a_full_disk_ends_a_run_and_the_picture_is_saved_elsewhere(
+    small_disk: None, nst: Command, small: list[str], tmp_path: Path
+) -> None:
+    words = " ".join(f"'{word}'" for word in [*small, "evaluations=100000", "hydra.run.dir=disk/run"])
+    script = (
+        f"{sys.executable} -m nst.train {words} callbacks.checkpoint.every_evaluations=10 & run=$!; "
+        "until ls disk/run/checkpoints/0*.ckpt 2>/dev/null; do sleep 0.1; done; "
+        "head -c 100m /dev/zero > disk/filler 2>/dev/null; wait $run; status=$?; cp -r disk/run copy; exit $status"
+    )
+    finished = on_small_disk(tmp_path / "disk", "30m", script)
+    assert finished.returncode == 1, finished.stderr
+    assert "error: the run failed: disk/run/" in finished.stderr.replace(str(tmp_path) + "/", "")
+    assert "No space left on device" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert f"The picture is at {tmp_path}/disk_run.png" in finished.stdout
+    assert Image.open(tmp_path / "disk_run.png").size == (32, 26)
+    copy = RunFolder(tmp_path / "copy")
+    assert json.loads(copy.summary.read_text())["status"] == "running"  # as it could not be written any more
+    assert not list(copy.path.rglob(f"{UNFINISHED}*"))
+    done = max(int(path.stem) for path in copy.saved_checkpoints())
+    for path in copy.saved_checkpoints():
+        torch.load(path, weights_only=True)
+    assert nst("resume=copy", f"evaluations={done + 3}").returncode == 0
+
+
+def test_a_folder_removed_under_a_run_stays_removed(small: list[str], tmp_path: Path) -> None:
+    process = begin(small, tmp_path, checkpoints=1)
+    (tmp_path / "run").rename(tmp_path / "gone")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "error: the run failed: " in errors
+    assert "No such file or directory" in errors
+    assert "Traceback" not in errors
+    assert {path.name for path in tmp_path.iterdir()} == {"gone", f"{tmp_path.name}_run.png"}
+    assert Image.open(tmp_path / f"{tmp_path.name}_run.png").size == (32, 26)
+
+
+def test_two_processes_do_not_go_on_with_one_run(nst: Command, small: list[str], tmp_path: Path) -> None:
+    process = begin(small, tmp_path, checkpoints=1)
+    second = nst("resume=run", "evaluations=200000")
+    assert second.returncode == 2
+    assert f"resume={tmp_path / 'run'}: another process is at work in this folder" in second.stderr
+    assert "Traceback" not in second.stderr
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert summary(tmp_path / "run")["status"] == "interrupted"
+
+
+def test_only_one_process_at_a_time_is_alone(tmp_path: Path) -> None:
+    with RunFolder(tmp_path).alone(), pytest.raises(UserError, match="another process is at work"):
+        RunFolder(tmp_path).alone().__enter__()
+    with RunFolder(tmp_path).alone():
+        pass
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no second file system here")
+def test_outputs_may_lie_on_another_file_system(nst: Command, small: list[str], tmp_path: Path) -> None:
+    elsewhere = Path("/dev/shm") / f"{tmp_path.name}-{time.time_ns()}"
+    elsewhere.mkdir()
+    try:
+        (tmp_path / "outputs").symlink_to(elsewhere)
+        assert nst(*small, "hydra.run.dir=outputs/run").returncode == 0
+        assert nst("resume=outputs/run", "evaluations=8").returncode == 0
+        assert summary(elsewhere / "run")["evaluations"] == 8
+    finally:
+        shutil.rmtree(elsewhere)
+
+
+def test_torch_can_not_hide_that_the_disk_is_full() -> None:
+    """torch reports a short file in words of its own."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with pytest.raises(OSError, match="No space left on device"), Path("/dev/full").open("wb", buffering=0) as file:
+        stream({"x": torch.zeros(100_000)}, file)
