@@ -62,8 +62,8 @@ def test_a_run_leaves_a_complete_folder(nst: Command, small: list[str], tmp_path
     folder = tmp_path / "run"
     assert finished.stdout == f"The picture is at {folder}/result.png\n"
     assert {path.name for path in folder.iterdir()} == {
-        ".hydra", ".lock", "result.png", "config.yaml", "losses.csv", "summary.json", "tensorboard", "snapshots", "checkpoints",
-        "train.log", "progress.mp4",
+        ".hydra", ".lock", "result.png", "config.yaml", "losses.csv", "summary.json", "tensorboard", "snapshots",
+        "checkpoints", "train.log", "progress.mp4",
     }  # fmt: skip
     assert Image.open(folder / "result.png").size == (32, 26)
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["000012.ckpt"]
