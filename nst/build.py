@@ -61,7 +61,9 @@ def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
     _check_processes(config)
     painting.check_shares()
     if config.resume is not None:
-        _check_goal(schedule, RunFolder(paths.of_user(config.resume)))
+        folder = RunFolder(paths.of_user(config.resume))
+        files.check(folder)
+        _check_goal(schedule, folder)
     return config, files
 
 

@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 
+from nst.errors import UserError, problem
 from nst.file import replacing
 
 
@@ -34,8 +35,22 @@ def stream(checkpoint: dict[str, Any], file: BinaryIO) -> None:
         raise
 
 
+#: What a checkpoint of a run has, besides what is Lightning's.
+KEYS = frozenset({"state_dict", "optimizer_states", "evaluation", "best", "stage", "recoveries", "random_state"})
+
+
 def shape_in(path: Path) -> tuple[int, int]:
-    """Height and width in px of the best picture in a checkpoint; no tensor is read."""
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-    height, width = state["best_image"].shape[-2:]
+    """Height and width in px of the best picture in a checkpoint; no tensor is read.
+
+    Raises UserError where the file is no checkpoint of a run, or damaged.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        missing = sorted(KEYS - set(checkpoint))
+        height, width = checkpoint["state_dict"]["best_image"].shape[-2:]
+    except Exception as error:  # what torch raises for damaged files is of many kinds
+        missing = [str(error).partition(chr(10))[0] or type(error).__name__]
+    if missing:
+        why = f"this checkpoint can't be read ({', '.join(missing)}); remove it to go on from the one before"
+        raise UserError(problem("resume", path, why))
     return height, width

@@ -81,6 +81,7 @@ class ContentNoise(Node):
 
 class StartImage(Node):
     path: Text
+    max_pixels: PositiveInt
 
 
 class LBFGSBase(Node):
@@ -216,6 +217,7 @@ class Config(Strict):
     logger: dict[str, Any]
     callbacks: dict[str, Callback | None]
     size: PositiveInt | None
+    max_pixels: PositiveInt
     evaluations: PositiveInt
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     precision: Literal["auto", "bf16", 16, 32, 64]

@@ -1,12 +1,10 @@
 """A frozen VGG that returns features by layer name, and the readers of its checkpoints."""
 
-import pickle
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -134,13 +132,20 @@ def load_state(path: Path, architecture: str, *, key: str = "encoder.weights") -
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
+    except Exception as error:  # what the readers raise for damaged and hostile files is of many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(problem(key, path, f"this file is no checkpoint of weights: {reason}")) from error
     if not isinstance(state, dict):
         raise UserError(problem(key, path, "this checkpoint holds no dictionary of weights"))
     _check_architecture(state, architecture, path, key)
+    wrong = [name for name in _shapes(architecture) if name in state and not _is_number(state[name])]
+    if wrong:
+        raise UserError(problem(key, path, f"{wrong[0]} has values that are infinite, or no floating-point numbers"))
     return state
+
+
+def _is_number(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and tensor.is_floating_point() and bool(tensor.isfinite().all())
 
 
 def available_layers(state: State, architecture: str) -> list[str]:

@@ -1,6 +1,8 @@
 """Pictures as tensors: float32, shape (1, 3, H, W), sRGB in [0, 1], everywhere outside the encoder."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,32 +14,65 @@ from torch import Tensor
 from nst.errors import UserError, problem
 from nst.file import replacing
 
+#: What is read. Others of Pillow's formats are documents, or are handed to other programs.
+FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
 
-def read(path: Path, *, key: str) -> Image.Image:
+#: More pixels than this aren't decoded, where nobody says otherwise.
+MAX_PIXELS = 200_000_000
+
+
+def read(path: Path, *, key: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decodes a picture to 8-bit sRGB, upright, on white where it is transparent.
 
     ``key`` is the configuration key that named the file, for the message. Applies the EXIF orientation and an
     embedded colour profile; reads palettes, CMYK, 16 bits and floats in [0, 1]; of an animation the first frame.
 
-    Raises UserError when the file is missing, is no picture, or is damaged.
+    Raises UserError when the file is missing, is no picture, is damaged, or has more than ``max_pixels``.
     """
+    try:
+        with _opened(path, key) as picture:
+            width, height = picture.size
+            if width * height > max_pixels:
+                why = f"{width} x {height} px are {width * height} pixels, more than max_pixels={max_pixels}"
+                raise UserError(problem(key, path, f"{why}; choose a smaller picture, or allow more"))
+            picture.load()
+            return _to_srgb(ImageOps.exif_transpose(picture))
+    except UserError:
+        raise
+    except Exception as error:  # decoders of damaged files raise what they like
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(problem(key, path, f"this picture can't be read: {reason}")) from error
+
+
+def frames(path: Path, *, key: str) -> int:
+    """How many pictures an animation has; 1 for anything else. Raises UserError when the file can't be read."""
+    with _opened(path, key) as picture:
+        return int(getattr(picture, "n_frames", 1)) if picture.format in ("AVIF", "GIF", "PNG", "TIFF", "WEBP") else 1
+
+
+@contextmanager
+def _opened(path: Path, key: str) -> Iterator[Image.Image]:
+    """A picture of which the header is read. Pillow's own limit on pixels doesn't hold here; ours comes after it."""
     if not path.exists():
         raise UserError(problem(key, path, "there is no such file"))
     if not path.is_file():
         raise UserError(problem(key, path, "this is not a file"))
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]  # AVIF isn't everywhere
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            return _to_srgb(ImageOps.exif_transpose(picture))
+        with Image.open(path, formats=formats) as picture:
+            yield picture
     except UnidentifiedImageError:
-        raise UserError(problem(key, path, "this file is no picture that can be read")) from None
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(problem(key, path, f"this picture can't be read: {error}")) from error
+        why = f"this file is no picture that can be read; formats: {', '.join(formats)}"
+        raise UserError(problem(key, path, why)) from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
-def load(path: Path, *, key: str) -> Tensor:
+def load(path: Path, *, key: str, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Reads a picture (see ``read``) as an image tensor."""
-    pixels = np.array(read(path, key=key), dtype=np.uint8)
+    pixels = np.array(read(path, key=key, max_pixels=max_pixels), dtype=np.uint8)
     return torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0).float() / 255
 
 

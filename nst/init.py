@@ -28,9 +28,9 @@ def style(content: Tensor, style: Tensor, generator: Generator) -> Tensor:
     return images.resize(style, (content.shape[-2], content.shape[-1])).clone()
 
 
-def image(content: Tensor, style: Tensor, generator: Generator, *, path: str) -> Tensor:
+def image(content: Tensor, style: Tensor, generator: Generator, *, path: str, max_pixels: int) -> Tensor:
     """Any picture, stretched to the picture's size."""
-    start = images.load(Path(path), key="init.path").to(content)
+    start = images.load(Path(path), key="init.path", max_pixels=max_pixels).to(content)
     return images.resize(start, (content.shape[-2], content.shape[-1])).clone()
 
 

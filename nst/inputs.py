@@ -1,6 +1,6 @@
 """What goes into a run besides numbers: the two pictures and the weights, found and checked."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -35,12 +35,10 @@ class Inputs:
     shape: tuple[int, int]
 
     def warnings(self) -> list[str]:
-        """What stands in for what, and how to get the real thing."""
-        return [
-            part.detail
-            for part in (self.content, self.style, self.weights)
-            if part.source == "stand-in" and part.detail
-        ]
+        """What stands in for what, and how to get the real thing; and what of an animation is taken."""
+        parts = {"content": self.content, "style": self.style, "weights": self.weights}
+        stand_ins = [part.detail for part in parts.values() if part.source == "stand-in" and part.detail]
+        return [*stand_ins, *(line for name in ("content", "style") for line in _animated(name, parts[name].path))]
 
     def provenance(self) -> dict[str, dict[str, str | None]]:
         """Where each came from and its SHA-256, for the summary."""
@@ -69,7 +67,8 @@ def problems(raw: Mapping[str, Any]) -> list[str]:
     for group in ("content", "style", "init"):
         path = _get(raw, group, "path")
         if isinstance(path, str) and path not in ("", "???"):
-            _attempt(lines, partial(image.read, paths.of_user(path), key=f"{group}.path"))
+            limit = raw["max_pixels"] if isinstance(raw.get("max_pixels"), int) else image.MAX_PIXELS
+            _attempt(lines, partial(image.read, paths.of_user(path), key=f"{group}.path", max_pixels=limit))
     weights, architecture = _get(raw, "encoder", "weights"), _get(raw, "encoder", "architecture")
     if isinstance(weights, str) and weights not in ("", "auto", "random") and architecture in arch.BLOCKS:
         _attempt(lines, partial(_check_depth, raw, paths.of_user(weights), str(architecture)))
@@ -126,13 +125,19 @@ def _check_depth(raw: Mapping[str, Any], path: Path, architecture: str) -> None:
 def _shape(config: Config, content: Asset) -> tuple[int, int]:
     needed = smallest_side(config)
     assert content.path is not None
-    width, height = image.read(content.path, key="content.path").size
+    width, height = image.read(content.path, key="content.path", max_pixels=config.max_pixels).size
     shape = image.fit(height, width, config.size)
     if min(shape) >= needed:
         return shape
     deepest = arch.deepest(config.encoder.architecture, needed_layers(config))
     why = f"the picture would be {shape[1]} x {shape[0]} px, but {deepest} needs at least {needed} px on each side"
     raise UserError(problem("size", config.size, f"{why}; choose a larger size or layers less deep"))
+
+
+def _animated(group: str, path: Path | None) -> Iterator[str]:
+    number = 1 if path is None else image.frames(path, key=f"{group}.path")
+    if number > 1:
+        yield problem(f"{group}.path", path, f"this is an animation of {number} frames; the first one is taken")
 
 
 def _picture(key: str, picture: Picture, config: Config) -> Asset:

@@ -47,8 +47,6 @@ def paint(cfg: DictConfig) -> float:
     _check_folder(cfg, folder)
     try:
         config, files = prepare(cfg)
-        if config.resume is not None:
-            files.check(folder)
     except Exception as error:
         if cfg.resume is None:
             _note_failure(folder, error)

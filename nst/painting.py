@@ -64,8 +64,10 @@ class Painting:
         assert self.files.style.path is not None
         assert self.config.precision != "auto"
         dtype, shape = precision.PICTURE[self.config.precision], self.files.shape
-        content = image.resize(image.load(self.files.content.path, key="content.path").to(dtype), shape)
-        style = image.resize(image.load(self.files.style.path, key="style.path").to(dtype), shape)
+        limit = self.config.max_pixels
+        content = image.load(self.files.content.path, key="content.path", max_pixels=limit).to(dtype)
+        style = image.load(self.files.style.path, key="style.path", max_pixels=limit).to(dtype)
+        content, style = image.resize(content, shape), image.resize(style, shape)
         generator = torch.Generator().manual_seed(self.config.seed)
         first = self.schedule.stages[0].shape
         small = {"content": image.resize(content, first), "style": image.resize(style, first)}

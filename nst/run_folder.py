@@ -1,6 +1,5 @@
 """A run's folder: the names of its files, and their writing, whole or not at all."""
 
-import csv
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -90,10 +89,15 @@ class RunFolder:
         return next(reversed(self.saved_checkpoints()), None)
 
     def read_summary(self) -> dict[str, Any]:
-        """The summary so far; empty where there is none."""
+        """The summary so far; empty where there is none. Raises UserError where it is damaged."""
         if not self.summary.is_file():
             return {}
-        summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
+        try:
+            summary = json.loads(self.summary.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise UserError(problem("summary", self.summary, f"this file is damaged: {error}")) from error
+        if not isinstance(summary, dict):
+            raise UserError(problem("summary", self.summary, "this file is damaged: it holds no keys"))
         return summary
 
     def update_summary(self, values: Mapping[str, Any]) -> None:
@@ -136,5 +140,7 @@ class LossTable:
     def _read(self, kept: int) -> list[str]:
         if kept == 0 or not self.path.is_file():
             return []
-        header, *rows = self.path.read_text(encoding="utf-8").splitlines()
-        return [header, *(row for row in rows if int(next(csv.reader([row]))[0]) <= kept)]
+        header, *rows = self.path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+        numbered = [(row.partition(",")[0], row) for row in rows]
+        whole = [row for number, row in numbered if number.isdecimal() and int(number) <= kept]
+        return [header, *whole] if header.startswith("evaluation,") else []

@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import Container, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from nst import paths
-from nst.errors import UserError, problem
+from nst.config import Config
+from nst.errors import UserError, one_line, problem
 from nst.run_folder import RunFolder
 from nst.sweep import MAY_CHANGE
 
@@ -74,11 +77,18 @@ def _resumed(folder: Path, overrides: list[str]) -> Source:
     if not saved.is_file():
         why = f"this folder is no run: it has no {saved.name}" if folder.is_dir() else "there is no such folder"
         raise UserError(problem("resume", folder, f"{why}; give a folder that nst.train made"))
+    try:
+        began = OmegaConf.load(saved)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(problem("resume", folder, f"its {saved.name} can't be read: {one_line(error)}")) from error
+    absent = sorted(set(Config.model_fields) - set(began)) if OmegaConf.is_dict(began) else ["keys"]
+    if absent:
+        why = f"its {saved.name} has no {', '.join(absent)}: it is damaged, or of another version of nst"
+        raise UserError(problem("resume", folder, why))
+    allowed = ", ".join(MAY_CHANGE)
     lines = [
-        problem(
-            "resume", folder, f"goes on with the {key} that the run began with; may change: {', '.join(MAY_CHANGE)}"
-        )
-        for key in (override.key_or_group for override in parse(overrides))
+        problem("resume", folder, f"goes on with the {key} that the run began with{value}; may change: {allowed}")
+        for key, value in ((o.key_or_group, _told(began, o.key_or_group)) for o in parse(overrides))
         if key != "resume" and key.partition(".")[0] not in MAY_CHANGE
     ]
     if lines:
@@ -91,6 +101,12 @@ def _resumed(folder: Path, overrides: list[str]) -> Source:
     ]
     flags = ["--config-path", str(folder), "--config-name", saved.stem]
     return Source(folder, saved.stem, [*overrides, *hydra], flags, folder)
+
+
+def _told(config: Container, key: str) -> str:
+    """The value of a key, to be read after its name; nothing where it is none or a group."""
+    value = OmegaConf.select(config, key) if OmegaConf.is_dict(config) else None
+    return "" if value is None or OmegaConf.is_config(value) else f" ({value})"
 
 
 def resumed_folder(overrides: list[str]) -> Path | None:

@@ -193,7 +193,7 @@ def test_going_on_with_anything_else_is_refused_and_nothing_is_lost(
 
     before = state()
     for overrides, message in [
-        (["size=48"], "goes on with the size that the run began with; may change: evaluations"),
+        (["size=48"], "goes on with the size that the run began with (32); may change: evaluations"),
         (["optimizer=adam"], "goes on with the optimizer that the run began with"),
         (["weights.style=2"], "goes on with the weights.style that the run began with"),
         (["hydra.run.dir=other"], "goes on with the hydra.run.dir that the run began with"),
