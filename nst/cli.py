@@ -66,7 +66,7 @@ def run(task: Callable[[], Any]) -> int:
         if isinstance(error, DivergedError):
             print(f"error: the run diverged: {error}. {_AGAINST_DIVERGENCE}", file=sys.stderr)
             return 1
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, HydraException):  # some of Hydra's are both
             print(f"error: the run failed: {of_disk(error)}", file=sys.stderr)
             return 1
         return _report(error.problems if isinstance(error, UserError) else _explain(error, arguments))

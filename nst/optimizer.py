@@ -1,5 +1,6 @@
 """L-BFGS, one iteration a step, so that it can be checkpointed at every iteration and wastes no evaluation."""
 
+import mmap
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -141,8 +142,8 @@ class LBFGS(torch.optim.Optimizer):
         if len(state["y"]) == self.history_size:
             for memory in (state["y"], state["s"], state["rho"]):
                 memory.pop(0)
-        state["y"].append(kept[0])
-        state["s"].append(kept[1])
+        state["y"].append(_to_keep(kept[0]))
+        state["s"].append(_to_keep(kept[1]))
         state["rho"].append(1.0 / curvature)
         state["scale"] = curvature / y.dot(y)
 
@@ -182,6 +183,18 @@ class LBFGS(torch.optim.Optimizer):
     def _param(self) -> Tensor:
         param: Tensor = self.param_groups[0]["params"][0]
         return param
+
+
+def _to_keep(vector: Tensor) -> Tensor:
+    """A copy of a vector; on a CPU in pages of its own.
+
+    Among what every evaluation allocates and frees, the heap grew by half more than that: 60 pairs at 1024 px took a
+    run to 2.40 GB instead of 2.11.
+    """
+    if vector.device.type != "cpu":
+        return vector.clone()
+    pages = mmap.mmap(-1, vector.numel() * vector.element_size())
+    return torch.frombuffer(pages, dtype=vector.dtype).copy_(vector)
 
 
 class ProjectedLBFGS(LBFGS):

@@ -82,8 +82,7 @@ class Painting:
         if tile == "off":
             why = f"trainer.devices={devices} share out the tiles of a picture; choices: auto, or a size in px"
             raise UserError(problem("tile", "off", why))
-        geometry = self._make_encoder(encoder.no_state(self.files.architecture))
-        number = len(windows(geometry, shape, 1 if tile == "auto" else tile))
+        number = len(windows(self._geometry, shape, 1 if tile == "auto" else tile))
         if number < devices:
             size = f"{shape[1]} x {shape[0]} px"
             why = f"tile={tile} can cut the picture, {size}, into {number} only; choose fewer devices or smaller tiles"
@@ -115,6 +114,11 @@ class Painting:
         """The encoder, which the runs of a process share."""
         return shared.encoder(Recipe(self._encoder_key, lambda: self._make_encoder(self._weights())))
 
+    @cached_property
+    def _geometry(self) -> Encoder:
+        """The same encoder without its weights' values, which takes neither time nor memory."""
+        return self._make_encoder(encoder.no_state(self.files.architecture))
+
     def _make_encoder(self, state: encoder.State) -> Encoder:
         assert self.config.precision != "auto"
         return Encoder(
@@ -131,22 +135,32 @@ class Painting:
             return encoder.load_state(files.weights.path, files.architecture)
         return encoder.random_state(files.architecture, self.config.seed)
 
+    def memory(self, tile: int | None) -> dict[str, int]:
+        """What the run will keep and compute with, in bytes, at the picture's own size and in tiles of ``tile`` px."""
+        cfg, config, shape = self.cfg, self.config, self.files.shape
+        geometry = self._geometry
+        numbers = 3 * math.prod(shape) * geometry.mean.element_size()
+        # Of L-BFGS its pairs, and about eight vectors besides; of Adam two moments and what a step needs.
+        pairs = min(cfg.optimizer.get("history_size", 0), config.evaluations)
+        pairs *= 1 if cfg.optimizer.get("history_dtype") is None else 0.5
+        return {
+            "optimizer": int(numbers * (8 + 2 * pairs)),
+            "evaluation": memory.evaluation_bytes(geometry, shape, tile),
+            "pictures": 5 * numbers,  # content, style, image, best image, gradient
+            "content targets": sum(
+                memory.feature_bytes(geometry, stage.shape, config.layers.content) for stage in self.schedule.stages
+            ),
+        }
+
     def _settle_tile(self, device: torch.device) -> int | None:
         """The size of the tiles at the picture's own size, which the configuration keeps."""
         cfg, config, shape = self.cfg, self.config, self.files.shape
         if config.tile == "auto" and nodes.not_tiled(cfg):
             tile = None
         else:
-            encoder = self._encoder
-            pixels = 3 * math.prod(shape) * encoder.mean.element_size()
-            # Of the optimizer: its memory, and about eight vectors besides.
-            pairs = cfg.optimizer.get("history_size", 0) * (1 if cfg.optimizer.get("history_dtype") is None else 0.5)
-            kept = int(pixels * (8 + 2 * pairs))
-            kept += sum(
-                memory.feature_bytes(encoder, stage.shape, config.layers.content) for stage in self.schedule.stages
-            )
+            kept = sum(taken for part, taken in self.memory(None).items() if part != "evaluation")
             processes = config.trainer.devices
-            tile = memory.settle(config.tile, encoder, shape, device=device, besides=kept, processes=processes)
+            tile = memory.settle(config.tile, self._geometry, shape, device=device, besides=kept, processes=processes)
         cfg.tile = "off" if tile is None else tile
         return tile
 
