@@ -222,6 +222,7 @@ class Config(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     precision: Literal["auto", "bf16", 16, 32, 64]
     tile: Literal["auto", "off"] | PositiveInt
+    memory: Literal["auto"] | Positive
     threads: PositiveInt | None
     recovery: RecoveryConfig
     minimize: Minimize

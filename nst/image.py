@@ -50,6 +50,12 @@ def frames(path: Path, *, key: str) -> int:
         return int(getattr(picture, "n_frames", 1)) if picture.format in ("AVIF", "GIF", "PNG", "TIFF", "WEBP") else 1
 
 
+def pixels(path: Path, *, key: str) -> int:
+    """How many pixels a picture has, by its header. Raises UserError when the file can't be read."""
+    with _opened(path, key) as picture:
+        return picture.width * picture.height
+
+
 @contextmanager
 def _opened(path: Path, key: str) -> Iterator[Image.Image]:
     """A picture of which the header is read. Pillow's own limit on pixels doesn't hold here; ours comes after it."""
@@ -72,15 +78,15 @@ def _opened(path: Path, key: str) -> Iterator[Image.Image]:
 
 def load(path: Path, *, key: str, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Reads a picture (see ``read``) as an image tensor."""
-    pixels = np.array(read(path, key=key, max_pixels=max_pixels), dtype=np.uint8)
-    return torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0).float() / 255
+    array = np.array(read(path, key=key, max_pixels=max_pixels), dtype=np.uint8)
+    return torch.from_numpy(array).permute(2, 0, 1).unsqueeze(0).float().div_(255)
 
 
 def save(image: Tensor, path: Path) -> None:
     """Writes an image tensor as PNG, each value rounded to the nearest of 256, whole or not at all."""
-    pixels = to_bytes(image).permute(1, 2, 0).cpu().numpy()
+    array = to_bytes(image).permute(1, 2, 0).cpu().numpy()
     with replacing(path) as temporary:
-        Image.fromarray(pixels).save(temporary, format="PNG")
+        Image.fromarray(array).save(temporary, format="PNG")
 
 
 def to_bytes(image: Tensor) -> Tensor:

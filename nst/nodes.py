@@ -63,7 +63,7 @@ def check(cfg: DictConfig) -> torch.device:
                 except TypeError as error:
                     lines.append(f"{group}{name and '.'}{name}: {error}")
     try:
-        device = make_trainer(cfg, Path(), logger=False, callbacks=[]).strategy.root_device
+        used = device(cfg)
     except UserError as error:
         lines += error.problems
     tiled = cfg.trainer.devices > 1 or isinstance(cfg.tile, int)
@@ -76,7 +76,13 @@ def check(cfg: DictConfig) -> torch.device:
         ]
     if lines:
         raise UserError(lines)
-    return device
+    return used
+
+
+def device(cfg: DictConfig) -> torch.device:
+    """What the run will use. Raises UserError for what Lightning doesn't take."""
+    found: torch.device = make_trainer(cfg, Path(), logger=False, callbacks=[]).strategy.root_device
+    return found
 
 
 def not_tiled(cfg: DictConfig) -> list[str]:

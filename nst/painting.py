@@ -1,9 +1,9 @@
 """What a run computes: its pictures, its scales, and the objective of each of them."""
 
-import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -65,14 +65,23 @@ class Painting:
         assert self.config.precision != "auto"
         dtype, shape = precision.PICTURE[self.config.precision], self.files.shape
         limit = self.config.max_pixels
-        content = image.load(self.files.content.path, key="content.path", max_pixels=limit).to(dtype)
-        style = image.load(self.files.style.path, key="style.path", max_pixels=limit).to(dtype)
-        content, style = image.resize(content, shape), image.resize(style, shape)
+
+        def picture(path: Path, key: str) -> Tensor:
+            return image.resize(image.load(path, key=key, max_pixels=limit).to(dtype), shape)
+
+        content = picture(self.files.content.path, "content.path")
+        style = picture(self.files.style.path, "style.path")
         generator = torch.Generator().manual_seed(self.config.seed)
         first = self.schedule.stages[0].shape
         small = {"content": image.resize(content, first), "style": image.resize(style, first)}
         start = nodes.make(self.cfg, "init")(**small, generator=generator)
         return {"content": content, "style": style, "start": start}
+
+    @property
+    def largest_file(self) -> int:
+        """The pixels of the larger one of the two picture files."""
+        files = {"content.path": self.files.content.path, "style.path": self.files.style.path}
+        return max(image.pixels(path, key=key) for key, path in files.items() if path is not None)
 
     def check_shares(self) -> None:
         """Raises UserError for more processes than a picture has tiles."""
@@ -82,15 +91,16 @@ class Painting:
         if tile == "off":
             why = f"trainer.devices={devices} share out the tiles of a picture; choices: auto, or a size in px"
             raise UserError(problem("tile", "off", why))
-        number = len(windows(self._geometry, shape, 1 if tile == "auto" else tile))
+        number = len(windows(self.geometry, shape, 1 if tile == "auto" else tile))
         if number < devices:
             size = f"{shape[1]} x {shape[0]} px"
             why = f"tile={tile} can cut the picture, {size}, into {number} only; choose fewer devices or smaller tiles"
             raise UserError(problem("trainer.devices", devices, why))
 
     def module(self, device: torch.device) -> StyleTransfer:
-        """The module that paints it on a device; ``cfg.tile`` is settled from here on."""
-        tile = self._settle_tile(device)
+        """The module that paints it on a device; ``cfg.tile`` has been settled."""
+        assert self.cfg.tile != "auto"
+        tile = None if self.cfg.tile == "off" else int(self.cfg.tile)
         content, schedule = self.pictures["content"], self.schedule
         return StyleTransfer(
             image=self.pictures["start"],
@@ -115,7 +125,7 @@ class Painting:
         return shared.encoder(Recipe(self._encoder_key, lambda: self._make_encoder(self._weights())))
 
     @cached_property
-    def _geometry(self) -> Encoder:
+    def geometry(self) -> Encoder:
         """The same encoder without its weights' values, which takes neither time nor memory."""
         return self._make_encoder(encoder.no_state(self.files.architecture))
 
@@ -135,35 +145,6 @@ class Painting:
             return encoder.load_state(files.weights.path, files.architecture)
         return encoder.random_state(files.architecture, self.config.seed)
 
-    def memory(self, tile: int | None) -> dict[str, int]:
-        """What the run will keep and compute with, in bytes, at the picture's own size and in tiles of ``tile`` px."""
-        cfg, config, shape = self.cfg, self.config, self.files.shape
-        geometry = self._geometry
-        numbers = 3 * math.prod(shape) * geometry.mean.element_size()
-        # Of L-BFGS its pairs, and about eight vectors besides; of Adam two moments and what a step needs.
-        pairs = min(cfg.optimizer.get("history_size", 0), config.evaluations)
-        pairs *= 1 if cfg.optimizer.get("history_dtype") is None else 0.5
-        return {
-            "optimizer": int(numbers * (8 + 2 * pairs)),
-            "evaluation": memory.evaluation_bytes(geometry, shape, tile),
-            "pictures": 5 * numbers,  # content, style, image, best image, gradient
-            "content targets": sum(
-                memory.feature_bytes(geometry, stage.shape, config.layers.content) for stage in self.schedule.stages
-            ),
-        }
-
-    def _settle_tile(self, device: torch.device) -> int | None:
-        """The size of the tiles at the picture's own size, which the configuration keeps."""
-        cfg, config, shape = self.cfg, self.config, self.files.shape
-        if config.tile == "auto" and nodes.not_tiled(cfg):
-            tile = None
-        else:
-            kept = sum(taken for part, taken in self.memory(None).items() if part != "evaluation")
-            processes = config.trainer.devices
-            tile = memory.settle(config.tile, self._geometry, shape, device=device, besides=kept, processes=processes)
-        cfg.tile = "off" if tile is None else tile
-        return tile
-
     def _objective(self, stage: Stage, device: torch.device, tile: int | None) -> Objective:
         """What a stage minimizes; each process computes the targets for itself, from both pictures at its size."""
 
@@ -175,7 +156,7 @@ class Painting:
         encoder, team = self._encoder.to(device), Team.present()
         if tile is not None and team.size > 1 and len(windows(encoder, stage.shape, tile)) < team.size:
             tile = memory.share_out(encoder, stage.shape, tile, team.size)  # a smaller scale has fewer
-        here = (stage.shape, tile, device)
+        here = (stage.shape, tile, device, torch.get_num_threads())
         weights = self.config.weights.model_dump()
         for name in ("content", "style", "tv"):
             weights[name] *= getattr(stage, name)

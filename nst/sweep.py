@@ -21,12 +21,12 @@ from nst.run_folder import RunFolder
 
 #: The keys that don't decide what a run computes, or whose files are known by their SHA-256 instead.
 NOT_COMPUTED = (
-    "assets", "callbacks", "content", "encoder", "logger", "max_pixels", "minimize", "name", "resume", "style",
-    "threads", "tile", "trainer",
+    "assets", "callbacks", "content", "encoder", "logger", "max_pixels", "memory", "minimize", "name", "resume",
+    "style", "threads", "tile", "trainer",
 )  # fmt: skip
 
 #: The keys, or the groups of keys, that a run may change when it goes on.
-MAY_CHANGE = ("evaluations", "max_pixels", "recovery", "threads", "tile", "assets", "trainer", "callbacks")
+MAY_CHANGE = ("evaluations", "max_pixels", "memory", "recovery", "threads", "tile", "assets", "trainer", "callbacks")
 
 State = Literal["running", "ran", "kept", "continued", "failed", "interrupted"]
 

@@ -1,8 +1,8 @@
 """How much memory an evaluation takes is foretold, and decides on the tiles."""
 
-import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -65,28 +65,55 @@ def test_it_is_near_what_a_process_takes() -> None:
 
 
 def test_auto_reads_the_whole_where_it_fits() -> None:
-    assert memory.settle("auto", make("slim"), (64, 64), device=CPU, besides=0) is None
+    assert memory.settle("auto", make("slim"), (64, 64), room=10**9, besides=0) is None
 
 
-@pytest.mark.parametrize(("free", "tile"), [(4e9, 1536), (1e9, 512), (1e6, 256)])
-def test_auto_takes_the_largest_tiles_that_fit(
-    free: float, tile: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(memory, "free_bytes", lambda device: int(free))
-    with caplog.at_level(logging.WARNING):
-        assert memory.settle("auto", make(), SHAPE, device=CPU, besides=0) == tile
-    assert f"The picture is read in tiles of {tile} px" in caplog.text
-    if free > 1e6:
-        assert memory.evaluation_bytes(make(), SHAPE, tile) <= memory.USED * free
+@pytest.mark.parametrize(("room", "tile"), [(4e9, 1536), (1e9, 512), (1e6, 256)])
+def test_auto_takes_the_largest_tiles_that_fit(room: float, tile: int) -> None:
+    assert memory.settle("auto", make(), SHAPE, room=int(room), besides=0) == tile
+    if room > 1e6:
+        assert memory.evaluation_bytes(make(), SHAPE, tile) <= memory.USED * room
 
 
-def test_what_is_kept_between_evaluations_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**10)
-    assert memory.settle("auto", make(), SHAPE, device=CPU, besides=0) is None
-    assert memory.settle("auto", make(), SHAPE, device=CPU, besides=7 * 10**9) is not None
+def test_what_is_kept_between_evaluations_counts() -> None:
+    assert memory.settle("auto", make(), SHAPE, room=10**10, besides=0) is None
+    assert memory.settle("auto", make(), SHAPE, room=10**10, besides=7 * 10**9) is not None
 
 
 @pytest.mark.parametrize(("asked", "tile"), [("off", None), (300, 300)])
-def test_what_is_asked_for_is_done(asked: object, tile: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 0)
-    assert memory.settle(asked, make("slim"), SHAPE, device=CPU, besides=0) == tile  # type: ignore[arg-type]
+def test_what_is_asked_for_is_done(asked: object, tile: int | None) -> None:
+    assert memory.settle(asked, make("slim"), SHAPE, room=0, besides=0) == tile  # type: ignore[arg-type]
+
+
+def test_a_limit_is_for_all_processes_of_a_processor_and_for_each_gpu() -> None:
+    assert memory.room(CPU, 8, 2) == 4 * 10**9
+    assert memory.room(torch.device("cuda"), 8, 2) == 8 * 10**9
+
+
+def write_group(folder: Path, files: dict[str, str]) -> None:
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+def test_a_container_has_what_its_control_groups_leave(tmp_path: Path) -> None:
+    """Of the second version: a job within a container, of which the tighter one counts."""
+    own, root = tmp_path / "cgroup", tmp_path / "fs"
+    own.write_text("0::/box/job\n")
+    outer = {"memory.max": "4000\n", "memory.current": "1500\n", "memory.stat": "anon 900\ninactive_file 500\n"}
+    write_group(root / "box", outer)
+    write_group(root / "box" / "job", {"memory.max": "max\n", "memory.current": "7\n", "memory.stat": "anon 7\n"})
+    assert list(memory._left_by_groups(own, root)) == [4000 - 1500 + 500]
+
+
+def test_a_job_of_a_cluster_has_what_its_control_groups_leave(tmp_path: Path) -> None:
+    """Of the first version, where memory has a hierarchy of its own; the groups above may be out of sight."""
+    own, root = tmp_path / "cgroup", tmp_path / "fs"
+    own.write_text("5:devices:/slurm\n4:memory:/slurm/job_1\n0::/\n")
+    files = {"memory.limit_in_bytes": "3000", "memory.usage_in_bytes": "3500", "memory.stat": "total_inactive_file 100"}
+    write_group(root / "memory" / "slurm" / "job_1", files)
+    assert list(memory._left_by_groups(own, root)) == [0]  # never less than nothing
+
+
+def test_without_control_groups_there_is_no_limit(tmp_path: Path) -> None:
+    assert list(memory._left_by_groups(tmp_path / "none", tmp_path)) == []

@@ -1,0 +1,167 @@
+"""What a run will take in memory, whether that fits, and what would: told before its first evaluation."""
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from nst import image, memory, nodes
+from nst.config import Config
+from nst.errors import UserError, problem
+from nst.painting import Painting
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one process of a run will take.
+
+    Attributes:
+        tile: the size of the tiles in px; None where the picture is read as a whole.
+        parts: bytes at the peak of an evaluation of the picture's own size, by what takes them.
+        reading: bytes while the picture files are read, before the first evaluation.
+    """
+
+    tile: int | None
+    parts: dict[str, int]
+    reading: int
+
+    @property
+    def total(self) -> int:
+        """Bytes at the peak."""
+        return max(self.reading, sum(self.parts.values()))
+
+    def __str__(self) -> str:
+        if self.reading > sum(self.parts.values()):
+            return f"{_gb(self.reading)} while the pictures are read"
+        told = (f"{name} {_gb(taken)}" for name, taken in sorted(self.parts.items(), key=lambda part: -part[1]))
+        return f"{_gb(self.total)} ({', '.join(told)})"
+
+
+def forecast(painting: Painting, device: torch.device, room: int) -> Forecast:
+    """What a painting will take on a device; ``tile=auto`` is chosen such that it stays well within ``room`` bytes."""
+    cfg, config = painting.cfg, painting.config
+    kept = _kept(painting, device)
+    geometry, shape = painting.geometry, painting.files.shape
+    if config.tile == "auto" and nodes.not_tiled(cfg):
+        tile = None
+    else:
+        besides = sum(kept.values())
+        tile = memory.settle(config.tile, geometry, shape, room=room, besides=besides, processes=config.trainer.devices)
+    itemsize = geometry.mean.element_size()
+    reading = kept["program"] + memory.reading_bytes(painting.largest_file, itemsize) if device.type == "cpu" else 0
+    return Forecast(tile, {**kept, "evaluation": memory.evaluation_bytes(geometry, shape, tile)}, reading)
+
+
+def _kept(painting: Painting, device: torch.device) -> dict[str, int]:
+    """What stays between evaluations."""
+    cfg, config, geometry = painting.cfg, painting.config, painting.geometry
+    stages = painting.schedule.stages
+    numbers = 3 * math.prod(painting.files.shape) * geometry.mean.element_size()
+    # Of L-BFGS its pairs, and about eight vectors besides; of Adam two moments and what a step needs.
+    last = stages[-1].end - (stages[-2].end if len(stages) > 1 else 0)
+    pairs = min(cfg.optimizer.get("history_size", 0), last)
+    pairs *= 1 if cfg.optimizer.get("history_dtype") is None else 0.5
+    return {
+        "program": memory.of_program(device),
+        "encoder": sum(weight.numel() * weight.element_size() for weight in geometry.buffers()),
+        "optimizer": int(numbers * (8 + 2 * pairs)),
+        "pictures": 5 * numbers,  # content, style, image, best image, gradient
+        "content targets": sum(
+            memory.feature_bytes(geometry, stage.shape, config.layers.content) for stage in stages
+        ),
+    }  # fmt: skip
+
+
+def settle(painting: Painting, device: torch.device) -> Forecast:
+    """What a painting will take; its configuration has the size of the tiles from here on.
+
+    Raises UserError where it is more than there is, with what would fit.
+    """
+    cfg, config = painting.cfg, painting.config
+    room = memory.room(device, config.memory, config.trainer.devices)
+    chosen = forecast(painting, device, room)
+    if chosen.total > room:
+        fitting = list(_fitting(painting, device, room))
+        what = f"what would fit: {', '.join(fitting)}" if fitting else "nothing smaller would fit, either"
+        whose = "free" if config.memory == "auto" else "allowed"
+        each = f" for each of its {config.trainer.devices} processes" if config.trainer.devices > 1 else ""
+        why = f"the run would take about {chosen}{each}, but {_gb(room)} are {whose}; {what}"
+        raise UserError(problem("memory", config.memory, why))
+    if config.tile == "auto" and chosen.tile is not None:
+        whole = forecast(_changed(painting, {"tile": "off"}), device, room)
+        if whole.total > memory.USED * room:
+            log.warning(
+                "The picture is read in tiles of %d px: as a whole it would take about %s, in tiles it takes %s, and "
+                "there are %s. tile=off reads the whole.",
+                chosen.tile, _gb(whole.total), _gb(chosen.total), _gb(room),
+            )  # fmt: skip
+    cfg.tile = "off" if chosen.tile is None else chosen.tile
+    return chosen
+
+
+def _fitting(painting: Painting, device: torch.device, room: int) -> Iterator[str]:
+    """Changes of one key with which the run would fit, each with what it would take."""
+
+    def taken(**changes: Any) -> int | None:
+        """The bytes; None where they are too many, or where the changed configuration can't be run at all."""
+        try:
+            total = forecast(_changed(painting, changes), device, room).total
+        except UserError:
+            return None
+        return total if total <= room else None
+
+    def told(key: str, value: Any) -> Iterator[str]:
+        total = taken(**{key: value})
+        if total is not None:
+            yield f"{key}={value} ({_gb(total)})"
+
+    cfg, config = painting.cfg, painting.config
+    if config.tile != "auto" and not nodes.not_tiled(cfg):
+        yield from told("tile", "auto")
+    if config.precision in (32, 64):
+        yield from told("precision", "bf16")
+    if cfg.optimizer.get("history_dtype", "none") is None:
+        yield from told("optimizer.history_dtype", "bfloat16")
+    pairs = cfg.optimizer.get("history_size", 0)
+    history = _largest(1, pairs - 1, lambda value: taken(**{"optimizer.history_size": value}) is not None)
+    if history is not None:
+        yield from told("optimizer.history_size", history)
+    longest = max(painting.files.shape)
+    size = _largest(1, (longest - 1) // 32, lambda value: taken(size=32 * value) is not None)
+    if size is not None:
+        yield from told("size", 32 * size)
+
+
+def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int | None:
+    """The largest number from ``low`` to ``high`` that fits, where all below it down to some number do."""
+    found = None
+    while low <= high:
+        middle = (low + high + 1) // 2
+        if fits(middle):
+            found, low = middle, middle + 1
+        else:
+            high = middle - 1
+    return found
+
+
+def _changed(painting: Painting, changes: dict[str, Any]) -> Painting:
+    """The same painting but for some keys."""
+    cfg = copy.deepcopy(painting.cfg)
+    for key, value in changes.items():
+        OmegaConf.update(cfg, key, value)
+    config = Config.model_validate(OmegaConf.to_container(cfg, resolve=True))
+    files = painting.files
+    if "size" in changes:
+        files = replace(files, shape=image.fit(*files.shape, config.size))
+    return Painting(cfg, config, files)
+
+
+def _gb(number: float) -> str:
+    return f"{number / 1e9:.2f} GB"

@@ -1,0 +1,127 @@
+"""A run says what it will take in memory before it begins, and isn't begun where that is more than there is."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from nst import paths
+
+from .conftest import Command
+from .test_run import summary
+
+GROUPS = Path("/sys/fs/cgroup/memory")
+
+#: Size, optimizer, pairs of L-BFGS, precision, tile: what a run's memory depends on.
+RUNS = [
+    "384 lbfgs 5 32 off",
+    "640 adam 0 bf16 off",
+    "512 lbfgs 20 bf16 off",
+    "640 lbfgs_clamped 10 32 off",
+    "1024 adam 0 32 256",
+]
+MORE = [
+    "256 adam 0 bf16 off",
+    "256 lbfgs 100 32 off",
+    "512 lbfgs_line_search 10 bf16 off",
+    "512 adam 0 64 off",
+    "1024 lbfgs 5 32 off",
+    "1024 lbfgs 60 bf16 off",
+    "1536 adam 0 bf16 off",
+    "1536 lbfgs 10 32 512",
+]
+
+
+@pytest.mark.parametrize("run", [*RUNS, *(pytest.param(run, marks=pytest.mark.soak) for run in MORE)])
+@pytest.mark.parametrize("encoder", ["slim", pytest.param("vgg19", marks=pytest.mark.soak)])
+def test_a_run_takes_what_was_foretold(nst: Command, tmp_path: Path, encoder: str, run: str) -> None:
+    size, optimizer, pairs, precision, tile = run.split()
+    history = [] if optimizer == "adam" else [f"optimizer.history_size={pairs}"]
+    finished = nst(
+        f"encoder={encoder}", "encoder.weights=random", "trainer.accelerator=cpu", f"size={size}", f"tile={tile}",
+        f"optimizer={optimizer}", *history, f"precision={precision}", f"evaluations={2 * int(pairs) + 6}",
+        f"content.path={paths.bundled('content', 'tubingen')}", "hydra.run.dir=run",
+        f"style.path={paths.bundled('style', 'starry_night')}",
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    found = summary(tmp_path / "run")
+    assert found["predicted_memory_bytes"] == pytest.approx(found["peak_memory_bytes"], rel=0.25)
+
+
+def test_a_large_file_counts_while_it_is_read(nst: Command, small: list[str], tmp_path: Path) -> None:
+    Image.new("RGB", (8000, 6000), (200, 100, 50)).save(tmp_path / "large.png")
+    assert nst(*small, "content.path=large.png", "hydra.run.dir=run").returncode == 0
+    found = summary(tmp_path / "run")
+    assert found["predicted_memory_bytes"] == pytest.approx(found["peak_memory_bytes"], rel=0.25)
+    assert "GB while the pictures are read, but 0.50 GB are allowed" in refusal(
+        nst, [*small, "content.path=large.png"], memory=0.5
+    )
+
+
+def refusal(nst: Command, run: list[str], *, memory: float) -> str:
+    """The one line that says why a run isn't begun."""
+    finished = nst(*run, f"memory={memory}", "hydra.run.dir=refused")
+    assert finished.returncode == 2, finished.stderr
+    assert "Traceback" not in finished.stderr
+    [line] = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: memory={memory}: the run would take about ")
+    return line
+
+
+def parts(line: str) -> dict[str, float]:
+    """What a run would take, in GB: each part, and ``total``."""
+    told = re.search(r"would take about ([\d.]+) GB \((.*?)\), but", line)
+    assert told is not None, line
+    return {"total": float(told[1])} | {name: float(gb) for name, gb in re.findall(r"([a-z ]+?) ([\d.]+) GB", told[2])}
+
+
+def suggested(line: str) -> list[str]:
+    """The overrides in what would fit."""
+    return re.findall(r"([\w.]+=\S+) \([\d.]+ GB\)", line.split("what would fit: ")[1])
+
+
+def test_what_does_not_fit_is_not_begun_and_what_would_is_said(nst: Command, small: list[str], tmp_path: Path) -> None:
+    run = [*small, "size=1024", "precision=32", "tile=off", "evaluations=400", "schedule=single"]
+    line = refusal(nst, run, memory=0.01)
+    assert "nothing smaller would fit, either" in line
+    taken = parts(line)
+    assert taken["optimizer"] == max(taken[part] for part in taken if part != "total")
+    memory = round(taken["total"] - 0.4 * taken["optimizer"], 2)
+    overrides = suggested(refusal(nst, run, memory=memory))
+    assert [word.split("=")[0] for word in overrides] == ["optimizer.history_dtype", "optimizer.history_size", "size"]
+    assert not (tmp_path / "refused" / "result.png").exists()
+    assert summary(tmp_path / "refused")["status"] == "failed"
+    for number, override in enumerate(overrides):
+        begun = nst(*run, override, f"memory={memory}", "evaluations=2", f"hydra.run.dir=fits{number}")
+        assert begun.returncode == 0, begun.stderr
+
+
+def test_tiles_are_chosen_for_the_memory_that_is_allowed(nst: Command, small: list[str], tmp_path: Path) -> None:
+    run = [*small, "size=1024", "optimizer=adam", "evaluations=2", "schedule=single", "precision=32"]
+    whole = parts(refusal(nst, [*run, "tile=off"], memory=0.01))["total"]
+    finished = nst(*run, f"memory={whole - 0.1}", "hydra.run.dir=run")
+    assert finished.returncode == 0, finished.stderr
+    assert re.search(rf"read in tiles of \d+ px: as a whole it would take about {whole} GB", finished.stderr)
+    assert summary(tmp_path / "run")["peak_memory_bytes"] < 1e9 * (whole - 0.1)
+
+
+@pytest.mark.skipif(not os.access(GROUPS, os.W_OK), reason="this system gives users no control groups")
+def test_the_limit_of_a_control_group_is_found(small: list[str], tmp_path: Path) -> None:
+    group = GROUPS / f"nst-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "memory.limit_in_bytes").write_text("1500000000")
+        command = ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh", sys.executable, "-m", "nst.train"]
+        run = [*small, "size=2048", "tile=off", "precision=32"]
+        finished = subprocess.run([*command, *run], cwd=tmp_path, capture_output=True, text=True, check=False)
+    finally:
+        group.rmdir()
+    assert finished.returncode == 2, finished.stderr
+    room = re.search(r"error: memory=auto: .* but (\d\.\d+) GB are free; what would fit: ", finished.stderr)
+    assert room is not None
+    # Files that the program has mapped are no memory of the group's.
+    assert 1.2 < float(room[1]) < 1.5 + parts(finished.stderr)["program"]
