@@ -20,11 +20,15 @@ from nst.callbacks import Overview, Record, Stop
 from nst.checkpoint import shape_in
 from nst.config import Config
 from nst.errors import UserError, one_line, problem
+from nst.forecast import Forecast, settle
 from nst.inputs import Inputs
 from nst.module import StyleTransfer
 from nst.painting import Painting
 from nst.run_folder import RunFolder
 from nst.schedule import Schedule
+
+#: What torch chose for this process, or OMP_NUM_THREADS says: for runs that say nothing.
+THREADS = torch.get_num_threads()
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Run:
     record: Record
     stop: Stop
     checkpoint: Path | None
+    forecast: Forecast
 
 
 def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
@@ -92,6 +97,7 @@ def build(
     """
     _seed(config)
     painting = Painting(cfg, config, files)
+    forecast = settle(painting, nodes.device(cfg))
     checkpoint = folder.newest_checkpoint() if goes_on else None
     record, stop = Record(folder=folder), Stop()
     overview = Overview(
@@ -103,7 +109,7 @@ def build(
     callbacks = [record, overview, stop, *_callbacks(cfg, folder)]
     loggers = _loggers(cfg, config, folder, checkpoint, goes_on=goes_on)
     trainer = nodes.make_trainer(cfg, folder.path, logger=loggers, callbacks=callbacks)
-    return Run(painting.module(trainer.strategy.root_device), trainer, record, stop, checkpoint)
+    return Run(painting.module(trainer.strategy.root_device), trainer, record, stop, checkpoint, forecast)
 
 
 def build_follower(
@@ -121,6 +127,8 @@ def _seed(config: Config) -> None:
         torch.set_num_threads(config.threads)
     elif config.trainer.devices > 1 and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.trainer.devices))
+    else:
+        torch.set_num_threads(THREADS)
     pl.seed_everything(config.seed, verbose=False)
 
 

@@ -16,8 +16,9 @@ UNFINISHED = ".unfinished-"
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside ``path`` that takes its place when the block ends well.
 
-    The data are on the disk before the name changes, so that a crash leaves the old file or the new one. Its
-    folder is not made: one that was removed under a run stays removed, and the run ends.
+    The data are on the disk before the name changes, so that a crash leaves the old file or the new one; and the new
+    name is when this returns, so that of two files the later one is never there without the earlier. The folder is not
+    made: one that was removed under a run stays removed, and the run ends.
     Raises OSError, which names ``path``, when it can't be written.
     """
     temporary = None
@@ -30,6 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+        _settle(path.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
@@ -54,6 +56,16 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _settle(folder: Path) -> None:
+    """Puts the names in a folder on the disk, where the system lets folders be opened."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _umask() -> int:

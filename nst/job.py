@@ -134,6 +134,7 @@ def _paint(
         for warning in files.warnings():
             log.warning(warning)
         config = _settle(cfg, config, named)
+        provenance.forget_peak_memory()
         choices = _choices(folder)
         run = build(cfg, config, files, folder, choices=choices, shown=shown, goes_on=goes_on)
         if run.checkpoint is not None:
@@ -155,6 +156,7 @@ def _paint(
             "precision": config.precision,
             "seed": config.seed,
             "devices": config.trainer.devices,
+            "predicted_memory_bytes": run.forecast.total,
             "error": None,
             **provenance.of_machine(run.trainer.strategy.root_device),
         }
@@ -190,7 +192,6 @@ def _check_folder(cfg: DictConfig, folder: RunFolder) -> None:
 
 def _fit(run: Run, folder: RunFolder) -> Mapping[str, float]:
     status, error = "failed", None
-    provenance.forget_peak_memory(run.trainer.strategy.root_device)
     try:
         run.trainer.fit(run.module, itertools.repeat(0), ckpt_path=run.checkpoint)
         status = "completed" if run.stop.signal is None else "interrupted"

@@ -25,8 +25,12 @@ def make_run(
     choices: Mapping[str, str] | None = None,
     assets: Mapping[str, Any] | None = None,
     picture: Image.Image | None = None,
+    made: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A run's folder; ``changes`` are dotted keys of its configuration, ``assets`` says otherwise of its inputs."""
+    """A run's folder; ``changes`` are dotted keys of its configuration, ``assets`` says otherwise of its inputs.
+
+    ``made`` says otherwise of the summary: where and with what it was made.
+    """
     folder.mkdir(parents=True)
     config = _config(content, style)
     for key, value in (changes or {}).items():
@@ -50,11 +54,14 @@ def make_run(
         "assets": {"content": input_of(content), "style": input_of(style), "weights": WEIGHTS, **(assets or {})},
         "error": None if status in ("completed", "running") else "what went wrong",
         "device": "cpu",
+        "devices": 1,
+        "processor": "AMD EPYC (AVX512)",
         "precision": 32,
         "threads": 2,
         "git_commit": "0123456789abcdef",
         "versions": VERSIONS,
         "peak_memory_bytes": 2**30,
+        **(made or {}),
     }
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     return folder

@@ -23,7 +23,7 @@ from nst.compare.values import order, shown
 from nst.file import sha256
 
 from .conftest import Command
-from .run_folders import input_of, make_run, noisy
+from .run_folders import VERSIONS, input_of, make_run, noisy
 
 RED, GREEN, BLUE, GOLD = (200, 30, 30), (30, 160, 60), (40, 70, 200), (220, 180, 40)
 
@@ -103,6 +103,20 @@ def test_stand_ins_and_other_weights_are_marked(tmp_path: Path) -> None:
     told = "3 different sets of weights, whose losses don't compare: dcbb9e (2), "
     assert any(notice.startswith(told) for notice in comparison.notices)
     assert comparison.varied == ["encoder"]
+
+
+def test_where_and_with_what_runs_were_made_is_told_where_it_differs(tmp_path: Path) -> None:
+    make_run(tmp_path / "1")
+    make_run(tmp_path / "2")
+    assert compared(tmp_path).notices == []
+    other = {"threads": 16, "processor": "Apple M4 (DEFAULT)", "versions": {**VERSIONS, "torch": "2.16.0"}}
+    make_run(tmp_path / "3", made={**other, "git_commit": "fedcba9876543210-dirty"})
+    [notice] = compared(tmp_path).notices
+    assert notice == (
+        "not made alike, so that equal configurations may differ in the last bits: processor AMD EPYC (AVX512) (2), "
+        "Apple M4 (DEFAULT) (1); threads 2 (2), 16 (1); git commit 0123456789abcdef (2), fedcba9876543210-dirty (1); "
+        "torch 2.15.0 (2), 2.16.0 (1)"
+    )
 
 
 @pytest.fixture

@@ -78,7 +78,10 @@ def test_a_run_leaves_a_complete_folder(nst: Command, small: list[str], tmp_path
     totals = [float(row["total"]) for row in rows(folder)]
     assert result["losses"]["total"] == min(totals)  # type: ignore[index]
     assert result["best_evaluation"] == totals.index(min(totals)) + 1
-    assert {"seconds", "peak_memory_bytes", "versions", "git_commit", "device", "precision", "threads"} <= set(result)
+    assert {
+        "seconds", "peak_memory_bytes", "predicted_memory_bytes", "versions", "git_commit", "device", "devices",
+        "processor", "precision", "threads",
+    } <= set(result)  # fmt: skip
     for part in result["assets"].values():  # type: ignore[attr-defined]
         assert part["source"] in ("path", "random")
         assert part["source"] == "random" or re.fullmatch("[0-9a-f]{64}", part["sha256"])

@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,7 +59,7 @@ class Results:
             "command": self.command,
             "date": datetime.now(UTC).isoformat(timespec="minutes"),
             "machine": {
-                "processor": _processor(),
+                "processor": provenance.processor(),
                 "cores": os.cpu_count(),
                 "threads": made["threads"],
                 "torch": torch.__version__,
@@ -84,12 +83,3 @@ def described(key: Mapping[str, Any]) -> str:
     """Our configuration in a key: the precision, and the other overrides."""
     others = [override for override in key["overrides"] if not override.startswith("precision=")]
     return " ".join([f"precision={key['precision']}", *others])
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

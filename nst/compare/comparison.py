@@ -1,11 +1,11 @@
 """What varies among runs, what came of them, and what must not be mixed up."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nst.compare.runs import SILENCE, Run
+from nst.compare.runs import SILENCE, Run, section
 from nst.compare.values import ABSENT, INPUTS, Value, digest_of, order, shown, values_of, weights_of
 from nst.errors import UserError, choices, problem
 
@@ -19,6 +19,11 @@ RESULTS = {
     "evaluations_done": "evaluations done",
     "seconds": "seconds",
 }
+
+#: What a summary, or its versions, say of where and with what a run was made, as far as it decides the last bits.
+MADE_WITH = (
+    "device", "devices", "processor", "threads", "git_commit", "nst", "torch", "torchvision", "pillow", "numpy",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,20 @@ def _notices(entries: Sequence[Entry], varied: Sequence[str]) -> list[str]:
     apart = [key for key in varied if key.partition(".")[0] in ("weights", "layers", "objective")]
     if apart:
         notices.append(f"total is not the same sum for every run: {', '.join(apart)} differ")
+    made = list(_made_differently([entry.run for entry in entries]))
+    if made:
+        notices.append(f"not made alike, so that equal configurations may differ in the last bits: {'; '.join(made)}")
     return notices
+
+
+def _made_differently(runs: Sequence[Run]) -> Iterator[str]:
+    """Where and with what the runs were made, as far as they differ: each value with the number of runs."""
+    summaries = [{**run.summary, **section(run.summary, "versions")} for run in runs]
+    for key in MADE_WITH:
+        counts = Counter(shown(summary[key]) for summary in summaries if key in summary)
+        if len(counts) > 1:
+            values = ", ".join(f"{value} ({count})" for value, count in counts.most_common())
+            yield f"{key.replace('_', ' ')} {values}"
 
 
 def _sorted(entries: list[Entry], varied: Sequence[str], sort: str | None) -> list[Entry]:

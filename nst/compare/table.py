@@ -15,7 +15,8 @@ from nst.file import write_text
 
 #: What is exported of a run's summary.
 PROVENANCE = (
-    "git_commit", "versions", "device", "precision", "threads", "seed", "started", "peak_memory_bytes", "assets",
+    "git_commit", "versions", "device", "devices", "processor", "precision", "threads", "seed", "started",
+    "peak_memory_bytes", "predicted_memory_bytes", "assets",
 )  # fmt: skip
 
 
