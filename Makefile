@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo test lint format benchmark clean
+.PHONY: help setup demo test soak lint format benchmark clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -27,7 +27,10 @@ lint: setup  ## check format, lint and types
 	$(BIN)/mypy
 
 test: lint  ## everything a change must pass
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8
+
+soak: setup  ## the tests that take hours: every way to stop a run, 20,000 evaluations, 200 runs, 1,000 configurations
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak
 
 format: setup  ## format the code
 	$(BIN)/ruff format .

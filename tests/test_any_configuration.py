@@ -1,0 +1,138 @@
+"""Whatever configuration passes the checks runs: nothing that they let through ends in an exception."""
+
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nst import architecture as arch
+from nst import cli, paths
+from nst.train import train
+
+LAYERS = arch.layer_names("slim")
+
+
+def options(group: str, without: tuple[str, ...] = ()) -> st.SearchStrategy[str]:
+    """Any option of a group, by name: a new one is tried without being listed here."""
+    return st.sampled_from(sorted(path.stem for path in paths.configs().glob(f"{group}/*.yaml"))).filter(
+        lambda option: option not in without
+    )
+
+
+def listed(values: list[str] | list[int] | list[float]) -> str:
+    return "[" + ",".join(map(str, values)) + "]"
+
+
+layers = st.lists(st.sampled_from(LAYERS), min_size=1, max_size=4, unique=True).map(listed)
+weights = st.sampled_from([0, 1e-12, 1, 1e3, 1e9])
+
+#: Strategies of whole overrides, by the key; each run has some of them.
+KEYS: dict[str, st.SearchStrategy[object]] = {
+    "pooling": options("pooling"),
+    "layers": options("layers"),
+    "objective": options("objective"),
+    "weights": options("weights"),
+    "init": options("init", without=("image",)),
+    "optimizer": options("optimizer"),
+    "schedule": options("schedule"),
+    "logger": options("logger"),
+    "layers.content": layers | st.just("[]"),
+    "layers.style": layers,
+    "weights.content": weights,
+    "weights.style": weights,
+    "weights.tv": weights,
+    "optimizer.lr": st.sampled_from([1e-6, 0.3, 1, 50]),
+    "schedule.patience": st.sampled_from(["null", 1, 2]),
+    "schedule.min_improvement": st.sampled_from([0, 0.5, 0.999]),
+    "pooling.kernel_size": st.integers(2, 3),
+    "size": st.integers(16, 64) | st.just("null"),
+    "evaluations": st.integers(2, 4),
+    "seed": st.integers(0, 2**32 - 1),
+    "precision": st.sampled_from(["auto", "bf16", 32, 64]),
+    "tile": st.sampled_from(["auto", "off"]) | st.integers(8, 70),
+    "memory": st.sampled_from(["auto", 20, 1e6]),
+    "recovery.at_most": st.integers(0, 2),
+    "recovery.explosion": st.sampled_from(["null", 1.001, 1e300]),
+    "recovery.shrink": st.sampled_from([1e-9, 1]),
+    "callbacks.snapshot.every_evaluations": st.integers(1, 4),
+    "callbacks.checkpoint.every_evaluations": st.integers(1, 4),
+    "callbacks.checkpoint.every_seconds": st.sampled_from(["null", 1e-9, 1e9]),
+    "callbacks.checkpoint.keep_history": st.booleans(),
+    "callbacks.film.format": st.sampled_from(["mp4", "gif"]),
+    "callbacks.film.frames": st.integers(1, 5),
+    "callbacks.film.hold": st.sampled_from([0, 0.2]),
+    "callbacks.progress": st.just("null"),
+    "minimize.loss": st.sampled_from(["total", "content", "style", "tv"]),
+    "minimize.content_at_most": st.sampled_from(["null", 1e-9, 1]),
+    "trainer.deterministic": st.booleans(),
+}  # fmt: skip
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> list[str]:
+    """Some keys with some of their values; those of one optimizer or schedule only where it has them."""
+    chosen = draw(st.lists(st.sampled_from(sorted(KEYS)), min_size=3, max_size=12, unique=True))
+    return [f"{key}={draw(KEYS[key])}" for key in sorted(chosen, key=list(KEYS).index)]
+
+
+def check_any(run: Callable[[list[str]], tuple[int, str]], folder: Path, examples: int) -> None:
+    endings: Counter[str] = Counter()
+
+    @settings(
+        max_examples=examples, deadline=None, database=None, derandomize=examples < 100,
+        suppress_health_check=[HealthCheck.too_slow],
+    )  # fmt: skip
+    @given(configurations())
+    def runs(words: list[str]) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        status, errors = run(words)
+        assert "Traceback" not in errors, errors
+        if status == 2:
+            lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+            assert lines, errors
+            # What is refused is told by a key that was given.
+            assert all(any(word.partition("=")[0].partition(".")[0] in line for word in words) for line in lines), lines
+            assert not folder.exists() or json.loads((folder / "summary.json").read_text())["status"] == "failed"
+        else:
+            told = json.loads((folder / "summary.json").read_text())
+            assert (status, told["status"]) in [(0, "completed"), (1, "diverged")], errors
+            assert (folder / "result.png").is_file()
+            assert told["evaluations"] >= 1
+        endings[str(status)] += 1
+
+    runs()
+    assert endings["0"] >= 0.6 * endings.total(), endings
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], small: list[str]
+) -> Callable[[list[str]], tuple[int, str]]:
+    """The command line within this process, which takes a second instead of five."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(words: list[str]) -> tuple[int, str]:
+        defaults = {word.partition("=")[0]: word for word in small}
+        given = {word.partition("=")[0]: word for word in words}
+        monkeypatch.setattr(sys, "argv", ["nst.train", *{**defaults, **given}.values(), "hydra.run.dir=run"])
+        status = cli.run(train)
+        return status, capfd.readouterr().err
+
+    return command
+
+
+def test_any_configuration_runs_or_is_refused(run: Callable[[list[str]], tuple[int, str]], tmp_path: Path) -> None:
+    check_any(run, tmp_path / "run", 40)
+
+
+@pytest.mark.soak
+def test_any_of_many_configurations_runs_or_is_refused(
+    run: Callable[[list[str]], tuple[int, str]], tmp_path: Path
+) -> None:
+    check_any(run, tmp_path / "run", 1000)

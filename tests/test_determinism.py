@@ -1,0 +1,36 @@
+"""The same configuration, seed and threads give the same picture bit by bit, wherever among others it is computed."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from .conftest import Command
+
+
+def assert_equal(one: Path, other: Path) -> None:
+    for name in ("result.png", "losses.csv"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), (one, other, name)
+
+
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.soak)])
+def test_alone_or_anywhere_in_a_sweep(nst: Command, small: list[str], tmp_path: Path, threads: int) -> None:
+    """From noise, through two scales, before and after runs of other sizes, optimizers and seeds."""
+    words = [*small, "schedule.smallest=16", "evaluations=24", "init=noise", f"threads={threads}"]
+    alone = nst(*words, "seed=3", "size=48", "optimizer=lbfgs", "hydra.run.dir=alone")
+    assert alone.returncode == 0, alone.stderr
+    orders = {"first": ["lbfgs,adam", "48,40", "3,1"], "last": ["adam,lbfgs", "40,48", "1,3"]}
+    for name, (optimizers, sizes, seeds) in orders.items():
+        values = [f"optimizer={optimizers}", f"size={sizes}", f"seed={seeds}"]
+        finished = nst("-m", *words, *values, f"hydra.sweep.dir={name}")
+        assert finished.returncode == 0, finished.stderr
+    runs = {path.parent.name: OmegaConf.load(path) for path in tmp_path.glob("first/*-*/config.yaml")}
+    assert len(runs) == 8
+    for name in runs:
+        assert_equal(tmp_path / "first" / name, tmp_path / "last" / name)
+    [same] = [
+        name
+        for name, config in runs.items()
+        if (config.seed, config.size, config.optimizer._target_) == (3, 48, "nst.optimizer.ProjectedLBFGS")
+    ]
+    assert_equal(tmp_path / "first" / same, tmp_path / "alone")
