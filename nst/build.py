@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nst import config as schema
 from nst import inputs, nodes, paths, precision, torchrun
-from nst.callbacks import Overview, Record, Stop
+from nst.callbacks import Checkpoint, Overview, Record, Stop
 from nst.checkpoint import shape_in
 from nst.config import Config
 from nst.errors import UserError, one_line, problem
@@ -164,7 +164,8 @@ def _loggers(cfg: DictConfig, config: Config, folder: RunFolder, checkpoint: Pat
 
 def _callbacks(cfg: DictConfig, folder: RunFolder) -> list[pl.Callback]:
     made = [make for make in nodes.make(cfg, "callbacks").values() if make is not None]
-    return [make(folder=folder) if isinstance(make, functools.partial) else make for make in made]
+    ready = [make(folder=folder) if isinstance(make, functools.partial) else make for make in made]
+    return sorted(ready, key=lambda callback: not isinstance(callback, Checkpoint))  # before what may fail, as a film
 
 
 def _hyperparameters(

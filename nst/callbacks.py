@@ -7,7 +7,9 @@ import sys
 import textwrap
 import threading
 import time
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -73,7 +75,8 @@ class Record(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         if self.begun:
-            self.table.flush()
+            with suppress(OSError):  # which may be why the run ends; Lightning has still to clean up
+                self.table.flush()
 
 
 #: TensorBoard's page of custom scalars: charts of several curves each, by regular expressions of their tags.
@@ -258,11 +261,22 @@ class Checkpoint(pl.Callback):
                 old.unlink(missing_ok=True)
 
 
+#: The signals that ask a process to end.
+ENDINGS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+def _ends(number: int) -> bool:
+    """Whether a signal asks this process to end; a hangup doesn't where it is ignored (nohup)."""
+    heard = number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN
+    return number in ENDINGS and heard
+
+
 class Stop(pl.Callback):
     """Lets Ctrl-C and SIGTERM end a run between two iterations, where its checkpoint can be taken.
 
-    So does SIGUSR2 where a launcher listens to it: submitit's jobs get it before their time is over. A second Ctrl-C
-    ends a run at once; what was reached since the last checkpoint is then to be computed again.
+    So does SIGHUP, of a terminal that is closed, where nobody asked to ignore it (nohup), and SIGUSR2 where a launcher
+    listens to it: submitit's jobs get it before their time is over. A second Ctrl-C ends a run at once; what was
+    reached since the last checkpoint is then to be computed again.
 
     Attributes:
         signal: the signal that came, or None.
@@ -279,16 +293,33 @@ class Stop(pl.Callback):
                 return  # Slurm sends SIGTERM to a job's processes more than once
             self.signal = signal.Signals(number)
             if trainer.is_global_zero:
-                print("Stopping after this iteration; Ctrl-C to stop at once.", file=sys.stderr, flush=True)
+                with suppress(OSError):  # of a terminal that is gone
+                    print("Stopping after this iteration; Ctrl-C to stop at once.", file=sys.stderr, flush=True)
 
         if threading.current_thread() is threading.main_thread():  # Lightning puts back the handlers it found
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
-                if number != signal.SIGUSR2 or callable(signal.getsignal(number)):
+            for number in (*ENDINGS, signal.SIGUSR2):
+                if _ends(number) or callable(signal.getsignal(number)):
                     signal.signal(number, stop)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         if self.signal is not None:
             trainer.should_stop = True
+
+    @contextmanager
+    def later(self) -> Iterator[None]:
+        """Keeps signals from cutting short what is written at a run's end; one that is the first comes after it."""
+        came: list[int] = []
+        earlier = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in filter(_ends, ENDINGS):
+                earlier[number] = signal.signal(number, lambda number, frame: came.append(number))
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            if came and self.signal is None:
+                signal.raise_signal(came[0])
 
     def pass_on(self) -> None:
         """Gives the launcher the signal that it listens to, once the checkpoint is saved: submitit requeues the job."""
@@ -296,11 +327,30 @@ class Stop(pl.Callback):
             signal.raise_signal(self.signal)
 
 
+class Unfailing:
+    """A text file to which writing is no failure when nobody reads it any more."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 class ProgressBar(pl.Callback):
     """Evaluations done and to do, the losses and the time left; a line for each tenth where there is no terminal."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True)
+        self.console = Console(file=cast(TextIO, Unfailing(sys.stderr)))
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -1,5 +1,6 @@
 """Checkpoints on disk: written whole or not at all, read without executing anything in them."""
 
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +22,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        checkpoint: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
+        check_whole(Path(path))
+        # What is mapped takes no memory of its own; the history of L-BFGS would be there twice.
+        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True, mmap=True)
         return checkpoint
 
 
@@ -44,6 +47,7 @@ def shape_in(path: Path) -> tuple[int, int]:
 
     Raises UserError where the file is no checkpoint of a run, or damaged.
     """
+    check_whole(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         missing = sorted(KEYS - set(checkpoint))
@@ -51,6 +55,21 @@ def shape_in(path: Path) -> tuple[int, int]:
     except Exception as error:  # what torch raises for damaged files is of many kinds
         missing = [str(error).partition(chr(10))[0] or type(error).__name__]
     if missing:
-        why = f"this checkpoint can't be read ({', '.join(missing)}); remove it to go on from the one before"
-        raise UserError(problem("resume", path, why))
+        raise _damaged(path, ", ".join(missing))
     return height, width
+
+
+def check_whole(path: Path) -> None:
+    """Raises UserError where a part of a checkpoint isn't what was written: its file has a CRC-32 of each."""
+    try:
+        with zipfile.ZipFile(path) as parts:
+            changed = parts.testzip()
+    except Exception as error:  # what zipfile raises for damaged files is of many kinds
+        raise _damaged(path, str(error) or type(error).__name__) from error
+    if changed is not None:
+        raise _damaged(path, f"{changed} was changed since")
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    why = f"this checkpoint can't be read ({what}); remove it to go on from the one before"
+    return UserError(problem("resume", path, why))

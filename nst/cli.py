@@ -58,7 +58,7 @@ def run(task: Callable[[], Any]) -> int:
             sys.argv[1:] = [*options, *source_of(arguments).overrides]
         task()
     except KeyboardInterrupt:
-        print("error: interrupted before the run began; nothing was painted", file=sys.stderr)
+        print("error: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     except (UserError, HydraException, OmegaConfBaseException, yaml.YAMLError, DivergedError, OSError) as error:
         if tracebacks:

@@ -145,7 +145,8 @@ def load_state(path: Path, architecture: str, *, key: str = "encoder.weights") -
 
 
 def _is_number(tensor: Tensor) -> bool:
-    return tensor.layout == torch.strided and tensor.is_floating_point() and bool(tensor.isfinite().all())
+    plain = tensor.layout == torch.strided and not tensor.is_meta
+    return plain and tensor.is_floating_point() and bool(tensor.isfinite().all())
 
 
 def available_layers(state: State, architecture: str) -> list[str]:
@@ -175,7 +176,7 @@ def _fits(state: State, architecture: str) -> bool:
         if isinstance(name, str)
         and name.startswith("features.")
         and name.endswith(".weight")
-        and name.split(".")[1].isdigit()
+        and name.split(".")[1].isdecimal()
     }
     indices = list(arch.convolution_indices(architecture).values())
     if not found or found != set(indices[: len(found)]):

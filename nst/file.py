@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import errno
 import hashlib
 import itertools
 import os
@@ -59,13 +60,16 @@ def sha256(path: Path) -> str:
 
 
 def _settle(folder: Path) -> None:
-    """Puts the names in a folder on the disk, where the system lets folders be opened."""
-    if os.name == "posix":
+    """Puts the names in a folder on the disk, where the system and its file system have a way to do so."""
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS):
+            raise
 
 
 def _umask() -> int:

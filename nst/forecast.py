@@ -3,7 +3,8 @@
 import copy
 import logging
 import math
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,7 +66,9 @@ def _kept(painting: Painting, device: torch.device) -> dict[str, int]:
     stages = painting.schedule.stages
     numbers = 3 * math.prod(painting.files.shape) * geometry.mean.element_size()
     # Of L-BFGS its pairs, and about eight vectors besides; of Adam two moments and what a step needs.
-    last = stages[-1].end - (stages[-2].end if len(stages) > 1 else 0)
+    # As many pairs as the last scale has evaluations: at least what is planned for it, all where it may begin earlier.
+    planned = config.resume is None and cfg.schedule.patience is None and len(stages) > 1
+    last = stages[-1].end - (stages[-2].end if planned else 0)
     pairs = min(cfg.optimizer.get("history_size", 0), last)
     pairs *= 1 if cfg.optimizer.get("history_dtype") is None else 0.5
     return {
@@ -109,46 +112,37 @@ def settle(painting: Painting, device: torch.device) -> Forecast:
 def _fitting(painting: Painting, device: torch.device, room: int) -> Iterator[str]:
     """Changes of one key with which the run would fit, each with what it would take."""
 
-    def taken(**changes: Any) -> int | None:
-        """The bytes; None where they are too many, or where the changed configuration can't be run at all."""
+    def taken(key: str, value: Any) -> int | None:
+        """The bytes; None where the changed configuration can't be run at all."""
         try:
-            total = forecast(_changed(painting, changes), device, room).total
+            return forecast(_changed(painting, {key: value}), device, room).total
         except UserError:
             return None
-        return total if total <= room else None
 
     def told(key: str, value: Any) -> Iterator[str]:
-        total = taken(**{key: value})
-        if total is not None:
+        total = taken(key, value)
+        if total is not None and total <= room:
             yield f"{key}={value} ({_gb(total)})"
+
+    def largest(key: str, values: Sequence[int]) -> Iterator[str]:
+        """The largest of ascending values that fits; those that can't be run are the smallest ones."""
+        first = bisect_left(values, True, key=lambda value: taken(key, value) is not None)
+        possible = values[first:]
+        number = bisect_left(possible, True, key=lambda value: (taken(key, value) or 0) > room)
+        if number:
+            yield from told(key, possible[number - 1])
 
     cfg, config = painting.cfg, painting.config
     if config.tile != "auto" and not nodes.not_tiled(cfg):
         yield from told("tile", "auto")
+    if config.resume is not None:  # of a run that goes on, nothing else may change
+        return
     if config.precision in (32, 64):
         yield from told("precision", "bf16")
     if cfg.optimizer.get("history_dtype", "none") is None:
         yield from told("optimizer.history_dtype", "bfloat16")
-    pairs = cfg.optimizer.get("history_size", 0)
-    history = _largest(1, pairs - 1, lambda value: taken(**{"optimizer.history_size": value}) is not None)
-    if history is not None:
-        yield from told("optimizer.history_size", history)
-    longest = max(painting.files.shape)
-    size = _largest(1, (longest - 1) // 32, lambda value: taken(size=32 * value) is not None)
-    if size is not None:
-        yield from told("size", 32 * size)
-
-
-def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int | None:
-    """The largest number from ``low`` to ``high`` that fits, where all below it down to some number do."""
-    found = None
-    while low <= high:
-        middle = (low + high + 1) // 2
-        if fits(middle):
-            found, low = middle, middle + 1
-        else:
-            high = middle - 1
-    return found
+    yield from largest("optimizer.history_size", range(1, cfg.optimizer.get("history_size", 0)))
+    yield from largest("size", range(32, max(painting.files.shape), 32))
 
 
 def _changed(painting: Painting, changes: dict[str, Any]) -> Painting:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from torch import Tensor
 from nst.errors import UserError, problem
 from nst.file import replacing
 
-#: What is read. Others of Pillow's formats are documents, or are handed to other programs.
-FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
+#: What is read. Others of Pillow's formats are documents, are handed to other programs, or are decoded before their
+#: size can be asked for (ICO).
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
 
 #: More pixels than this aren't decoded, where nobody says otherwise.
 MAX_PIXELS = 200_000_000
@@ -29,25 +30,22 @@ def read(path: Path, *, key: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     Raises UserError when the file is missing, is no picture, is damaged, or has more than ``max_pixels``.
     """
-    try:
-        with _opened(path, key) as picture:
-            width, height = picture.size
-            if width * height > max_pixels:
-                why = f"{width} x {height} px are {width * height} pixels, more than max_pixels={max_pixels}"
-                raise UserError(problem(key, path, f"{why}; choose a smaller picture, or allow more"))
-            picture.load()
-            return _to_srgb(ImageOps.exif_transpose(picture))
-    except UserError:
-        raise
-    except Exception as error:  # decoders of damaged files raise what they like
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(problem(key, path, f"this picture can't be read: {reason}")) from error
+    with _opened(path, key) as picture:
+        width, height = picture.size
+        if width * height > max_pixels:
+            why = f"{width} x {height} px are {width * height} pixels, more than max_pixels={max_pixels}"
+            raise UserError(problem(key, path, f"{why}; choose a smaller picture, or allow more"))
+        picture.load()
+        return _to_srgb(ImageOps.exif_transpose(picture))
 
 
 def frames(path: Path, *, key: str) -> int:
     """How many pictures an animation has; 1 for anything else. Raises UserError when the file can't be read."""
     with _opened(path, key) as picture:
-        return int(getattr(picture, "n_frames", 1)) if picture.format in ("AVIF", "GIF", "PNG", "TIFF", "WEBP") else 1
+        if picture.format in ("AVIF", "GIF", "PNG", "TIFF", "WEBP"):
+            with suppress(Exception):  # what is damaged after the first is not asked for
+                return int(getattr(picture, "n_frames", 1))
+        return 1
 
 
 def pixels(path: Path, *, key: str) -> int:
@@ -58,7 +56,10 @@ def pixels(path: Path, *, key: str) -> int:
 
 @contextmanager
 def _opened(path: Path, key: str) -> Iterator[Image.Image]:
-    """A picture of which the header is read. Pillow's own limit on pixels doesn't hold here; ours comes after it."""
+    """A picture of which the header is read. Pillow's own limit on pixels doesn't hold here; ours comes after it.
+
+    Raises UserError where it can't be read, then or later.
+    """
     if not path.exists():
         raise UserError(problem(key, path, "there is no such file"))
     if not path.is_file():
@@ -69,9 +70,14 @@ def _opened(path: Path, key: str) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=formats) as picture:
             yield picture
+    except UserError:
+        raise
     except UnidentifiedImageError:
         why = f"this file is no picture that can be read; formats: {', '.join(formats)}"
         raise UserError(problem(key, path, why)) from None
+    except Exception as error:  # decoders of damaged files raise what they like
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(problem(key, path, f"this picture can't be read: {reason}")) from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 
@@ -84,14 +90,14 @@ def load(path: Path, *, key: str, max_pixels: int = MAX_PIXELS) -> Tensor:
 
 def save(image: Tensor, path: Path) -> None:
     """Writes an image tensor as PNG, each value rounded to the nearest of 256, whole or not at all."""
-    array = to_bytes(image).permute(1, 2, 0).cpu().numpy()
+    array = to_bytes(image).permute(1, 2, 0).numpy()
     with replacing(path) as temporary:
         Image.fromarray(array).save(temporary, format="PNG")
 
 
 def to_bytes(image: Tensor) -> Tensor:
-    """An image tensor as uint8 of shape (3, H, W), rounded, not truncated."""
-    return (image.detach()[0].clamp(0, 1) * 255).round().to(torch.uint8)
+    """An image tensor as uint8 of shape (3, H, W), on the CPU, rounded, not truncated."""
+    return (image.detach()[0].cpu().clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def fit(height: int, width: int, size: int | None) -> tuple[int, int]:
@@ -130,8 +136,12 @@ def _to_eight_bits(picture: Image.Image) -> Image.Image:
         scale = 255 / 65535
     else:
         return picture
-    grey = np.clip(np.nan_to_num(np.asarray(picture, dtype=np.float64)) * scale, 0, 255)
-    return Image.fromarray(np.round(grey).astype(np.uint8))
+    deep = np.asarray(picture)
+    grey = np.empty(deep.shape, dtype=np.uint8)
+    for row in range(0, len(deep), 64):  # some rows at a time, to spare memory
+        wide = np.nan_to_num(deep[row : row + 64].astype(np.float64)) * scale
+        grey[row : row + 64] = np.round(np.clip(wide, 0, 255))
+    return Image.fromarray(grey)
 
 
 def _apply_profile(picture: Image.Image) -> Image.Image:

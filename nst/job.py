@@ -3,12 +3,14 @@
 import errno
 import itertools
 import logging
+import os
 import re
 import shlex
 import signal
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -194,7 +196,7 @@ def _fit(run: Run, folder: RunFolder) -> Mapping[str, float]:
     status, error = "failed", None
     try:
         run.trainer.fit(run.module, itertools.repeat(0), ckpt_path=run.checkpoint)
-        status = "completed" if run.stop.signal is None else "interrupted"
+        status = "completed" if run.stop.signal is None or run.module.finished else "interrupted"
     except DivergedError as divergence:
         status, error = "diverged", str(divergence)
         raise
@@ -207,36 +209,28 @@ def _fit(run: Run, folder: RunFolder) -> Mapping[str, float]:
         error = f"{type(failure).__name__}: {failure}"
         raise
     finally:
-        if run.record.begun:
-            _report(run, folder, status, error)
-        else:
-            folder.update_summary({"status": status, "error": error})
-    if status == "interrupted":
+        with run.stop.later():
+            if run.record.begun:
+                _report(run, folder, status, error)
+            else:
+                folder.update_summary({"status": status, "error": error})
+    if status == "interrupted" or run.stop.signal is not None:
         run.stop.pass_on()
         raise SystemExit(128 + (run.stop.signal or signal.SIGINT))
     return run.module.best.losses
 
 
 def _report(run: Run, folder: RunFolder, status: str, error: str | None) -> None:
-    """Saves the best picture so far, closes the summary, and says where the picture is."""
-    module = run.module
-    picture = _save(module.best_image, folder) if module.best.number else None
-    if picture is not None:
-        print(f"The picture is at {picture}", flush=True)
-    folder.update_summary(
-        {
-            "status": status,
-            "evaluations": module.evaluation.number,
-            "best_evaluation": module.best.number,
-            "recoveries": module.recoveries,
-            "width": module.best_image.shape[-1],
-            "height": module.best_image.shape[-2],
-            "losses": module.best.losses,
-            "seconds": round(run.record.seconds, 3),
-            "peak_memory_bytes": provenance.peak_memory(run.trainer.strategy.root_device),
-            "error": error,
-        }
-    )
+    """Saves the best picture so far, closes the summary, and says where the picture is, whichever of these fails."""
+    module, picture = run.module, None
+    try:
+        picture = _save(module.best_image, folder) if module.best.number else None
+    finally:
+        try:
+            folder.update_summary(_ending(run, status, error))
+        finally:
+            if picture is not None:
+                _tell(f"The picture is at {picture}")
     if status == "completed" and module.evaluation.number < module.schedule.evaluations:
         done, budget = module.evaluation.number, module.schedule.evaluations
         log.info("The run was complete after %d of %d evaluations: %s.", done, budget, module.ending)
@@ -246,16 +240,49 @@ def _report(run: Run, folder: RunFolder, status: str, error: str | None) -> None
         log.warning("To go on: python -m nst.train resume=%s", shlex.quote(str(folder.path)))
 
 
+def _ending(run: Run, status: str, error: str | None) -> dict[str, Any]:
+    """What the summary says of how a run ended."""
+    module = run.module
+    return {
+        "status": status,
+        "evaluations": module.evaluation.number,
+        "best_evaluation": module.best.number,
+        "recoveries": module.recoveries,
+        "width": module.best_image.shape[-1],
+        "height": module.best_image.shape[-2],
+        "losses": module.best.losses,
+        "seconds": round(run.record.seconds, 3),
+        "peak_memory_bytes": provenance.peak_memory(run.trainer.strategy.root_device),
+        "error": error,
+    }
+
+
+def _tell(text: str) -> None:
+    """Prints a line; that nobody reads it any more is no failure."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        with suppress(OSError), Path(os.devnull).open("w") as nobody:  # else Python fails to write it at its end
+            os.dup2(nobody.fileno(), sys.stdout.fileno())
+
+
 def _save(picture: Tensor, folder: RunFolder) -> Path:
     """Saves the picture in the run's folder, or somewhere else where this can't be written; returns its file."""
-    name = f"{folder.path.parent.name}_{folder.path.name}"
-    elsewhere = (Path.cwd(), Path.home(), Path(tempfile.gettempdir()))
-    files = [folder.result, *(unused(place / f"{name}.png") for place in elsewhere)]
-    for file in files:
+    name = f"{folder.path.parent.name}_{folder.path.name}.png"
+    files: list[Callable[[], Path]] = [
+        lambda: folder.result,
+        lambda: unused(Path.cwd() / name),
+        lambda: unused(Path.home() / name),
+        lambda: unused(Path(tempfile.gettempdir()) / name),
+    ]
+    for place in files:
         try:
+            file = place()
             image.save(picture, file)
         except OSError as failure:
             log.warning("The picture can't be saved: %s", of_disk(failure))
+        except RuntimeError:  # there is no home
+            continue
         else:
             return file
     raise OSError(errno.EIO, "the picture can't be saved anywhere", str(folder.result))

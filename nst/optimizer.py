@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.optim.lbfgs import _strong_wolfe  # private, and held in place by our tests
 
+#: Where an optimizer's state has its curvature pairs.
+PAIRS = {"y", "s"}
+
 
 class LBFGS(torch.optim.Optimizer):
     """Limited-memory BFGS (Nocedal and Wright 2006, algorithm 7.5) over one tensor.
@@ -56,6 +59,7 @@ class LBFGS(torch.optim.Optimizer):
         self.tolerance_change = tolerance_change
         self.evaluations_left: int | None = None
         self._spare: list[Tensor] = []
+        self._made = 0
 
     @property
     def converged(self) -> bool:
@@ -71,11 +75,16 @@ class LBFGS(torch.optim.Optimizer):
             state["converged"] = True
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over a state; torch makes all of it the tensor's own type."""
-        super().load_state_dict(state_dict)
-        for state in self.state.values():
-            for memory in {"y", "s"} & state.keys():  # none before the first step
-                state[memory] = [self._keep(each.to(self._kept)) for each in state[memory]]
+        """Takes over a state; of its pairs there are never more than these and one vector besides."""
+        states = state_dict["state"]
+        light = {
+            key: {name: each for name, each in state.items() if name not in PAIRS} for key, state in states.items()
+        }
+        super().load_state_dict({**state_dict, "state": light})  # which makes all of it the tensor's own type
+        for state in states.values():
+            for memory in PAIRS & state.keys():  # none before the first step
+                kept = [self._keep(each.to(self._param.device, self._kept)) for each in state[memory]]
+                self.state[self._param][memory] = kept
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any]) -> float:  # type: ignore[override]
@@ -158,8 +167,10 @@ class LBFGS(torch.optim.Optimizer):
             self._spare = [torch.empty_like(vector)]
         elif not self._spare:
             size = vector.numel() * vector.element_size()
-            pages = [mmap.mmap(-1, size) for _ in range(32)]  # which take no memory until they are written
+            number = max(1, min(32, 2 * self.history_size - self._made))
+            pages = [mmap.mmap(-1, size) for _ in range(number)]  # which take no memory until they are written
             self._spare = [torch.frombuffer(each, dtype=vector.dtype) for each in pages]
+            self._made += number
         return self._spare.pop().copy_(vector)
 
     def _direction(self, state: dict[str, Any], gradient: Tensor) -> Tensor:
@@ -265,6 +276,7 @@ class ProjectedLBFGS(LBFGS):
         gradient = state["gradient"] * free
         direction = self._direction(state, gradient) * free
         if not gradient.dot(direction) < 0:  # rounding has spoilt the memory: begin anew
+            self._spare += [*state["y"], *state["s"]]
             for memory in (state["y"], state["s"], state["rho"]):
                 memory.clear()
             direction = gradient.neg()

@@ -74,13 +74,16 @@ class Painting:
         generator = torch.Generator().manual_seed(self.config.seed)
         first = self.schedule.stages[0].shape
         small = {"content": image.resize(content, first), "style": image.resize(style, first)}
-        start = nodes.make(self.cfg, "init")(**small, generator=generator)
+        given = {"max_pixels": limit} if "max_pixels" in self.cfg.init else {}  # it may change when a run goes on
+        start = nodes.make(self.cfg, "init")(**small, generator=generator, **given)
         return {"content": content, "style": style, "start": start}
 
     @property
     def largest_file(self) -> int:
-        """The pixels of the larger one of the two picture files."""
+        """The pixels of the largest one of the picture files."""
         files = {"content.path": self.files.content.path, "style.path": self.files.style.path}
+        if "path" in self.cfg.init:
+            files["init.path"] = Path(self.cfg.init.path)
         return max(image.pixels(path, key=key) for key, path in files.items() if path is not None)
 
     def check_shares(self) -> None:

@@ -15,7 +15,7 @@ from nst.errors import UserError, problem
 #: Hydra's sweeper that searches with Optuna.
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
 #: The keys that may differ between the trials of a study, as they have no part in what is minimized.
-MAY_DIFFER = ("assets", "callbacks", "hydra", "logger", "memory", "name", "threads", "tile", "trainer")
+MAY_DIFFER = ("assets", "callbacks", "hydra", "logger", "max_pixels", "memory", "name", "threads", "tile", "trainer")
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,10 @@ def identity(config: Mapping[str, Any], files: Mapping[str, Any]) -> str:
     """
     kept = {key: value for key, value in config.items() if key not in NOT_COMPUTED}
     start = kept.get("init")
-    if isinstance(start, Mapping) and Path(str(start.get("path"))).expanduser().is_file():
-        kept["init"] = {**start, "path": sha256(Path(start["path"]).expanduser())}
+    if isinstance(start, Mapping):
+        start = {key: value for key, value in start.items() if key not in NOT_COMPUTED}
+        path = Path(str(start.get("path"))).expanduser()
+        kept["init"] = {**start, "path": sha256(path)} if path.is_file() else start
     text = json.dumps(_plain({**kept, "files": files}), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,47 @@ def test_the_data_are_on_the_disk_before_the_name_changes(tmp_path: Path, monkey
     monkeypatch.setattr(Path, "replace", lambda self, to: (happened.append("renamed"), replace(self, to))[1])
     write_text(tmp_path / "file.txt", "five!")
     assert happened == [5, "renamed", "folder"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_not_every_file_system_can_put_a_name_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Some have no way to do so (EINVAL); others have, and fail (EIO)."""
+    fsync = os.fsync
+
+    def refuse(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with nullcontext() if number == errno.EINVAL else pytest.raises(OSError, match="Input/output error"):
+        write_text(tmp_path / "file.txt", "five!")
+    assert (tmp_path / "file.txt").read_text() == "five!"
+
+
+def test_a_history_that_is_loaded_is_there_once(tmp_path: Path) -> None:
+    """Beside the file's own pages, which make room: 40 pairs of 16 bits, 160 MB, for a tensor of 32."""
+    script = (
+        "import sys, torch, pathlib; from nst.checkpoint import WholeCheckpointIO; from nst.optimizer import LBFGS\n"
+        "from nst.provenance import peak_memory\n"
+        "x = torch.nn.Parameter(torch.zeros(1_000_000)); io = WholeCheckpointIO(); cpu = torch.device('cpu')\n"
+        "optimizer = LBFGS([x], history_size=40, history_dtype='bfloat16')\n"
+        "if sys.argv[1] == 'save':\n"
+        "    pairs = {name: [torch.ones_like(x, dtype=torch.bfloat16) for _ in range(40)] for name in ('y', 's')}\n"
+        "    optimizer.state[x].update(pairs, rho=[1.0] * 40, loss=1.0)\n"
+        "    io.save_checkpoint({'optimizer': optimizer.state_dict()}, pathlib.Path('x.ckpt'))\n"
+        "else:\n"
+        "    before = peak_memory(cpu)\n"
+        "    optimizer.load_state_dict(io.load_checkpoint('x.ckpt')['optimizer'])\n"
+        "    assert len(optimizer.state[x]['y']) == 40 and optimizer.state[x]['y'][0].dtype == torch.bfloat16\n"
+        "    print(peak_memory(cpu) - before)\n"
+    )
+    for what in ("save", "load"):
+        command = [sys.executable, "-c", script, what]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2 * 160e6 + 40e6
 
 
 def test_a_process_killed_while_it_writes_leaves_no_half_file(tmp_path: Path) -> None:

@@ -98,6 +98,18 @@ def test_what_does_not_fit_is_not_begun_and_what_would_is_said(nst: Command, sma
     for number, override in enumerate(overrides):
         begun = nst(*run, override, f"memory={memory}", "evaluations=2", f"hydra.run.dir=fits{number}")
         assert begun.returncode == 0, begun.stderr
+    less = round(taken["total"] - 0.7 * taken["optimizer"], 2)
+    going_on = nst("resume=fits0", "evaluations=400", f"memory={less}")
+    assert going_on.returncode == 2
+    assert "what would fit: tile=auto" in going_on.stderr or "nothing smaller would fit" in going_on.stderr
+    assert "size=" not in going_on.stderr, "a run that goes on keeps its size and its history"
+
+
+def test_a_scale_that_was_asked_for_is_no_smaller_than_what_would_fit(nst: Command, small: list[str]) -> None:
+    scales = ["schedule=pyramid", "schedule.sizes=[900]", "evaluations=4"]
+    run = [*small, "size=1024", "precision=32", "tile=off", "optimizer=adam", *scales]
+    [size] = suggested(refusal(nst, run, memory=parts(refusal(nst, run, memory=0.01))["total"] - 0.05))[-1:]
+    assert 900 < int(size.removeprefix("size=")) < 1024
 
 
 def test_tiles_are_chosen_for_the_memory_that_is_allowed(nst: Command, small: list[str], tmp_path: Path) -> None:

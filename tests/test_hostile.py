@@ -150,6 +150,27 @@ def test_of_an_animation_the_first_frame_is_taken_and_that_is_said(
         assert f"style.path={path}: this is an animation of 3 frames; the first one is taken" in finished.stderr
 
 
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_a_damaged_animation_the_frames_are_counted_or_not(tmp_path: Path, form: str) -> None:
+    """Whatever is read is also asked for its frames, for a warning: no more may come of it."""
+    frames = [Image.fromarray(np.full((17, 23, 3), value, dtype=np.uint8)) for value in (0, 100, 200)]
+    file = io.BytesIO()
+    frames[0].save(file, form, save_all=True, append_images=frames[1:])
+    whole, path = file.getvalue(), tmp_path / "animation"
+    counted = set()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        if read_or_refused(path) is None:
+            counted.add(image.frames(path, key="content.path"))
+    assert counted <= {1, 2, 3}
+
+
+def test_icons_are_refused_before_what_is_in_them_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "x.ico"
+    Image.new("RGB", (64, 64)).save(path, "ICO")
+    assert "no picture that can be read; formats: " in str(read_or_refused(path))
+
+
 def test_documents_are_no_pictures(tmp_path: Path) -> None:
     """Pillow hands PostScript to Ghostscript, which executes it."""
     (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
@@ -252,6 +273,17 @@ def test_nothing_is_executed(tmp_path: Path, reader: str, writer: str) -> None:
     assert not (tmp_path / "trace").exists()
 
 
+def test_weights_without_values_or_with_strange_names(tmp_path: Path) -> None:
+    for changes in (
+        {"features.0.weight": torch.empty(64, 3, 3, 3, device="meta")},
+        {"features.².weight": torch.ones(1)},
+    ):
+        state = encoder.random_state("vgg19", 0)
+        torch.save({**state, **changes} if "features.0.weight" in changes else changes, tmp_path / "x.pth")
+        with pytest.raises(UserError, match=r"encoder.weights="):
+            encoder.load_state(tmp_path / "x.pth", "vgg19")
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, None])
 def test_weights_that_are_no_numbers(tmp_path: Path, value: float | None) -> None:
     state = first_block()
@@ -262,6 +294,10 @@ def test_weights_that_are_no_numbers(tmp_path: Path, value: float | None) -> Non
     save_file(state, tmp_path / "x.safetensors")
     with pytest.raises(UserError, match="bias has values that are infinite, or no floating-point numbers"):
         encoder.load_state(tmp_path / "x.safetensors", "slim")
+
+
+#: Stands for a file of which a few bits are others.
+FLIPPED = b"flipped"
 
 
 @pytest.fixture(scope="module")
@@ -284,6 +320,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, small: list[str]) -> Path
         ("summary.json", None, "summary.json: this file is damaged"),
         ("checkpoints/000006.ckpt", b"", "this checkpoint can't be read ("),
         ("checkpoints/000006.ckpt", None, "remove it to go on from the one before"),
+        ("checkpoints/000006.ckpt", FLIPPED, "was changed since); remove it to go on from the one before"),
     ],
 )
 def test_a_run_with_a_damaged_file_does_not_go_on(
@@ -298,7 +335,11 @@ def test_a_run_with_a_damaged_file_does_not_go_on(
     shutil.copytree(finished, tmp_path / "run")
     damaged = tmp_path / "run" / file
     whole = damaged.read_bytes()
-    content = whole[: len(whole) // 2] if content is None else content
+    middle = len(whole) // 2
+    if content is None:
+        content = whole[:middle]
+    elif content is FLIPPED:
+        content = whole[:middle] + bytes(byte ^ 1 for byte in whole[middle : middle + 8]) + whole[middle + 8 :]
     damaged.write_bytes(content)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["nst.train", "resume=run", "evaluations=8"])

@@ -1,6 +1,7 @@
 """A run through Lightning is the plain loop, evaluation by evaluation, and never computes more than it may."""
 
 import itertools
+import mmap
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -253,6 +254,20 @@ def test_the_memory_can_be_of_half_the_size() -> None:
     assert best_of_half < best + 0.05 * (problems[None].losses[0] - best)
     with pytest.raises(ValueError, match="history_dtype='float8': choices: null, bfloat16"):
         ProjectedLBFGS([problems[None].x], history_dtype="float8")
+
+
+def test_no_more_places_are_made_than_the_memory_has_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    map_pages = mmap.mmap
+    monkeypatch.setattr("nst.optimizer.mmap.mmap", lambda *args: made.append(args) or map_pages(*args))
+    for size in (1, 5, 40):
+        made.clear()
+        problem = Quadratic()
+        optimizer = LBFGS([problem.x], history_size=size)
+        for _ in range(60):
+            optimizer.step(problem)
+        assert len(optimizer.state[problem.x]["y"]) == size
+        assert len(made) == 2 * size
 
 
 @pytest.mark.parametrize(("rounding", "converges"), [(0, True), (1e-4, False)])

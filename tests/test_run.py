@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,11 +13,14 @@ import time
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from nst import paths
+from nst.callbacks import Stop
 from nst.source import make_folder
 
 from .conftest import NOWHERE, Command
@@ -139,7 +143,7 @@ def test_going_on_with_a_finished_run_computes_nothing(nst: Command, small: list
     assert summary(tmp_path / "run")["evaluations"] == 6
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupted_run_keeps_its_picture_and_goes_on(
     nst: Command, small: list[str], tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
@@ -166,6 +170,68 @@ def test_a_second_signal_ends_a_run_at_once(nst: Command, small: list[str], tmp_
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert summary(tmp_path / "run")["status"] == "interrupted"
+
+
+class AtTheEnd(pl.Callback):
+    """Does something to a run whose evaluations are done, while others still write."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def on_train_end(self, *args: object) -> None:
+        if self.what == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            Path.cwd().rmdir()
+
+
+@pytest.mark.parametrize(("what", "status"), [("signal", 143), ("folder", 0)])
+def test_what_happens_when_all_is_computed_costs_no_picture(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, status: int
+) -> None:
+    """A signal, or the loss of the folder that the command was given in."""
+    monkeypatch.setenv("PYTHONPATH", str(paths.PACKAGE.parent))
+    monkeypatch.setenv("HOME", "/nowhere/that/can/be/written")
+    here = tmp_path / "here"
+    here.mkdir()
+    words = [
+        *small,
+        f"+callbacks.end={{_target_: tests.test_run.AtTheEnd, what: {what}}}",
+        f"hydra.run.dir={tmp_path}/run",
+    ]
+    command = [sys.executable, "-m", "nst.train", *words]
+    finished = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    assert finished.returncode == status, finished.stderr
+    assert summary(tmp_path / "run")["status"] == "completed"
+    assert Image.open(tmp_path / "run" / "result.png").size == (32, 26)
+    assert "To go on" not in finished.stderr
+
+
+def test_a_signal_during_the_report_comes_after_it() -> None:
+    stop, written = Stop(), []
+
+    def report() -> None:
+        with stop.later():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            written.append("all")
+
+    with pytest.raises(KeyboardInterrupt):
+        report()
+    assert written == ["all"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    stop.signal = signal.SIGTERM
+    with stop.later():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("readers", ["2>/dev/null | true", "2>&1 >/dev/null | head -1"])
+def test_nobody_has_to_read_what_a_run_prints(small: list[str], tmp_path: Path, readers: str) -> None:
+    words = shlex.join([sys.executable, "-m", "nst.train", *small, "evaluations=30", "hydra.run.dir=run"])
+    subprocess.run(["bash", "-c", f"{words} {readers}"], cwd=tmp_path, check=True, capture_output=True)
+    assert summary(tmp_path / "run")["status"] == "completed"
+    assert (tmp_path / "run" / "checkpoints" / "000030.ckpt").is_file()
 
 
 def test_what_a_checkpoint_stands_on_is_on_disk(nst: Command, small: list[str], tmp_path: Path) -> None:

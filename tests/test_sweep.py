@@ -132,7 +132,7 @@ def test_a_start_picture_is_known_by_its_pixels_not_its_path(tmp_path: Path) -> 
     paths = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
     for path, data in zip(paths, (b"same", b"same", b"other"), strict=True):
         path.write_bytes(data)
-    known = [identity({**CONFIG, "init": {"path": str(path)}}, FILES) for path in paths]
+    known = [identity({**CONFIG, "init": {"path": str(path), "max_pixels": n}}, FILES) for n, path in enumerate(paths)]
     assert known[0] == known[1] != known[2]
 
 

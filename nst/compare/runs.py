@@ -102,7 +102,13 @@ def section(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def number(value: object) -> float | None:
     """The number that ``value`` is; None for anything else."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+    return value
 
 
 def find(folders: Sequence[Path], *, side: int) -> tuple[list[Run], list[str]]:
