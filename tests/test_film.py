@@ -76,3 +76,17 @@ def test_an_interrupted_run_keeps_its_frames_for_the_film(nst: Command, small: l
     done = max(int(path.stem) for path in tmp_path.glob("run/checkpoints/[0-9]*.ckpt"))
     assert nst("resume=run", f"evaluations={done + 5}", "callbacks.film.hold=0").returncode == 0
     assert len(decoded(tmp_path / "run" / "progress.mp4")) >= len(before)
+
+
+def test_a_film_that_can_not_be_written_costs_no_checkpoint(nst: Command, small: list[str], tmp_path: Path) -> None:
+    in_the_way = tmp_path / "run" / "progress.mp4"
+    in_the_way.mkdir(parents=True)
+    finished = nst(*small, "hydra.run.dir=run")
+    assert finished.returncode == 1
+    assert "progress.mp4: Is a directory" in finished.stderr
+    assert (tmp_path / "run" / "checkpoints" / "000006.ckpt").is_file()
+    in_the_way.rmdir()
+    again = nst("resume=run")
+    assert again.returncode == 0, again.stderr
+    assert "Going on after 6 evaluations" in again.stderr
+    assert in_the_way.is_file()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 import pytorch_lightning as pl
+from omegaconf import DictConfig
 
 from nst import paths
 
@@ -32,7 +33,8 @@ class Watch(pl.Callback):
     def note(self) -> None:
         gc.collect()
         process = psutil.Process()
-        had = process.memory_info().rss, process.num_fds(), process.num_threads()
+        nodes = sum(isinstance(each, DictConfig) for each in gc.get_objects())
+        had = process.memory_info().rss, process.num_fds(), process.num_threads(), nodes
         with self.file.open("a") as file:
             file.write(" ".join(map(str, had)) + "\n")
 
@@ -41,6 +43,7 @@ class Had(NamedTuple):
     memory: int
     files: int
     threads: int
+    nodes: int  # of configurations
 
 
 def noted(path: Path) -> list[Had]:
@@ -55,6 +58,7 @@ def assert_flat(had: Sequence[Had], *, settled: int, growth: int) -> None:
     assert min(each.memory for each in late) - min(each.memory for each in early) <= growth
     assert max(each.files for each in late) <= max(each.files for each in early)
     assert max(each.threads for each in late) <= max(each.threads for each in early)
+    assert max(each.nodes for each in late) <= max(each.nodes for each in early)
 
 
 @pytest.fixture
