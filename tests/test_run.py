@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,12 @@ def events(folder: Path) -> EventAccumulator:
 def begin(small: list[str], folder: Path, *, checkpoints: int) -> subprocess.Popen[str]:
     """A long run in ``folder``/run that has saved so many checkpoints."""
     arguments = [*small, "evaluations=100000", "callbacks.checkpoint.every_evaluations=10", "hydra.run.dir=run"]
+    command = [sys.executable, "-m", "nst.train", *arguments]
+    # Whoever runs the tests may ignore hangups (nohup), which a run would, too.
     process = subprocess.Popen(
-        [sys.executable, "-m", "nst.train", *arguments], cwd=folder, stderr=subprocess.PIPE, text=True
-    )
+        command, cwd=folder, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while len(list(folder.glob("run/checkpoints/[0-9]*.ckpt"))) < checkpoints and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -95,9 +99,9 @@ def test_a_run_leaves_a_complete_folder(nst: Command, small: list[str], tmp_path
 
 
 def test_tensorboard_shows_losses_pictures_configuration_and_hyperparameters(
-    nst: Command, small: list[str], tmp_path: Path
+    inside: Command, small: list[str], tmp_path: Path
 ) -> None:
-    assert nst(*small, "callbacks.snapshot.every_evaluations=3", "hydra.run.dir=run").returncode == 0
+    assert inside(*small, "callbacks.snapshot.every_evaluations=3", "hydra.run.dir=run").returncode == 0
     shown = events(tmp_path / "run")
     for tag in ("loss/total", "loss/content", "loss/style", "gradient_norm", "share/style/relu1_1"):
         assert [event.step for event in shown.Scalars(tag)] == [1, 2, 3, 4, 5, 6]
@@ -118,13 +122,13 @@ def test_tensorboard_shows_losses_pictures_configuration_and_hyperparameters(
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_going_on_equals_never_having_stopped(nst: Command, small: list[str], tmp_path: Path, optimizer: str) -> None:
+def test_going_on_equals_never_having_stopped(inside: Command, small: list[str], tmp_path: Path, optimizer: str) -> None:
     kept = "callbacks.checkpoint.keep_history=true"
     common = [*small, f"optimizer={optimizer}", "callbacks.snapshot.every_evaluations=4", kept]
-    assert nst(*common, "evaluations=14", "hydra.run.dir=whole").returncode == 0
-    assert nst(*common, "evaluations=8", "hydra.run.dir=parts").returncode == 0
+    assert inside(*common, "evaluations=14", "hydra.run.dir=whole").returncode == 0
+    assert inside(*common, "evaluations=8", "hydra.run.dir=parts").returncode == 0
     before = sorted(path.name for path in tmp_path.iterdir())
-    finished = nst("resume=parts", "evaluations=14")
+    finished = inside("resume=parts", "evaluations=14")
     assert finished.returncode == 0, finished.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -135,10 +139,10 @@ def test_going_on_equals_never_having_stopped(nst: Command, small: list[str], tm
     assert sorted(p.name for p in parts.glob("snapshots/*")) == sorted(p.name for p in whole.glob("snapshots/*"))
 
 
-def test_going_on_with_a_finished_run_computes_nothing(nst: Command, small: list[str], tmp_path: Path) -> None:
-    assert nst(*small, "hydra.run.dir=run").returncode == 0
+def test_going_on_with_a_finished_run_computes_nothing(inside: Command, small: list[str], tmp_path: Path) -> None:
+    assert inside(*small, "hydra.run.dir=run").returncode == 0
     before = (tmp_path / "run" / "result.png").read_bytes(), rows(tmp_path / "run")
-    assert nst("resume=run").returncode == 0
+    assert inside("resume=run").returncode == 0
     assert ((tmp_path / "run" / "result.png").read_bytes(), rows(tmp_path / "run")) == before
     assert summary(tmp_path / "run")["evaluations"] == 6
 
@@ -207,7 +211,15 @@ def test_what_happens_when_all_is_computed_costs_no_picture(
     assert "To go on" not in finished.stderr
 
 
-def test_a_signal_during_the_report_comes_after_it() -> None:
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C means what it means at a prompt; in a shell's background it means nothing."""
+    found = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, found)
+
+
+def test_a_signal_during_the_report_comes_after_it(heard: None) -> None:
     stop, written = Stop(), []
 
     def report() -> None:
@@ -250,12 +262,12 @@ def test_what_a_checkpoint_stands_on_is_on_disk(nst: Command, small: list[str], 
 
 
 def test_going_on_with_anything_else_is_refused_and_nothing_is_lost(
-    nst: Command, small: list[str], tmp_path: Path
+    inside: Command, small: list[str], tmp_path: Path
 ) -> None:
     start = tmp_path / "start.png"
     Image.new("RGB", (40, 32), (255, 128, 0)).save(start)
     common = [*small, "init=image", f"init.path={start}", f"content.path={start}"]
-    assert nst(*common, "hydra.run.dir=run").returncode == 0
+    assert inside(*common, "hydra.run.dir=run").returncode == 0
 
     def state() -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
@@ -267,12 +279,12 @@ def test_going_on_with_anything_else_is_refused_and_nothing_is_lost(
         (["weights.style=2"], "goes on with the weights.style that the run began with"),
         (["hydra.run.dir=other"], "goes on with the hydra.run.dir that the run began with"),
     ]:
-        finished = nst("resume=run", *overrides)
+        finished = inside("resume=run", *overrides)
         assert finished.returncode == 2
         assert message in finished.stderr
         assert state() == before
     Image.new("RGB", (40, 32)).save(start)
-    finished = nst("resume=run", "evaluations=8")
+    finished = inside("resume=run", "evaluations=8")
     assert finished.returncode == 2
     assert "the content that the run began with had the SHA-256" in finished.stderr
     assert {path: data for path, data in state().items() if path.suffix != ".log"} == {
@@ -280,14 +292,14 @@ def test_going_on_with_anything_else_is_refused_and_nothing_is_lost(
     }
 
 
-def test_no_two_runs_share_a_folder(nst: Command, small: list[str], tmp_path: Path) -> None:
-    assert nst(*small, "hydra.run.dir=run").returncode == 0
+def test_no_two_runs_share_a_folder(inside: Command, small: list[str], tmp_path: Path) -> None:
+    assert inside(*small, "hydra.run.dir=run").returncode == 0
     before = (tmp_path / "run" / "config.yaml").read_bytes()
-    again = nst(*small, "seed=1", "hydra.run.dir=run")
+    again = inside(*small, "seed=1", "hydra.run.dir=run")
     assert again.returncode == 2
     assert "this folder already holds a run; go on with it by resume=" in again.stderr
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
-    dated = [nst(*small, "evaluations=1", "hydra.run.dir=${now:%Y}") for _ in range(2)]
+    dated = [inside(*small, "evaluations=1", "hydra.run.dir=${now:%Y}") for _ in range(2)]
     assert [finished.returncode for finished in dated] == [0, 2]
 
 
@@ -296,10 +308,10 @@ def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> Non
     assert made == ["12-00-00", "12-00-00-2", "12-00-00-3"]
 
 
-def test_stand_ins_are_loud_and_recorded(nst: Command, small: list[str], tmp_path: Path) -> None:
+def test_stand_ins_are_loud_and_recorded(inside: Command, small: list[str], tmp_path: Path) -> None:
     arguments = [*small, "content.path=null", "style.path=null", "encoder=vgg19", "encoder.weights=auto"]
     urls = [f"{group}.url={NOWHERE}/{group}.bin" for group in ("content", "style", "encoder")]
-    finished = nst(*arguments, *urls, "hydra.run.dir=run")
+    finished = inside(*arguments, *urls, "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr.count("WARNING: STAND-IN PICTURE") == 2
     assert finished.stderr.count("WARNING: STAND-IN ENCODER") == 1
@@ -310,16 +322,16 @@ def test_stand_ins_are_loud_and_recorded(nst: Command, small: list[str], tmp_pat
 
 
 @pytest.mark.parametrize("logger", ["csv", "none"])
-def test_other_loggers(nst: Command, small: list[str], tmp_path: Path, logger: str) -> None:
-    finished = nst(*small, f"logger={logger}", "hydra.run.dir=run")
+def test_other_loggers(inside: Command, small: list[str], tmp_path: Path, logger: str) -> None:
+    finished = inside(*small, f"logger={logger}", "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
     assert len(rows(tmp_path / "run")) == 6
     assert not list(tmp_path.rglob("events.*"))
     assert len(list(tmp_path.rglob("metrics.csv"))) == (logger == "csv")
 
 
-def test_double_precision_and_partial_per_layer_weights(nst: Command, small: list[str], tmp_path: Path) -> None:
-    finished = nst(*small, "precision=64", "weights.tv=0.1", "+weights.style_layers.relu1_1=0", "hydra.run.dir=run")
+def test_double_precision_and_partial_per_layer_weights(inside: Command, small: list[str], tmp_path: Path) -> None:
+    finished = inside(*small, "precision=64", "weights.tv=0.1", "+weights.style_layers.relu1_1=0", "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
     assert {row["share/style/relu1_1"] for row in rows(tmp_path / "run")} == {"0.0"}
     assert float(rows(tmp_path / "run")[0]["tv"]) > 0
@@ -350,11 +362,11 @@ def test_the_options_run_in_every_combination(nst: Command, small: list[str], tm
     assert [summary(path)["status"] for path in (tmp_path / "sweep").glob("*-*")] == ["completed"] * 48
 
 
-def test_any_picture_can_be_the_start(nst: Command, small: list[str], tmp_path: Path) -> None:
+def test_any_picture_can_be_the_start(inside: Command, small: list[str], tmp_path: Path) -> None:
     start = tmp_path / "it's a start = ö.png"
     Image.new("RGB", (50, 50), (255, 128, 0)).save(start)
     escaped = str(start).replace("'", "\\'")
-    finished = nst(*small, "init=image", f"init.path='{escaped}'", "hydra.run.dir=run")
+    finished = inside(*small, "init=image", f"init.path='{escaped}'", "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
     [shown] = events(tmp_path / "run").Images("input/start")
     pixel = Image.open(io.BytesIO(shown.encoded_image_string)).getpixel((10, 10))
@@ -365,9 +377,9 @@ DATA = os.environ.get("NST_TEST_DATA")
 
 
 @pytest.mark.skipif(DATA is None, reason="NST_TEST_DATA names no folder of test data")
-def test_real_filters_paint_real_pictures(nst: Command, tmp_path: Path) -> None:
+def test_real_filters_paint_real_pictures(inside: Command, tmp_path: Path) -> None:
     data = Path(str(DATA))
-    finished = nst(
+    finished = inside(
         f"content.path={data}/images/content/tubingen.jpg",
         f"style.path={data}/images/style/starry_night.jpg",
         f"encoder.weights={data}/weights/vgg19-conv1_1-to-conv3_1.pth",

@@ -270,8 +270,8 @@ def scales(small: list[str]) -> list[str]:
     return [*small, "schedule.smallest=16", "schedule.scales=2", "size=64", "evaluations=10"]
 
 
-def test_a_run_through_scales_leaves_one_picture_and_one_film(nst: Command, scales: list[str], tmp_path: Path) -> None:
-    finished = nst(
+def test_a_run_through_scales_leaves_one_picture_and_one_film(inside: Command, scales: list[str], tmp_path: Path) -> None:
+    finished = inside(
         *scales, "callbacks.snapshot.every_evaluations=4", "callbacks.film.hold=0", "weights.tv=1",
         "schedule.factors.tv=[0,1]", "hydra.run.dir=run",
     )  # fmt: skip
@@ -333,31 +333,31 @@ def test_a_run_goes_on_with_another_number_from_the_scale_that_it_is_at(
 
 
 def test_more_evaluations_may_bring_scales_before_the_one_that_a_run_is_at(
-    nst: Command, small: list[str], tmp_path: Path
+    inside: Command, small: list[str], tmp_path: Path
 ) -> None:
     scales = [*small, "schedule.smallest=16", "size=64", "hydra.run.dir=run"]
-    assert nst(*scales, "evaluations=1").returncode == 0
-    finished = nst("resume=run", "evaluations=9")
+    assert inside(*scales, "evaluations=1").returncode == 0
+    finished = inside("resume=run", "evaluations=9")
     assert finished.returncode == 0, finished.stderr
     assert [row["size"] for row in rows(tmp_path / "run")] == ["64"] * 9
 
 
 def test_so_few_evaluations_that_the_scale_of_a_run_would_be_left_out_are_refused(
-    nst: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inside: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(paths.PACKAGE.parent))
     stop = "+callbacks.interrupt={_target_: tests.test_schedule.Interrupt, at: 1}"
     scales = [*small, "schedule.smallest=16", "size=64", "evaluations=9"]
-    assert nst(*scales, stop, "hydra.run.dir=run").returncode == 143
-    assert nst("resume=run", "evaluations=2").returncode == 0
-    assert nst(*scales, stop, "schedule.smallest=8", "layers.style=[relu1_1]", "layers.content=[relu1_1]",
+    assert inside(*scales, stop, "hydra.run.dir=run").returncode == 143
+    assert inside("resume=run", "evaluations=2").returncode == 0
+    assert inside(*scales, stop, "schedule.smallest=8", "layers.style=[relu1_1]", "layers.content=[relu1_1]",
                "hydra.run.dir=other").returncode == 143  # fmt: skip
-    refused = nst("resume=other", "evaluations=2")
+    refused = inside("resume=other", "evaluations=2")
     assert refused.returncode == 2
     assert "the run has made 1, and its picture is still 16 x 13 px; choose more" in refused.stderr
 
 
-def test_a_run_that_no_longer_improves_is_complete(nst: Command, small: list[str], tmp_path: Path) -> None:
+def test_a_run_that_no_longer_improves_is_complete(inside: Command, small: list[str], tmp_path: Path) -> None:
     """``schedule=single``, too."""
     options = [
         "schedule=single",
@@ -366,7 +366,7 @@ def test_a_run_that_no_longer_improves_is_complete(nst: Command, small: list[str
         "schedule.min_improvement=0.9",
         "callbacks.film.hold=0",
     ]
-    finished = nst(*small, *options, "hydra.run.dir=run")
+    finished = inside(*small, *options, "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
     done = int(str(summary(tmp_path / "run")["evaluations"]))
     assert done < 100
@@ -377,6 +377,6 @@ def test_a_run_that_no_longer_improves_is_complete(nst: Command, small: list[str
     )
     shown = {number for number in film.schedule(500, 60) if number < done} | {done}
     assert len(decoded(tmp_path / "run" / "progress.mp4")) == len(shown), "the film ends with the result"
-    again = nst("resume=run")
+    again = inside("resume=run")
     assert again.returncode == 0, again.stderr
     assert summary(tmp_path / "run")["evaluations"] == done

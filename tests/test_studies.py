@@ -52,8 +52,8 @@ def test_a_seam_is_found_where_there_is_one() -> None:
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_study_runs_by_its_one_command(nst: Command, tiny: list[str], tmp_path: Path, study: str) -> None:
-    finished = nst("-m", f"experiment={study}", *tiny)
+def test_a_study_runs_by_its_one_command(inside: Command, tiny: list[str], tmp_path: Path, study: str) -> None:
+    finished = inside("-m", f"experiment={study}", *tiny)
     assert finished.returncode == 0, finished.stderr
     assert f"{STUDIES[study]} of {STUDIES[study]} runs are complete" in finished.stdout
     found = [json.loads(path.read_text()) for path in tmp_path.glob("study/*/summary.json")]
@@ -72,14 +72,14 @@ def test_a_study_has_its_page(study: str) -> None:
     assert "**Finding.**" in page
 
 
-def test_a_study_without_m_is_an_error(nst: Command) -> None:
-    finished = nst("experiment=pooling")
+def test_a_study_without_m_is_an_error(inside: Command) -> None:
+    finished = inside("experiment=pooling")
     assert finished.returncode == 2
     assert finished.stderr == "error: experiment=pooling: a study, which sweeps pooling, style; run it with -m\n"
 
 
-def test_studies_are_not_swept_over(nst: Command, tiny: list[str], tmp_path: Path) -> None:
-    finished = nst("-m", "experiment=preview,pooling", *tiny)
+def test_studies_are_not_swept_over(inside: Command, tiny: list[str], tmp_path: Path) -> None:
+    finished = inside("-m", "experiment=preview,pooling", *tiny)
     assert finished.returncode == 2
     assert "experiment=pooling: a study, which sweeps by itself; give one at a time" in finished.stderr
     assert not (tmp_path / "study").exists()
