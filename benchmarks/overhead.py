@@ -52,7 +52,7 @@ def make_objective(size: int, architecture: str) -> Objective:
         formulas=formulas,
         weights=Weights(content=1, style=1e6, tv=0),
         content=content_targets(network, content, list(cfg.layers.content)),
-        style=style_targets(network, style, list(cfg.layers.style), formulas.statistic),
+        style=style_targets(network, style, list(cfg.layers.style), formulas.statistics),
     )
 
 

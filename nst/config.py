@@ -71,8 +71,51 @@ class WeightsConfig(Strict):
     content: NonNegative
     style: NonNegative
     tv: NonNegative
+    laplacian: NonNegative
     content_layers: dict[str, NonNegative]
     style_layers: dict[str, NonNegative]
+
+
+class TermConfig(Strict):
+    """One of ``objective.style``; what it is made of, ``nst.nodes`` finds out."""
+
+    target: str = Field(alias="_target_")
+    statistic: dict[str, Any]
+    distance: dict[str, Any]
+    weight: NonNegative
+
+
+class FormulasConfig(Strict):
+    """The group ``objective``."""
+
+    target: str = Field(alias="_target_")
+    content: dict[str, Any]
+    style: dict[str, TermConfig]
+    style_layers_averaged: bool
+    relative: bool
+    tv: dict[str, Any]
+    laplacian: dict[str, Any]
+
+
+class TotalVariation(Node):
+    exponent: Positive
+
+
+class Laplacian(Node):
+    pool: PositiveInt
+
+
+class ShiftedGram(Node):
+    shifts: Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+class SortedProjections(Node):
+    directions: PositiveInt
+    seed: Annotated[int, Field(ge=0)]
+
+
+class GaussianWasserstein(Node):
+    eps: Positive
 
 
 class ContentNoise(Node):
@@ -235,6 +278,12 @@ class Config(Strict):
 NODES: dict[str, type[BaseModel]] = {
     "torch.nn.AvgPool2d": Pooling,
     "torch.nn.MaxPool2d": Pooling,
+    "nst.objective.Formulas": FormulasConfig,
+    "nst.objective.functional.total_variation": TotalVariation,
+    "nst.objective.functional.laplacian_difference": Laplacian,
+    "nst.objective.functional.gram_of_shifted": ShiftedGram,
+    "nst.objective.functional.sorted_projections": SortedProjections,
+    "nst.objective.functional.gaussian_wasserstein": GaussianWasserstein,
     "nst.init.content": Node,
     "nst.init.content_noise": ContentNoise,
     "nst.init.noise": Node,
@@ -273,14 +322,17 @@ def smallest_side(config: Config) -> int:
 
 
 def _nodes(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for group in ("pooling", "objective", "init", "optimizer", "schedule", "logger"):
-        if isinstance(raw.get(group), Mapping):
-            yield group, raw[group]
-    callbacks = raw.get("callbacks")
-    if isinstance(callbacks, Mapping):
-        for name, node in callbacks.items():
-            if isinstance(node, Mapping):
-                yield f"callbacks.{name}", node
+    """Every node that Hydra makes an object of, in whatever other it stands, by its key."""
+    for group in ("pooling", "objective", "init", "optimizer", "schedule", "logger", "callbacks"):
+        yield from _nodes_in(group, raw.get(group))
+
+
+def _nodes_in(key: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            yield key, value
+        for name, each in value.items():
+            yield from _nodes_in(f"{key}.{name}", each)
 
 
 def _schema_problems(schema: type[BaseModel], raw: Mapping[str, Any], prefix: str) -> Iterator[str]:
@@ -365,8 +417,10 @@ def _weight_problems(raw: Mapping[str, Any]) -> Iterator[str]:
             if name not in names:
                 why = f"not among layers.{part}; {choices(name, names)}"
                 yield problem(f"weights.{part}_layers", name, why)
+    if layers.get("style") and _get(raw, "objective", "style") == {}:
+        yield "objective/style=[]: at least one way to compare styles is needed, where layers.style names layers"
     effective = [weights.get(part) for part in ("content", "style") if layers.get(part)]
-    if effective and not any([*effective, weights.get("tv")]):
+    if effective and not any([*effective, weights.get("tv"), weights.get("laplacian")]):
         yield "weights: every part that has layers has the weight 0, so there is nothing to optimize"
 
 

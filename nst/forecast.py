@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from nst import image, memory, nodes
 from nst.config import Config
 from nst.errors import UserError, problem
+from nst.objective import functional
 from nst.painting import Painting
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def _kept(painting: Painting, device: torch.device) -> dict[str, int]:
     last = stages[-1].end - (stages[-2].end if planned else 0)
     pairs = min(cfg.optimizer.get("history_size", 0), last)
     pairs *= 1 if cfg.optimizer.get("history_dtype") is None else 0.5
+    sizes = memory.layer_sizes(geometry, painting.files.shape)
     return {
         "program": memory.of_program(device),
         "encoder": sum(weight.numel() * weight.element_size() for weight in geometry.buffers()),
@@ -78,6 +80,10 @@ def _kept(painting: Painting, device: torch.device) -> dict[str, int]:
         "pictures": 5 * numbers,  # content, style, image, best image, gradient
         "content targets": sum(
             memory.feature_bytes(geometry, stage.shape, config.layers.content) for stage in stages
+        ),
+        "statistics": sum(
+            functional.kept_bytes(statistic, *sizes[name])
+            for statistic in nodes.make(cfg, "objective").statistics for name in config.layers.style
         ),
     }  # fmt: skip
 

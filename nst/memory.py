@@ -132,6 +132,17 @@ def feature_bytes(encoder: Encoder, shape: Sequence[int], layers: Sequence[str])
     return sum(after for name, _, _, after, _ in _walk(encoder, shape) if name in layers)
 
 
+def layer_sizes(encoder: Encoder, shape: Sequence[int]) -> dict[str, tuple[int, int]]:
+    """Each layer's channels and positions, for a picture of ``shape`` (height, width)."""
+    sizes = {}
+    (height, width), channels = shape, 3
+    for name, layer in encoder.sequence.items():
+        assert isinstance(layer, Layer)
+        height, width, channels = layer.size(height), layer.size(width), layer.channels(channels)
+        sizes[name] = channels, height * width
+    return sizes
+
+
 def evaluation_bytes(encoder: Encoder, shape: Sequence[int], tile: int | None) -> int:
     """About what an evaluation takes at its peak, beyond the pixels and what is kept between evaluations."""
     crops = {tuple(part.stop - part.start for part in window.crop) for window in windows(encoder, shape, tile)}
@@ -160,14 +171,13 @@ def _crop_bytes(encoder: Encoder, shape: Sequence[int]) -> int:
 
 def _walk(encoder: Encoder, shape: Sequence[int]) -> Iterator[tuple[str, Layer, int, int, int]]:
     """Each layer by name, with the bytes of its inputs, of its outputs, and of a number, for a crop (height, width)."""
-    height, width = shape
-    channels, itemsize = 3, encoder.mean.element_size()
-    before = channels * height * width * itemsize
-    for name, layer in encoder.sequence.items():
+    itemsize = encoder.mean.element_size()
+    before = 3 * math.prod(shape) * itemsize
+    for name, (channels, positions) in layer_sizes(encoder, shape).items():
+        layer = encoder.sequence[name]
         assert isinstance(layer, Layer)
         if isinstance(layer, Convolution):
             itemsize = layer.dtype.itemsize
-        height, width, channels = layer.size(height), layer.size(width), layer.channels(channels)
-        after = channels * height * width * itemsize
+        after = channels * positions * itemsize
         yield name, layer, before, after, itemsize
         before = after

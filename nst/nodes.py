@@ -88,5 +88,6 @@ def device(cfg: DictConfig) -> torch.device:
 def not_tiled(cfg: DictConfig) -> list[str]:
     """What an objective has that can't be taken tile by tile."""
     formulas: Formulas = make(cfg, "objective")
-    parts = {"content": formulas.content, "statistic": formulas.statistic}
+    parts: dict[str, Any] = {"content": formulas.content}
+    parts |= {f"style.{name}.statistic": term.statistic for name, term in formulas.style.items()}
     return [f"objective.{key}" for key, function in parts.items() if functional.combines(function) is None]

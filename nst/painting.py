@@ -163,10 +163,12 @@ class Painting:
         weights = self.config.weights.model_dump()
         for name in ("content", "style", "tv"):
             weights[name] *= getattr(stage, name)
+        weights["laplacian"] *= stage.content
         return Objective(
             encoder=encoder,
             formulas=formulas,
             weights=Weights(**weights),
+            picture=picture("content") if self.config.weights.laplacian else None,
             tile=tile,
             team=team,
             content=shared.content_targets((self._encoder_key, self.files.content.sha256, self.files.shape))(
@@ -174,8 +176,8 @@ class Painting:
             ),
             style=shared.style_targets(
                 Recipe(
-                    (self._encoder_key, here, self.files.style.sha256, str(self.cfg.objective.statistic)),
-                    lambda: style_targets(encoder, picture("style"), layers.style, formulas.statistic, tile=tile),
+                    (self._encoder_key, here, self.files.style.sha256, formulas.kept),
+                    lambda: style_targets(encoder, picture("style"), layers.style, formulas.statistics, tile=tile),
                 )
             ),
         ).to(device)

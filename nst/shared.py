@@ -45,7 +45,7 @@ class Kept(Generic[T]):
 #: Only the last encoder, since VGG-19 takes 80 MB.
 encoder: Kept[Encoder] = Kept(1)
 #: The style's statistics by layer, of some pictures at some scales. They are small, whatever the picture's size.
-style_targets: Kept[dict[str, Tensor]] = Kept(24)
+style_targets: Kept[dict[str, list[Tensor]]] = Kept(24)
 
 _scales: Kept[Kept[dict[str, Tensor]]] = Kept(1)
 

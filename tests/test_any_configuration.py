@@ -3,11 +3,12 @@
 import json
 import shutil
 import sys
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from allpairspy import AllPairs
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +38,8 @@ KEYS: dict[str, st.SearchStrategy[object]] = {
     "pooling": options("pooling"),
     "layers": options("layers"),
     "objective": options("objective"),
+    "objective/style": st.lists(options("objective/style"), min_size=1, max_size=3, unique=True).map(listed),
+    "objective.relative": st.booleans(),
     "weights": options("weights"),
     "init": options("init", without=("image",)),
     "optimizer": options("optimizer"),
@@ -47,6 +50,7 @@ KEYS: dict[str, st.SearchStrategy[object]] = {
     "weights.content": weights,
     "weights.style": weights,
     "weights.tv": weights,
+    "weights.laplacian": weights,
     "optimizer.lr": st.sampled_from([1e-6, 0.3, 1, 50]),
     "schedule.patience": st.sampled_from(["null", 1, 2]),
     "schedule.min_improvement": st.sampled_from([0, 0.5, 0.999]),
@@ -128,8 +132,46 @@ def run(
     return command
 
 
+#: What is combined with what, besides the options of the groups themselves.
+VALUES = {
+    "objective/style": [
+        "[gram]", "[mean_std]", "[wasserstein]", "[covariance]", "[sliced_wasserstein]", "[gram,shifted_gram]"
+    ],
+    "objective.relative": ["true", "false"],
+    "precision": ["32", "bf16", "64"],
+    "tile": ["off", "auto", "24"],
+    "weights.laplacian": ["0", "1"],
+}  # fmt: skip
+GROUPS = ("pooling", "layers", "objective", "weights", "init", "optimizer", "schedule", "logger")
+GLOBAL = ("sliced_wasserstein", "shifted_gram", "long_range")
+
+
+def pairs() -> list[list[str]]:
+    """Configurations among which any two options of two groups are together in one."""
+    groups = {
+        group: sorted(path.stem for path in paths.configs().glob(f"{group}/*.yaml") if path.stem != "image")
+        for group in GROUPS
+    }
+    parts = OrderedDict({**groups, **VALUES})
+    return [[f"{key}={value}" for key, value in zip(parts, row, strict=True)] for row in AllPairs(parts.values())]
+
+
+@pytest.mark.parametrize("words", pairs(), ids=lambda words: " ".join(words)[:60])
+def test_any_two_options_go_together(
+    run: Callable[[list[str]], tuple[int, str]], tmp_path: Path, words: list[str]
+) -> None:
+    """But for objectives that compare positions far apart, and tiles."""
+    status, errors = run([*words, "evaluations=2", "size=48", "callbacks.film=null"])
+    if "tile=24" in words and any(name in word for name in GLOBAL for word in words if word.startswith("objective/")):
+        assert status == 2
+        assert "is no sum or mean over positions, so it can't be taken tile by tile" in errors
+        return
+    assert status == 0, errors
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["evaluations"] == 2
+
+
 def test_any_configuration_runs_or_is_refused(run: Callable[[list[str]], tuple[int, str]], tmp_path: Path) -> None:
-    check_any(run, tmp_path / "run", 40)
+    check_any(run, tmp_path / "run", 30)
 
 
 @pytest.mark.soak

@@ -1,5 +1,6 @@
 """Every option composes, fits its schema, and stands in the vocabulary of the contract."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ GROUPS = {
     "content", "style", "pair", "encoder", "pooling", "layers", "objective", "weights", "init", "optimizer",
     "schedule", "trainer", "logger", "callbacks", "experiment",
 }  # fmt: skip
+NESTED = "objective/style"
 OPTIONS = sorted(
     f"{group}={path.relative_to(paths.configs() / group).with_suffix('')}"
-    for group in GROUPS
+    for group in (*GROUPS, NESTED)
     for path in (paths.configs() / group).rglob("*.yaml")
+    if group == NESTED or not path.is_relative_to(paths.configs() / NESTED)
 )
 #: What an option needs beside it.
 COMPANIONS = {"init=image": ["init.path=picture.png"]}
@@ -34,6 +37,8 @@ PAIRS = {
 
 
 def composed(*overrides: str) -> DictConfig:
+    """The configuration; of a nested group a list of options is picked."""
+    overrides = tuple(re.sub(rf"^({NESTED})=(.*)", r"\1=[\2]", override) for override in overrides)
     with initialize_config_dir(str(paths.configs()), version_base="1.3"):
         return compose("train", list(overrides))
 

@@ -150,8 +150,12 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["trainer.devices=2", "trainer.accelerator=gpu"], ["trainer: "]),
     (["+trainer.strategy=ddp"], ["trainer: strategy: the run itself decides on this"]),
     (
-        ["trainer.devices=2", "objective.statistic._target_=torch.var"],
-        ["trainer.devices=2: objective.statistic._target_=torch.var is no sum or mean", "another objective"],
+        ["trainer.devices=2", "objective=sliced_wasserstein"],
+        [
+            "trainer.devices=2: objective.style.sliced_wasserstein.statistic._target_="
+            "nst.objective.functional.sorted_projections is no sum or mean",
+            "another objective",
+        ],
     ),
     (["trainer.deterministic=perhaps"], ["trainer.deterministic=perhaps: must be"]),
     (["+trainer.precision=64"], ["trainer: precision: the run itself decides on this, by evaluations, precision"]),
@@ -173,6 +177,21 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["callbacks.snapshot._target_=nst.callbacks.ProgressBar"], ["callbacks", "every_evaluations"]),
     (["pooling._target_=torch.nn.Nope"], ["pooling", "torch.nn.Nope"]),
     (["objective.content._target_=nst.nope"], ["objective", "nst.nope"]),
+    (["objective/style=[gram,nope]"], ["objective/style=nope: there is no such option; choices: covariance, gram"]),
+    (["objective/style=[]"], ["objective/style=[]: at least one way to compare styles is needed"]),
+    (["objective.style.gram.weight=-1"], ["objective.style.gram.weight=-1: must be greater than or equal to 0"]),
+    (["objective.relative=maybe"], ["objective.relative=maybe: must be"]),
+    (["objective.tv.exponent=0"], ["objective.tv.exponent=0: must be greater than 0"]),
+    (["objective.laplacian.pool=0"], ["objective.laplacian.pool=0: must be greater than 0"]),
+    (["weights.laplacian=-1"], ["weights.laplacian=-1: must be greater than or equal to 0"]),
+    (
+        ["objective=long_range", "objective.style.shifted_gram.statistic.shifts=[0]"],
+        ["objective.style.shifted_gram.statistic.shifts.0=0: must be greater than 0"],
+    ),
+    (
+        ["objective=sliced_wasserstein", "tile=32"],
+        ["tile=32, trainer.devices=1: objective.style.sliced_wasserstein.statistic", "choices: tile=off on one device"],
+    ),
     (["optimizer._target_=torch.optim.SGD"], ["optimizer: got an unexpected keyword argument 'history_size'"]),
     (["logger._target_=nowhere.Logger"], ["logger", "nowhere"]),
     (["schedule.patience=0"], ["schedule.patience=0: must be greater than 0"]),

@@ -18,7 +18,7 @@ from nst.encoder import Encoder
 from nst.errors import DivergedError
 from nst.image import resize
 from nst.module import StyleTransfer
-from nst.objective import Formulas, Objective, Weights, content_targets, functional, style_targets
+from nst.objective import Formulas, Objective, Term, Weights, content_targets, functional, style_targets
 from nst.optimizer import LBFGS, ProjectedLBFGS
 from nst.recovery import Recovery
 from nst.schedule import single
@@ -47,17 +47,20 @@ def make_objective(style_weight: float = 3e2) -> tuple[Objective, Counted]:
     counted = Counted(
         architecture="slim", layers=layers, pooling=lambda: nn.AvgPool2d(2, 2), state=state, dtype=torch.float64
     )
+    gram = Term(statistic=functional.gram_per_element, distance=functional.mean_squared_difference, weight=1)
     objective = Objective(
         encoder=counted,
         formulas=Formulas(
             content=functional.mean_squared_difference,
-            statistic=functional.gram_per_element,
-            distance=functional.mean_squared_difference,
+            style={"gram": gram},
             style_layers_averaged=False,
+            relative=False,
+            tv=functional.total_variation,
+            laplacian=partial(functional.laplacian_difference, pool=4),
         ),
         weights=Weights(content=1, style=style_weight, tv=0),
         content=content_targets(counted, image(1), ["relu2_1"]),
-        style=style_targets(counted, image(2), layers, functional.gram_per_element),
+        style=style_targets(counted, image(2), layers, [gram.statistic]),
     )
     counted.seen.clear()
     return objective, counted

@@ -122,7 +122,9 @@ def test_tensorboard_shows_losses_pictures_configuration_and_hyperparameters(
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_going_on_equals_never_having_stopped(inside: Command, small: list[str], tmp_path: Path, optimizer: str) -> None:
+def test_going_on_equals_never_having_stopped(
+    inside: Command, small: list[str], tmp_path: Path, optimizer: str
+) -> None:
     kept = "callbacks.checkpoint.keep_history=true"
     common = [*small, f"optimizer={optimizer}", "callbacks.snapshot.every_evaluations=4", kept]
     assert inside(*common, "evaluations=14", "hydra.run.dir=whole").returncode == 0
@@ -348,18 +350,6 @@ def test_help_is_quick_and_shows_the_groups(nst: Command) -> None:
         in finished.stdout
     )
     assert time.monotonic() - started < 3 * float(os.environ.get("NST_TEST_SLOWNESS", "1"))
-
-
-def test_the_options_run_in_every_combination(nst: Command, small: list[str], tmp_path: Path) -> None:
-    groups = [
-        "init=content,content_noise,noise,style",
-        "objective=seed,paper",
-        "pooling=avg,max",
-        "optimizer=lbfgs,lbfgs_clamped,adam",
-    ]
-    finished = nst("-m", *small, "evaluations=2", *groups, "hydra.sweep.dir=sweep")
-    assert finished.returncode == 0, finished.stderr
-    assert [summary(path)["status"] for path in (tmp_path / "sweep").glob("*-*")] == ["completed"] * 48
 
 
 def test_any_picture_can_be_the_start(inside: Command, small: list[str], tmp_path: Path) -> None:

@@ -270,7 +270,9 @@ def scales(small: list[str]) -> list[str]:
     return [*small, "schedule.smallest=16", "schedule.scales=2", "size=64", "evaluations=10"]
 
 
-def test_a_run_through_scales_leaves_one_picture_and_one_film(inside: Command, scales: list[str], tmp_path: Path) -> None:
+def test_a_run_through_scales_leaves_one_picture_and_one_film(
+    inside: Command, scales: list[str], tmp_path: Path
+) -> None:
     finished = inside(
         *scales, "callbacks.snapshot.every_evaluations=4", "callbacks.film.hold=0", "weights.tv=1",
         "schedule.factors.tv=[0,1]", "hydra.run.dir=run",

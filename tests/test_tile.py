@@ -1,5 +1,7 @@
 """A picture read tile by tile has the loss and the gradient of the whole picture."""
 
+from functools import partial
+
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 
 from nst import encoder
 from nst.encoder import Encoder
-from nst.objective import Formulas, Objective, Weights, content_targets, functional, style_targets
+from nst.objective import Formulas, Objective, Term, Weights, content_targets, functional, style_targets
 from nst.tile import windows
 
 from .conftest import image
@@ -24,6 +26,9 @@ CONTENT = {"mean": functional.mean_squared_difference, "sum": functional.half_sq
 STATISTICS = [
     (functional.gram_per_element, functional.mean_squared_difference),
     (functional.gram_per_position, functional.scaled_squared_difference),
+    (functional.channel_moments, functional.mean_and_deviation_difference),
+    (functional.moments, functional.covariance_difference),
+    (functional.moments, partial(functional.gaussian_wasserstein, eps=1e-3)),
 ]
 LAYERS = [
     (["relu4_2"], ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]),
@@ -53,9 +58,11 @@ def make(
     )
     formulas = Formulas(
         content=CONTENT[content],
-        statistic=STATISTICS[statistic][0],
-        distance=STATISTICS[statistic][1],
+        style={"term": Term(statistic=STATISTICS[statistic][0], distance=STATISTICS[statistic][1], weight=1)},
         style_layers_averaged=False,
+        relative=False,
+        tv=functional.total_variation,
+        laplacian=partial(functional.laplacian_difference, pool=4),
     )
     kind = torch.float64 if dtype == torch.float64 else torch.float32
     pictures = [image(seed, *shape).to(kind) for seed in (2, 3)]
@@ -64,7 +71,7 @@ def make(
         formulas=formulas,
         weights=Weights(content=1, style=1e3, tv=0.1),
         content=content_targets(network, pictures[0], content_layers, tile=tile),
-        style=style_targets(network, pictures[1], style_layers, formulas.statistic, tile=tile),
+        style=style_targets(network, pictures[1], style_layers, formulas.statistics, tile=tile),
         tile=tile,
     )
 
@@ -82,7 +89,7 @@ def evaluate(objective: Objective, shape: tuple[int, int]) -> tuple[Tensor, Tens
     pooling=st.sampled_from(sorted(POOLS)),
     layers=st.integers(0, len(LAYERS) - 1),
     content=st.sampled_from(sorted(CONTENT)),
-    statistic=st.integers(0, 1),
+    statistic=st.integers(0, len(STATISTICS) - 1),
     shape=st.tuples(st.integers(88, 150), st.integers(88, 150)),
     tile=st.integers(32, 120),
 )
@@ -101,7 +108,7 @@ def test_tiles_have_the_loss_and_the_gradient_of_the_whole(
 @settings(max_examples=15, deadline=None)
 @given(
     pooling=st.sampled_from(sorted(POOLS)),
-    statistic=st.integers(0, 1),
+    statistic=st.integers(0, len(STATISTICS) - 1),
     shape=st.tuples(st.integers(88, 150), st.integers(88, 150)),
     tile=st.integers(16, 120),
 )

@@ -1,14 +1,15 @@
 """Loss mathematics as pure functions of features (1, C, H, W) and their statistics.
 
-Features may be of 16 bits; what is computed from them is of 32.
+Features may be of 16 bits; what is computed from them is of 32. M = H·W is the number of positions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 F = TypeVar("F", bound=Callable[..., Tensor])
 
@@ -29,6 +30,16 @@ def over_positions(kind: Literal["mean", "sum"]) -> Callable[[F], F]:
 def combines(function: object) -> Literal["mean", "sum"] | None:
     """How tiles share a function of features, bare or with some of its arguments given; None is: they can't."""
     return getattr(getattr(function, "func", function), "over_positions", None)
+
+
+def kept_bytes(statistic: object, channels: int, positions: int) -> int:
+    """About what a statistic that tiles can't share takes beyond the features, until the backward pass is over."""
+    function, given = getattr(statistic, "func", statistic), getattr(statistic, "keywords", {})
+    if function is sorted_projections:  # their values, sorted, and where these come from
+        return 20 * int(given["directions"]) * positions
+    if function is gram_of_shifted:  # a gradient for each end of each shift, in both directions
+        return 4 * 4 * len(given["shifts"]) * channels * positions
+    return 0
 
 
 @over_positions("mean")
@@ -55,6 +66,48 @@ def gram_per_element(features: Tensor) -> Tensor:
     return _gram(features) / features[0].numel()
 
 
+@over_positions("mean")
+def moments(features: Tensor) -> Tensor:
+    """``[F Fᵀ / M | F 1 / M]``, shape (C, C + 1): the second moments of the C values at a position, and their means."""
+    return _moments(features, products=True)
+
+
+@over_positions("mean")
+def channel_moments(features: Tensor) -> Tensor:
+    """Each channel's mean square and mean, shape (C, 2): of ``moments`` what ``mean_and_deviation`` needs."""
+    return _moments(features, products=False)
+
+
+def gram_of_shifted(features: Tensor, *, shifts: Sequence[int]) -> Tensor:
+    """``Σ F(x) F(x + δ)ᵀ / (C·M(δ))`` over the M(δ) pairs of positions, for shifts right and down, (2·shifts, C, C).
+
+    Berger and Memisevic 2016 (arXiv:1606.01286), eq. 5: what recurs at a distance, which a Gram matrix doesn't see. A
+    shift that leaves the features is 0.
+    """
+    grams = []
+    for shift in shifts:
+        for here, there in (
+            (features[..., :-shift], features[..., shift:]),
+            (features[..., :-shift, :], features[..., shift:, :]),
+        ):
+            pairs = here[0].numel()
+            empty = features.new_zeros((features.shape[1],) * 2, dtype=_wide(features[..., :0]).dtype)
+            grams.append(_Product.apply(here, there) / pairs if pairs else empty)
+    return torch.stack(grams)
+
+
+def sorted_projections(features: Tensor, *, directions: int, seed: int) -> Tensor:
+    """The positions' values along fixed random directions, (directions, M), each sorted: quantiles of each projection.
+
+    Heitz et al. 2021 (arXiv:2006.07229), section 3, who draw the directions anew for each evaluation; an optimizer
+    that compares evaluations, as L-BFGS, needs them fixed.
+    """
+    channels = features.shape[1]
+    axes = torch.randn(channels, directions, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    axes = functional.normalize(axes, dim=0).to(features.device, _wide(features[..., :0]).dtype)
+    return (_wide(_positions(features)) @ axes).T.contiguous().sort(dim=1).values
+
+
 def scaled_squared_difference(gram: Tensor, target: Tensor) -> Tensor:
     """``Σ (G - A)² / 4N²``: Gatys et al. 2015, eq. 4, for Gram matrices divided by their number of positions.
 
@@ -64,11 +117,71 @@ def scaled_squared_difference(gram: Tensor, target: Tensor) -> Tensor:
     return (gram - target).square().sum() / (4 * gram.shape[0] ** 2)
 
 
-def total_variation(image: Tensor) -> Tensor:
-    """Mean absolute difference of neighbouring pixels, down plus across (anisotropic; Rudin, Osher and Fatemi 1992)."""
-    down = (image[..., 1:, :] - image[..., :-1, :]).abs().mean() if image.shape[-2] > 1 else image.sum() * 0
-    across = (image[..., :, 1:] - image[..., :, :-1]).abs().mean() if image.shape[-1] > 1 else image.sum() * 0
-    return down + across
+def mean_and_deviation_difference(found: Tensor, target: Tensor) -> Tensor:
+    """``Σ (μ - μ')² + (σ - σ')²``, over C: Li et al. 2017 (arXiv:1701.01036), eq. 14. Takes either kind of moments."""
+    (mean, deviation), (target_mean, target_deviation) = _mean_and_deviation(found), _mean_and_deviation(target)
+    squares = (mean - target_mean).square() + (deviation - target_deviation).square()
+    return squares.mean()
+
+
+def covariance_difference(found: Tensor, target: Tensor) -> Tensor:
+    """``mean(((Σ - Σ') / C)²)``: the distance of ``gram_per_element`` without the means. Takes ``moments``."""
+    return ((_covariance(found) - _covariance(target)) / found.shape[0]).square().mean()
+
+
+def gaussian_wasserstein(found: Tensor, target: Tensor, *, eps: float) -> Tensor:
+    """``|μ - μ'|² + tr(Σ + Σ' - 2 (Σ'^½ Σ Σ'^½)^½)``, over C: the squared Wasserstein-2 distance of two Gaussians.
+
+    Bures' metric (Dowson and Landau 1982, J. Multivariate Anal. 12, eq. 4), as a style loss in K. Crowson's
+    style-transfer-pytorch. Takes ``moments``; ``eps`` is added to both variances, so that features that never vary
+    have a gradient.
+    """
+    channels = found.shape[0]
+    covariance, other = (
+        _covariance(each).double() + eps * torch.eye(channels, dtype=torch.float64, device=each.device)
+        for each in (found, target)
+    )
+    # Σ'^½ Σ Σ'^½ has the eigenvalues of Lᵀ Σ L, where Σ' = L Lᵀ; and a Cholesky factor is soon found.
+    factor = torch.linalg.cholesky(other)
+    root = _TraceOfRoot.apply(factor.T @ covariance @ factor)
+    apart = (found[:, -1] - target[:, -1]).double().square().sum()
+    distance = apart + covariance.trace() + other.trace() - 2 * root
+    return (distance / channels).to(found.dtype)  # type: ignore[no-any-return]
+
+
+def sliced_wasserstein(found: Tensor, target: Tensor) -> Tensor:
+    """The mean squared difference of ``sorted_projections``: Heitz et al. 2021 (arXiv:2006.07229), eqs. 2 and 3.
+
+    Where the two pictures differ in their numbers of positions, the target's quantiles are interpolated.
+    """
+    if found.shape != target.shape:
+        target = functional.interpolate(target.unsqueeze(0), size=found.shape[1], mode="linear")[0]
+    return (found - target).square().mean()
+
+
+def total_variation(image: Tensor, *, exponent: float = 1) -> Tensor:
+    """Mean of ``|d|^exponent`` over the differences d of neighbouring pixels, down plus across.
+
+    At 1 the anisotropic total variation (Rudin, Osher and Fatemi 1992), which keeps edges; at 2 what smooths them.
+    """
+
+    def mean(differences: Tensor) -> Tensor:
+        return differences.abs().pow(exponent).mean() if differences.numel() else image.sum() * 0
+
+    return mean(image[..., 1:, :] - image[..., :-1, :]) + mean(image[..., :, 1:] - image[..., :, :-1])
+
+
+def laplacian_difference(image: Tensor, content: Tensor, *, pool: int) -> Tensor:
+    """``mean((D p(X) - D p(C))²)``, D the Laplacian of neighbouring pixels and p an average over pool × pool of them.
+
+    Li et al. 2017 (arXiv:1707.01253), eq. 5, as a mean: the content's lines stay where they are. 0 for a picture that
+    is smaller than three pools.
+    """
+    kernel = image.new_tensor([[0, -1, 0], [-1, 4, -1], [0, -1, 0]]).expand(3, 1, 3, 3)
+    pooled = functional.avg_pool2d(image - content, pool)  # both are linear
+    if min(pooled.shape[-2:]) < 3:
+        return image.sum() * 0
+    return functional.conv2d(pooled, kernel, groups=3).square().mean()
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -76,7 +189,7 @@ def _wide(x: Tensor) -> Tensor:
 
 
 class _Gram(torch.autograd.Function):
-    """``F Fᵀ`` over the positions. That it is symmetric halves the work of its gradient, ``(dG + dGᵀ) F``."""
+    """``F Fᵀ`` over the positions."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> Tensor:
@@ -87,26 +200,120 @@ class _Gram(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (features,) = ctx.saved_tensors
-        _, channels, height, width = features.shape
-        flat = _positions(features) @ (gradient + gradient.T).to(features.dtype)
-        return flat.view(1, height, width, channels).permute(0, 3, 1, 2)
+        return _gram_gradient(features, gradient)
 
 
-def _products(positions: Tensor) -> Tensor:
-    """``Fᵀ F`` of (M, C), of at least 32 bits: near the end the losses are small differences of large sums."""
+class _Moments(torch.autograd.Function):
+    """``[F Fᵀ | F 1]``, (C, C + 1), or where these aren't asked for ``[diag(F Fᵀ) | F 1]``, (C, 2)."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, products: bool) -> Tensor:
+        ctx.save_for_backward(features)
+        ctx.products = products
+        positions = _positions(features)
+        sums, squares = (positions.new_zeros(positions.shape[1], dtype=_wide(positions[:0]).dtype) for _ in range(2))
+        for part in torch.split(positions, max(1, _CHUNK // positions.shape[1])):
+            wide = _wide(part)
+            sums += wide.sum(0)
+            if not products:
+                squares += wide.square().sum(0)
+        second = _products(positions) if products else squares.unsqueeze(1)
+        return torch.cat([second, sums.unsqueeze(1)], dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (features,) = ctx.saved_tensors
+        second, first = gradient[:, :-1], gradient[:, -1]
+        if ctx.products:
+            return _gram_gradient(features, second).add_(first.view(1, -1, 1, 1)), None
+        return features * (2 * second).view(1, -1, 1, 1) + first.view(1, -1, 1, 1), None
+
+
+class _Product(torch.autograd.Function):
+    """``F Gᵀ`` of two features with the same positions."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, others: Tensor) -> Tensor:
+        ctx.save_for_backward(features, others)
+        return _products(_positions(features), _positions(others))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        features, others = ctx.saved_tensors
+        return _mixed(others, gradient.T), _mixed(features, gradient)
+
+
+class _TraceOfRoot(torch.autograd.Function):
+    """The trace of the square root of a symmetric matrix that has no negative eigenvalues but by rounding."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:
+        values, vectors = torch.linalg.eigh(matrix)
+        roots: Tensor = values.clamp(min=torch.finfo(values.dtype).eps * values[-1].clamp(min=0)).sqrt()
+        ctx.save_for_backward(roots, vectors)
+        return roots.sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        roots: Tensor
+        roots, vectors = ctx.saved_tensors
+        slope: Tensor = gradient * (vectors / (2 * roots)) @ vectors.T
+        return slope
+
+
+def _covariance(moments: Tensor) -> Tensor:
+    mean = moments[:, -1]
+    return moments[:, :-1] - mean.outer(mean)
+
+
+def _mean_and_deviation(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Each channel's, from either kind of moments. A channel that never varies has a finite gradient."""
+    mean = moments[:, -1]
+    square = moments[:, 0] if moments.shape[1] == 2 else moments[:, :-1].diagonal()
+    return mean, ((square - mean.square()).clamp(min=0) + 1e-12).sqrt()
+
+
+def _products(positions: Tensor, others: Tensor | None = None) -> Tensor:
+    """``Aᵀ B`` of (M, C), of at least 32 bits: near the end the losses are small differences of large sums.
+
+    ``others`` are ``positions`` where they aren't given.
+    """
+    if others is None:
+        others = positions
     if positions.element_size() >= 4:
-        return positions.T @ positions
+        return positions.T @ others
     if positions.device.type == "cuda":
-        return torch.mm(positions.T, positions, out_dtype=torch.float32)
+        return torch.mm(positions.T, others, out_dtype=torch.float32)
     total = positions.new_zeros((positions.shape[1],) * 2, dtype=torch.float32)
-    for part in torch.split(positions, _CHUNK // positions.shape[1]):
+    rows = max(1, _CHUNK // positions.shape[1])
+    for part, other in zip(torch.split(positions, rows), torch.split(others, rows), strict=True):
         wide = part.float()
-        total.addmm_(wide.T, wide)
+        total.addmm_(wide.T, wide if others is positions else other.float())
     return total
+
+
+def _mixed(features: Tensor, matrix: Tensor) -> Tensor:
+    """Features whose values at each position are those of the given ones times a matrix (C, C)."""
+    _, channels, height, width = features.shape
+    flat = _positions(features) @ matrix.to(features.dtype)
+    return flat.view(1, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _gram_gradient(features: Tensor, gradient: Tensor) -> Tensor:
+    """Of ``F Fᵀ``. That it is symmetric halves the work: ``(dG + dGᵀ) F``."""
+    return _mixed(features, gradient + gradient.T)
 
 
 def _gram(features: Tensor) -> Tensor:
     return _Gram.apply(features)  # type: ignore[no-any-return]
+
+
+def _moments(features: Tensor, *, products: bool) -> Tensor:
+    sums: Tensor = _Moments.apply(features, products)
+    return sums / features[0, 0].numel()
 
 
 def _positions(features: Tensor) -> Tensor:

@@ -1,7 +1,10 @@
 """The total loss of a picture: content + style + total variation (Gatys et al. 2015, eq. 7)."""
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,20 +16,60 @@ from nst.tile import Window, read, windows
 
 
 @dataclass(frozen=True, kw_only=True)
+class Term:
+    """One way to compare styles.
+
+    Attributes:
+        statistic: what is kept of a style layer's features (1, C, H, W).
+        distance: distance of the picture's statistic from the style's, a scalar.
+        weight: its factor among the terms.
+    """
+
+    statistic: Callable[[Tensor], Tensor]
+    distance: Callable[[Tensor, Tensor], Tensor]
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Formulas:
     """Which formulas make up the objective; each is a pure function (see ``nst.objective.functional``).
 
     Attributes:
         content: distance of the picture's features from the content's, both (1, C, H, W), a scalar.
-        statistic: what is kept of a style layer's features (1, C, H, W).
-        distance: distance of the picture's statistic from the style's, a scalar.
+        style: the terms of each style layer's loss, by name.
         style_layers_averaged: whether the style layers are averaged (the paper's ``w_l``) or summed.
+        relative: whether each layer's loss is divided by that of a picture without any features, so that a weight means
+            the same at every layer, size and encoder.
+        tv: of an image tensor, a scalar.
+        laplacian: distance of an image tensor from the content image, pixel by pixel, a scalar.
     """
 
     content: Callable[[Tensor, Tensor], Tensor]
-    statistic: Callable[[Tensor], Tensor]
-    distance: Callable[[Tensor, Tensor], Tensor]
+    style: Mapping[str, Term]
     style_layers_averaged: bool
+    relative: bool
+    tv: Callable[[Tensor], Tensor]
+    laplacian: Callable[[Tensor, Tensor], Tensor]
+
+    @property
+    def kept(self) -> tuple[Hashable, ...]:
+        """What tells the statistics from those of other formulas."""
+        return tuple(map(_identity, self.statistics))
+
+    @property
+    def statistics(self) -> list[Callable[[Tensor], Tensor]]:
+        """What is kept of a style layer's features: each statistic once, however many terms compare it."""
+        return list({_identity(term.statistic): term.statistic for term in self.style.values()}.values())
+
+    def place(self, term: Term) -> int:
+        """Which of the statistics a term compares."""
+        return [_identity(each) for each in self.statistics].index(_identity(term.statistic))
+
+
+def _identity(function: Any) -> Hashable:
+    """What tells a function from others, bare or with some of its arguments given."""
+    given = getattr(function, "keywords", {})
+    return getattr(function, "func", function), str(sorted(given.items()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +79,7 @@ class Weights:
     content: float
     style: float
     tv: float
+    laplacian: float = 0.0
     content_layers: Mapping[str, float] = field(default_factory=dict)
     style_layers: Mapping[str, float] = field(default_factory=dict)
 
@@ -45,7 +89,8 @@ class Losses:
     """One evaluation of the objective, as scalars.
 
     ``content``, ``style`` and ``tv`` come before their weights, so that runs with different weights compare;
-    ``parts`` are what each layer adds to ``total``, by ``content/relu4_2``, ``style/relu1_1`` …
+    ``parts`` are what each layer adds to ``total``, by ``content/relu4_2``, ``style/relu1_1`` …, and what the pixels'
+    Laplacian adds, by ``content/laplacian``.
     """
 
     total: Tensor
@@ -77,17 +122,27 @@ def style_targets(
     encoder: Encoder,
     image: Tensor,
     layers: Sequence[str],
-    statistic: Callable[[Tensor], Tensor],
+    statistics: Sequence[Callable[[Tensor], Tensor]],
     *,
     tile: int | None = None,
-) -> dict[str, Tensor]:
+) -> dict[str, list[Tensor]]:
     """What the style image tensor's statistics are in each of the layers, read in tiles of ``tile`` px."""
 
     def reader(crop: Tensor, part: Window) -> list[Tensor]:
-        features = encoder(crop)
-        return [_contribution(statistic, part, name, features[name]) for name in layers]
+        return _statistics(encoder(crop), part, layers, statistics)
 
-    return dict(zip(layers, read(image, windows(encoder, image.shape[-2:], tile), reader), strict=True))
+    found = iter(read(image, windows(encoder, image.shape[-2:], tile), reader))
+    return {name: list(itertools.islice(found, len(statistics))) for name in layers}
+
+
+def _statistics(
+    features: Mapping[str, Tensor],
+    part: Window,
+    layers: Sequence[str],
+    statistics: Sequence[Callable[[Tensor], Tensor]],
+) -> list[Tensor]:
+    """What a tile adds to each layer's statistics, layer by layer."""
+    return [_contribution(each, part, name, features[name]) for name in layers for each in statistics]
 
 
 def _contribution(
@@ -109,9 +164,12 @@ class Objective(nn.Module):
         weights: the factors.
         content: the features to match, position by position, by layer (``content_targets``).
         style: the statistics to match, by layer (``style_targets``).
+        picture: the content image tensor, where its Laplacian has a weight.
         tile: the picture is read in tiles of about so many px, to spare memory; None reads it as a whole.
         team: the processes that the tiles are shared out over.
     """
+
+    picture: Tensor | None
 
     def __init__(
         self,
@@ -120,37 +178,44 @@ class Objective(nn.Module):
         formulas: Formulas,
         weights: Weights,
         content: Mapping[str, Tensor],
-        style: Mapping[str, Tensor],
+        style: Mapping[str, Sequence[Tensor]],
+        picture: Tensor | None = None,
         tile: int | None = None,
         team: Team = ALONE,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.formulas = formulas
+        self.statistics = formulas.statistics
         self.weights = weights
         self.tile = tile
         self.team = team
         self.content_layers = list(content)
         self.style_layers = list(style)
+        self.register_buffer("picture", picture)
         for name, target in content.items():
             self.register_buffer(f"content_{name}", target)
-        for name, target in style.items():
-            self.register_buffer(f"style_{name}", target)
+        for name, targets in style.items():
+            for number, target in enumerate(targets):
+                self.register_buffer(f"style_{name}_{number}", target)
+        self.content_factors = {name: self._content_factor(name) for name in content}
+        self.style_factors = {name: self._style_factors(name) for name in style}
 
     def forward(self, image: Tensor) -> Losses:
         """The losses of an image tensor (1, 3, H, W); ``total`` carries the gradient."""
-        found = read(image, windows(self.encoder, image.shape[-2:], self.tile), self._read, team=self.team)
-        content = {
-            name: self.weights.content_layers.get(name, 1.0) * distance
-            for name, distance in zip(self.content_layers, found, strict=False)
+        found = iter(read(image, windows(self.encoder, image.shape[-2:], self.tile), self._read, team=self.team))
+        content = {name: self.content_factors[name] * next(found) for name in self.content_layers}
+        style = {
+            name: self._style(name, list(itertools.islice(found, len(self.statistics)))) for name in self.style_layers
         }
-        statistics = zip(self.style_layers, found[len(content) :], strict=True)
-        style = {name: self._style(name, statistic) for name, statistic in statistics}
-        tv = functional.total_variation(image) if self.weights.tv else image.new_zeros(())
+        tv = self.formulas.tv(image) if self.weights.tv else image.new_zeros(())
         parts = {
             **{f"content/{name}": self.weights.content * loss for name, loss in content.items()},
             **{f"style/{name}": self.weights.style * loss for name, loss in style.items()},
         }
+        if self.weights.laplacian:
+            assert self.picture is not None
+            parts["content/laplacian"] = self.weights.laplacian * self.formulas.laplacian(image, self.picture)
         return Losses(
             total=sum(parts.values(), start=self.weights.tv * tv),
             content=sum(content.values(), start=image.new_zeros(())),
@@ -160,16 +225,53 @@ class Objective(nn.Module):
         )
 
     def _read(self, crop: Tensor, part: Window) -> list[Tensor]:
-        """What a tile adds to each content layer's distance, and to each style layer's statistic."""
+        """What a tile adds to each content layer's distance, and to each style layer's statistics."""
         features = self.encoder(crop)
         content = [
             _contribution(self.formulas.content, part, name, features[name], self.get_buffer(f"content_{name}"))
             for name in self.content_layers
         ]
-        statistics = [_contribution(self.formulas.statistic, part, name, features[name]) for name in self.style_layers]
-        return content + statistics
+        return content + _statistics(features, part, self.style_layers, self.statistics)
 
-    def _style(self, name: str, statistic: Tensor) -> Tensor:
-        loss = self.formulas.distance(statistic, self.get_buffer(f"style_{name}"))
-        share = 1 / len(self.style_layers) if self.formulas.style_layers_averaged else 1.0
-        return self.weights.style_layers.get(name, 1.0) * share * loss
+    def _style(self, name: str, found: Sequence[Tensor]) -> Tensor:
+        """A layer's loss: its terms, each with its factor."""
+        terms = zip(self.formulas.style.values(), self.style_factors[name], strict=True)
+        losses = [factor * term.distance(*self._pair(name, term, found)) for term, factor in terms]
+        return sum(losses[1:], start=losses[0])
+
+    def _pair(self, name: str, term: Term, found: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What a term compares: the picture's statistic, and the style's."""
+        place = self.formulas.place(term)
+        return found[place], self.get_buffer(f"style_{name}_{place}")
+
+    @torch.no_grad()
+    def _content_factor(self, name: str) -> float:
+        target = self.get_buffer(f"content_{name}")
+        factor = self.weights.content_layers.get(name, 1.0)
+        return factor * self._scale(partial(_by_rows, self.formulas.content), target.new_zeros(()), target)
+
+    @torch.no_grad()
+    def _style_factors(self, name: str) -> list[float]:
+        layer = self.weights.style_layers.get(name, 1.0)
+        layer /= len(self.style_layers) if self.formulas.style_layers_averaged else 1
+        nothing = [torch.zeros_like(self.get_buffer(f"style_{name}_{n}")) for n in range(len(self.statistics))]
+        return [
+            layer * term.weight * self._scale(term.distance, *self._pair(name, term, nothing))
+            for term in self.formulas.style.values()
+        ]
+
+    def _scale(self, distance: Callable[[Tensor, Tensor], Tensor], nothing: Tensor, target: Tensor) -> float:
+        """The factor that makes a loss relative to that of a picture without features, where this is asked for."""
+        energy = float(distance(nothing, target)) if self.formulas.relative else 1.0
+        return 1 / energy if energy > 0 else 1.0
+
+
+def _by_rows(distance: Callable[[Tensor, Tensor], Tensor], features: Tensor, target: Tensor) -> Tensor:
+    """The distance of features, which may be one number, some rows at a time where it can be, to spare memory."""
+    kind = functional.combines(distance)
+    height = target.shape[2]
+    found = []
+    for start in range(0, height, height if kind is None else 64):
+        rows = target[:, :, start : start + 64 if kind else height]
+        found.append(distance(features.expand_as(rows), rows) * (1 if kind == "sum" else rows.shape[2] / height))
+    return torch.stack(found).sum()
