@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,8 @@ class Launcher(_Launcher):
     def _explain(self, error: RuntimeError) -> None:
         """Says which process failed where all that the first one knows is that it doesn't answer."""
         for rank, process in enumerate(self.processes, start=1):
+            with suppress(subprocess.TimeoutExpired):  # its connections end a little before it does
+                process.wait(2)
             if process.poll():
                 raise RuntimeError(f"process {rank} of the run ended with status {process.returncode}") from error
 

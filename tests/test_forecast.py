@@ -76,7 +76,9 @@ def parts(line: str) -> dict[str, float]:
     """What a run would take, in GB: each part, and ``total``."""
     told = re.search(r"would take about ([\d.]+) GB \((.*?)\), but", line)
     assert told is not None, line
-    return {"total": float(told[1])} | {name: float(gb) for name, gb in re.findall(r"([a-z ]+?) ([\d.]+) GB", told[2])}
+    return {"total": float(told[1])} | {
+        name.strip(): float(gb) for name, gb in re.findall(r"([a-z ]+?) ([\d.]+) GB", told[2])
+    }
 
 
 def suggested(line: str) -> list[str]:

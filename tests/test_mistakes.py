@@ -137,7 +137,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["-m", "++resume=FOLDER", "size=32,64"], ["resume: goes on with a single run"]),
     (["--cfg", "job", "resume=FOLDER"], ["resume: goes on with a single run"]),
     (["pair=null"], ["pair=null: there is no such option; choices: ballerina-composition"]),
-    (["weights=5"], ["weights=5: there is no such option; choices: paper, seed"]),
+    (["weights=5"], ["weights=5: there is no such option; choices: paper, relative, seed"]),
     (["encoder=null"], ["encoder=null: there is no such option; choices: slim"]),
     (["trainer.accelerator=mps"], ["trainer: ", "MPSAccelerator"]),
     (["trainer.devices=0"], ["trainer.devices=0: must be greater than 0"]),

@@ -102,7 +102,7 @@ def covariance(f: Tensor, a: Tensor) -> Tensor:
 def wasserstein(f: Tensor, a: Tensor) -> Tensor:
     """By the eigenvalues of a product that isn't symmetric, as torch finds them."""
     (mean, spread), (other_mean, other_spread) = mean_and_covariance(f), mean_and_covariance(a)
-    spread, other_spread = (each + 1e-3 * torch.eye(len(each), dtype=each.dtype) for each in (spread, other_spread))
+    spread, other_spread = (each + 1e-2 * torch.eye(len(each), dtype=each.dtype) for each in (spread, other_spread))
     root = torch.linalg.eigvals(spread @ other_spread).sqrt().real.sum()
     return ((mean - other_mean).square().sum() + spread.trace() + other_spread.trace() - 2 * root) / len(mean)
 

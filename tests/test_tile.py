@@ -28,7 +28,7 @@ STATISTICS = [
     (functional.gram_per_position, functional.scaled_squared_difference),
     (functional.channel_moments, functional.mean_and_deviation_difference),
     (functional.moments, functional.covariance_difference),
-    (functional.moments, partial(functional.gaussian_wasserstein, eps=1e-3)),
+    (functional.moments, partial(functional.gaussian_wasserstein, eps=1e-2)),
 ]
 LAYERS = [
     (["relu4_2"], ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]),
