@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from nst import architecture as arch
-from nst import cli, paths
-from nst.train import train
+from nst import paths
+
+from .conftest import Command
 
 LAYERS = arch.layer_names("slim")
 
@@ -116,18 +116,13 @@ def check_any(run: Callable[[list[str]], tuple[int, str]], folder: Path, example
 
 
 @pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], small: list[str]
-) -> Callable[[list[str]], tuple[int, str]]:
-    """The command line within this process, which takes a second instead of five."""
-    monkeypatch.chdir(tmp_path)
+def run(inside: Command, small: list[str]) -> Callable[[list[str]], tuple[int, str]]:
+    """The command line within this process; what is given goes before what is usual in these tests."""
 
     def command(words: list[str]) -> tuple[int, str]:
-        defaults = {word.partition("=")[0]: word for word in small}
-        given = {word.partition("=")[0]: word for word in words}
-        monkeypatch.setattr(sys, "argv", ["nst.train", *{**defaults, **given}.values(), "hydra.run.dir=run"])
-        status = cli.run(train)
-        return status, capfd.readouterr().err
+        given = {word.partition("=")[0]: word for word in [*small, *words]}
+        finished = inside(*given.values(), "hydra.run.dir=run")
+        return finished.returncode, finished.stderr
 
     return command
 

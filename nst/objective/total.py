@@ -187,6 +187,9 @@ class Objective(nn.Module):
         self.encoder = encoder
         self.formulas = formulas
         self.statistics = formulas.statistics
+        self.terms = [
+            (term, formulas.place(term)) for term in formulas.style.values()
+        ]  # each with its statistic's place
         self.weights = weights
         self.tile = tile
         self.team = team
@@ -235,14 +238,11 @@ class Objective(nn.Module):
 
     def _style(self, name: str, found: Sequence[Tensor]) -> Tensor:
         """A layer's loss: its terms, each with its factor."""
-        terms = zip(self.formulas.style.values(), self.style_factors[name], strict=True)
-        losses = [factor * term.distance(*self._pair(name, term, found)) for term, factor in terms]
+        losses = [
+            factor * term.distance(found[place], self.get_buffer(f"style_{name}_{place}"))
+            for (term, place), factor in zip(self.terms, self.style_factors[name], strict=True)
+        ]
         return sum(losses[1:], start=losses[0])
-
-    def _pair(self, name: str, term: Term, found: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """What a term compares: the picture's statistic, and the style's."""
-        place = self.formulas.place(term)
-        return found[place], self.get_buffer(f"style_{name}_{place}")
 
     @torch.no_grad()
     def _content_factor(self, name: str) -> float:
@@ -254,10 +254,10 @@ class Objective(nn.Module):
     def _style_factors(self, name: str) -> list[float]:
         layer = self.weights.style_layers.get(name, 1.0)
         layer /= len(self.style_layers) if self.formulas.style_layers_averaged else 1
-        nothing = [torch.zeros_like(self.get_buffer(f"style_{name}_{n}")) for n in range(len(self.statistics))]
+        targets = [self.get_buffer(f"style_{name}_{place}") for _, place in self.terms]
         return [
-            layer * term.weight * self._scale(term.distance, *self._pair(name, term, nothing))
-            for term in self.formulas.style.values()
+            layer * term.weight * self._scale(term.distance, torch.zeros_like(target), target)
+            for (term, _), target in zip(self.terms, targets, strict=True)
         ]
 
     def _scale(self, distance: Callable[[Tensor, Tensor], Tensor], nothing: Tensor, target: Tensor) -> float:
