@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from nst import callbacks, encoder, image, paths, schedule
 from nst.checkpoint import WholeCheckpointIO
 from nst.module import StyleTransfer
-from nst.objective import Objective, Weights, content_targets, style_targets
+from nst.objective import Objective, Style, Weights, content_targets, style_targets
 from nst.optimizer import LBFGS
 from nst.recovery import Recovery
 from nst.run_folder import RunFolder
@@ -52,7 +52,7 @@ def make_objective(size: int, architecture: str) -> Objective:
         formulas=formulas,
         weights=Weights(content=1, style=1e6, tv=0),
         content=content_targets(network, content, list(cfg.layers.content)),
-        style=style_targets(network, style, list(cfg.layers.style), formulas.statistics),
+        styles=[Style(targets=style_targets(network, style, list(cfg.layers.style), formulas.statistics))],
     )
 
 
@@ -103,6 +103,7 @@ def measure(size: int, architecture: str, pairs: int, block: int) -> list[tuple[
         schedule=schedule.single((size, size), evaluations),
         objective=lambda stage, device: objective,
         carry=image.resize,
+        finish=lambda picture: picture,
         optimizer=partial(LBFGS),
         recovery=Recovery(at_most=5, explosion=100, shrink=0.5),
     )

@@ -65,6 +65,7 @@ def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
     schedule = painting.schedule
     _check_processes(config)
     painting.check_shares()
+    painting.check_styles()
     if config.resume is not None:
         folder = RunFolder(paths.of_user(config.resume))
         files.check(folder)

@@ -1,6 +1,6 @@
 """The configuration's typed schema, and everything about it that can be checked without reading a file."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,13 +33,41 @@ class Picture(Strict):
 
     name: Text
     path: Text | None
-    url: Text
-    sha256: Sha256
+    url: Text | None
+    sha256: Sha256 | None
+
+    @model_validator(mode="after")
+    def _can_be_had(self) -> "Picture":
+        if self.path is None and (self.url is None or self.sha256 is None):
+            raise ValueError("path, or url and sha256, must be given")
+        return self
 
     @property
     def title(self) -> str:
         """What the picture is called: its file's name without the ending, where a file is named."""
         return self.name if self.path is None else Path(self.path).stem
+
+
+class StylePicture(Picture):
+    """A style's picture, and how it is used."""
+
+    weight: NonNegative
+    region: Text | None
+    mask: Text | None
+    fit: Literal["stretch", "fit", "crop", "own"]
+    scale: Annotated[float, Field(gt=0, le=16)]
+
+
+class StyleConfig(StylePicture):
+    """The group ``style``: a picture, and those beside it by name."""
+
+    more: dict[Annotated[str, Field(pattern=r"^\w+$")], StylePicture]
+
+    @model_validator(mode="after")
+    def _has_one(self) -> "StyleConfig":
+        if not any(style.weight for style in (self, *self.more.values())):
+            raise ValueError("weight: every style has the weight 0; choose one above")
+        return self
 
 
 class EncoderConfig(Strict):
@@ -247,7 +275,7 @@ class Config(Strict):
     """The whole configuration. Nodes that become objects are checked by the schema of their ``_target_``."""
 
     content: Picture
-    style: Picture
+    style: StyleConfig
     encoder: EncoderConfig
     pooling: dict[str, Any]
     layers: Layers
@@ -267,11 +295,17 @@ class Config(Strict):
     tile: Literal["auto", "off"] | PositiveInt
     memory: Literal["auto"] | Positive
     threads: PositiveInt | None
+    color: Literal["style", "match", "luminance", "yiq", "lab"]
     recovery: RecoveryConfig
     minimize: Minimize
     assets: Literal["auto", "strict"]
     resume: Text | None
     name: Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$", max_length=200)] | None
+
+    @property
+    def styles(self) -> dict[str, StylePicture]:
+        """Every style by its key."""
+        return {"style": self.style, **{f"style.more.{name}": more for name, more in self.style.more.items()}}
 
 
 #: The schemas of the nodes whose keys we know; Hydra finds out whether the keys of others fit.
@@ -310,15 +344,24 @@ def problems(raw: Mapping[str, Any]) -> list[str]:
     return [*lines, *_layer_problems(raw), *_weight_problems(raw)]
 
 
+def styles_in(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands for each style by its key, in a configuration that wasn't checked."""
+    more = _get(raw, "style", "more")
+    return {
+        "style": raw.get("style"),
+        **({f"style.more.{name}": style for name, style in more.items()} if isinstance(more, Mapping) else {}),
+    }
+
+
 def needed_layers(config: Config) -> list[str]:
     """Every layer that the objective reads."""
     return [*config.layers.content, *config.layers.style]
 
 
-def smallest_side(config: Config) -> int:
-    """The smallest side in px of a picture whose deepest layer still has a position."""
+def smallest_side(config: Config, layers: Sequence[str]) -> int:
+    """The smallest side in px of a picture of which the deepest of the layers still has a position."""
     kernel, stride = (int(config.pooling.get(key, 2)) for key in ("kernel_size", "stride"))
-    return arch.smallest_side(needed_layers(config), kernel=kernel, stride=stride)
+    return arch.smallest_side(layers, kernel=kernel, stride=stride)
 
 
 def _nodes(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

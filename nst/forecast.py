@@ -58,14 +58,20 @@ def forecast(painting: Painting, device: torch.device, room: int) -> Forecast:
         tile = memory.settle(config.tile, geometry, shape, room=room, besides=besides, processes=config.trainer.devices)
     itemsize = geometry.mean.element_size()
     reading = kept["program"] + memory.reading_bytes(painting.largest_file, itemsize) if device.type == "cpu" else 0
-    return Forecast(tile, {**kept, "evaluation": memory.evaluation_bytes(geometry, shape, tile)}, reading)
+    evaluation = memory.evaluation_bytes(geometry, shape, tile)
+    for style in painting.style_shapes(painting.schedule.stages[-1]).values():
+        evaluation = max(evaluation, memory.evaluation_bytes(geometry, style, tile, traced=False))
+    return Forecast(tile, {**kept, "evaluation": evaluation}, reading)
 
 
 def _kept(painting: Painting, device: torch.device) -> dict[str, int]:
     """What stays between evaluations."""
     cfg, config, geometry = painting.cfg, painting.config, painting.geometry
     stages = painting.schedule.stages
-    numbers = 3 * math.prod(painting.files.shape) * geometry.mean.element_size()
+    itemsize = geometry.mean.element_size()
+    numbers = 3 * math.prod(painting.files.shape) * itemsize
+    styles = sum(3 * math.prod(style) * itemsize for style in painting.style_shapes(stages[-1]).values())
+    masks = len(painting.files.pictures) - 1 - len(config.styles)
     # Of L-BFGS its pairs, and about eight vectors besides; of Adam two moments and what a step needs.
     # As many pairs as the last scale has evaluations: at least what is planned for it, all where it may begin earlier.
     planned = config.resume is None and cfg.schedule.patience is None and len(stages) > 1
@@ -77,7 +83,7 @@ def _kept(painting: Painting, device: torch.device) -> dict[str, int]:
         "program": memory.of_program(device),
         "encoder": sum(weight.numel() * weight.element_size() for weight in geometry.buffers()),
         "optimizer": int(numbers * (8 + 2 * pairs)),
-        "pictures": 5 * numbers,  # content, style, image, best image, gradient
+        "pictures": 4 * numbers + styles + masks * numbers // 3,  # content, image, best image, gradient; and those
         "content targets": sum(
             memory.feature_bytes(geometry, stage.shape, config.layers.content) for stage in stages
         ),

@@ -108,10 +108,56 @@ def fit(height: int, width: int, size: int | None) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+def read_mask(path: Path, *, key: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decodes a mask (see ``read``) to 8-bit greys.
+
+    Raises UserError where it is black all over, too.
+    """
+    mask = read(path, key=key, max_pixels=max_pixels).convert("L")
+    if mask.getextrema() == (0, 0):
+        raise UserError(problem(key, path, "this mask is black all over, so that it marks nothing; mark in white"))
+    return mask
+
+
+def load_mask(path: Path, *, key: str, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """Reads a mask (see ``read_mask``) as a tensor (1, 1, H, W) in [0, 1]."""
+    array = np.array(read_mask(path, key=key, max_pixels=max_pixels), dtype=np.uint8)
+    return torch.from_numpy(array)[None, None].float().div_(255)
+
+
+def place(image: Tensor, shape: tuple[int, int], *, fit: str, scale: float) -> Tensor:
+    """A style image tensor, or its mask, at the size that it has beside a picture of ``shape`` (height, width) px.
+
+    ``fit`` and ``scale`` are the keys of ``configs/style/use``.
+    """
+    height, width = image.shape[-2:]
+    if fit == "crop":
+        share = min(height / shape[0], width / shape[1])
+        rows, columns = (min(own, round(side * share)) for own, side in zip((height, width), shape, strict=True))
+        top, left = (height - rows) // 2, (width - columns) // 2
+        image = image[..., top : top + rows, left : left + columns]
+    return resize(image, placed_shape((height, width), shape, fit=fit, scale=scale))
+
+
+def placed_shape(own: tuple[int, int], shape: tuple[int, int], *, fit: str, scale: float) -> tuple[int, int]:
+    """The height and width in px that ``place`` makes of a picture of ``own`` height and width."""
+    if fit in ("stretch", "crop"):
+        own = shape
+    elif fit == "fit":
+        share = min(side / length for side, length in zip(shape, own, strict=True))
+        own = round(own[0] * share), round(own[1] * share)
+    return max(1, round(own[0] * scale)), max(1, round(own[1] * scale))
+
+
 def resize(image: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Stretches an image tensor to (height, width) in px: bicubic, anti-aliased, back within [0, 1]."""
+    """Stretches an image tensor to (height, width) in px: bicubic, anti-aliased, back within [0, 1].
+
+    A mask (1, 1, H, W) becomes no other where it is black or white alone: bilinear.
+    """
     if tuple(image.shape[-2:]) == shape:
         return image
+    if image.shape[1] == 1:
+        return F.interpolate(image, size=shape, mode="bilinear", antialias=True).clamp(0, 1)
     return F.interpolate(image, size=shape, mode="bicubic", antialias=True).clamp(0, 1)
 
 

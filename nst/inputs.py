@@ -1,4 +1,4 @@
-"""What goes into a run besides numbers: the two pictures and the weights, found and checked."""
+"""What goes into a run besides numbers: pictures, masks and the weights, found and checked."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from nst import architecture as arch
 from nst import asset, encoder, image, paths
 from nst.asset import Asset
-from nst.config import Config, Picture, needed_layers, smallest_side
+from nst.config import Config, Picture, needed_layers, smallest_side, styles_in
 from nst.errors import UserError, problem
 from nst.file import sha256
 from nst.run_folder import RunFolder
@@ -24,25 +24,33 @@ BUNDLED = "slim"
 class Inputs:
     """The files of a run.
 
-    ``architecture`` is the stand-in's where the one asked for can't be had, and ``shape`` the height and width in px of
-    the picture that is to be painted.
+    Attributes:
+        pictures: ``content``, ``style``, ``style.more.NAME``, and masks such as ``style.region``.
+        weights: the encoder's.
+        architecture: the stand-in's where the one asked for can't be had.
+        shape: the height and width in px of the picture that is to be painted.
     """
 
-    content: Asset
-    style: Asset
+    pictures: Mapping[str, Asset]
     weights: Asset
     architecture: str
     shape: tuple[int, int]
 
+    def path(self, name: str) -> Path:
+        """The file of one of the pictures."""
+        path = self.pictures[name].path
+        assert path is not None
+        return path
+
     def warnings(self) -> list[str]:
         """What stands in for what, and how to get the real thing; and what of an animation is taken."""
-        parts = {"content": self.content, "style": self.style, "weights": self.weights}
-        stand_ins = [part.detail for part in parts.values() if part.source == "stand-in" and part.detail]
-        return [*stand_ins, *(line for name in ("content", "style") for line in _animated(name, parts[name].path))]
+        parts = (*self.pictures.values(), self.weights)
+        stand_ins = [part.detail for part in parts if part.source == "stand-in" and part.detail]
+        return [*stand_ins, *(line for name in self.pictures for line in _animated(_key(name), self.path(name)))]
 
     def provenance(self) -> dict[str, dict[str, str | None]]:
         """Where each came from and its SHA-256, for the summary."""
-        parts = {"content": self.content, "style": self.style, "weights": self.weights}
+        parts = {**self.pictures, "weights": self.weights}
         return {
             name: {**asdict(part), "path": None if part.path is None else str(part.path)}
             for name, part in parts.items()
@@ -64,11 +72,12 @@ class Inputs:
 def problems(raw: Mapping[str, Any]) -> list[str]:
     """What is wrong with the files that a resolved configuration names; nothing is downloaded."""
     lines: list[str] = []
-    for group in ("content", "style", "init"):
-        path = _get(raw, group, "path")
-        if isinstance(path, str) and path not in ("", "???"):
-            limit = raw["max_pixels"] if isinstance(raw.get("max_pixels"), int) else image.MAX_PIXELS
-            _attempt(lines, partial(image.read, paths.of_user(path), key=f"{group}.path", max_pixels=limit))
+    limit = raw["max_pixels"] if isinstance(raw.get("max_pixels"), int) else image.MAX_PIXELS
+    for key, node in {"content": raw.get("content"), **styles_in(raw), "init": raw.get("init")}.items():
+        for part, read in {"path": image.read, "region": image.read_mask, "mask": image.read_mask}.items():
+            path = node.get(part) if isinstance(node, Mapping) else None
+            if isinstance(path, str) and path not in ("", "???"):
+                _attempt(lines, partial(read, paths.of_user(path), key=f"{key}.{part}", max_pixels=limit))
     weights, architecture = _get(raw, "encoder", "weights"), _get(raw, "encoder", "architecture")
     if isinstance(weights, str) and weights not in ("", "auto", "random") and architecture in arch.BLOCKS:
         _attempt(lines, partial(_check_depth, raw, paths.of_user(weights), str(architecture)))
@@ -82,14 +91,17 @@ def gather(config: Config) -> Inputs:
     pictures too small for the layers, all at once.
     """
     lines: list[str] = []
-    content = _attempt(lines, partial(_picture, "content", config.content, config))
-    style = _attempt(lines, partial(_picture, "style", config.style, config))
+    found = {"content": _attempt(lines, partial(_picture, "content", config.content, config))}
+    for key, style in config.styles.items():
+        found[key] = _attempt(lines, partial(_picture, key, style, config))
+    pictures = {key: asset for key, asset in found.items() if asset is not None}
+    pictures |= _masks(config, pictures, lines)
     weights = _attempt(lines, partial(_weights, config))
-    shape = None if content is None else _attempt(lines, partial(_shape, config, content))
-    if content is None or style is None or weights is None or shape is None:
+    shape = None if "content" not in pictures else _attempt(lines, partial(_shape, config, pictures["content"]))
+    if weights is None or shape is None or lines:
         raise UserError(lines)
     stands_in = weights.source == "stand-in"
-    return Inputs(content, style, weights, BUNDLED if stands_in else config.encoder.architecture, shape)
+    return Inputs(pictures, weights, BUNDLED if stands_in else config.encoder.architecture, shape)
 
 
 def _attempt(lines: list[str], action: Callable[[], T]) -> T | None:
@@ -122,8 +134,36 @@ def _check_depth(raw: Mapping[str, Any], path: Path, architecture: str) -> None:
         raise UserError(lines)
 
 
+def _masks(config: Config, pictures: Mapping[str, Asset], lines: list[str]) -> dict[str, Asset]:
+    """The masks by their keys; those whose shape isn't their picture's are complained of in ``lines``."""
+    masks = {}
+    for key, style in config.styles.items():
+        for part, path, of in (("region", style.region, "content"), ("mask", style.mask, key)):
+            if path is not None:
+                mask = masks[f"{key}.{part}"] = asset.from_path(paths.of_user(path))
+                if of in pictures:
+                    _attempt(lines, partial(_check_mask, f"{key}.{part}", mask, of, pictures[of], config.max_pixels))
+    return masks
+
+
+def _check_mask(key: str, mask: Asset, of: str, picture: Asset, max_pixels: int) -> None:
+    """Refuses a mask of another shape than its picture's, a pixel more or less."""
+    assert mask.path is not None
+    assert picture.path is not None
+    width, height = image.read(mask.path, key=key, max_pixels=max_pixels).size
+    whole = image.read(picture.path, key=f"{of}.path", max_pixels=max_pixels).size
+    if abs(width * whole[1] - height * whole[0]) > max(*whole, width, height):
+        why = f"the mask is {width} x {height} px, its picture ({of}) {whole[0]} x {whole[1]} px"
+        raise UserError(problem(key, mask.path, f"{why}; they must have the same shape"))
+
+
+def _key(name: str) -> str:
+    """The key that names a picture's file: masks are files themselves."""
+    return name if name.endswith((".region", ".mask")) else f"{name}.path"
+
+
 def _shape(config: Config, content: Asset) -> tuple[int, int]:
-    needed = smallest_side(config)
+    needed = smallest_side(config, needed_layers(config))
     assert content.path is not None
     width, height = image.read(content.path, key="content.path", max_pixels=config.max_pixels).size
     shape = image.fit(height, width, config.size)
@@ -134,20 +174,23 @@ def _shape(config: Config, content: Asset) -> tuple[int, int]:
     raise UserError(problem("size", config.size, f"{why}; choose a larger size or layers less deep"))
 
 
-def _animated(group: str, path: Path | None) -> Iterator[str]:
-    number = 1 if path is None else image.frames(path, key=f"{group}.path")
+def _animated(key: str, path: Path) -> Iterator[str]:
+    number = image.frames(path, key=key)
     if number > 1:
-        yield problem(f"{group}.path", path, f"this is an animation of {number} frames; the first one is taken")
+        yield problem(key, path, f"this is an animation of {number} frames; the first one is taken")
 
 
 def _picture(key: str, picture: Picture, config: Config) -> Asset:
     if picture.path is not None:
         return asset.from_path(paths.of_user(picture.path))
+    assert picture.url is not None
+    assert picture.sha256 is not None
+    kind = key.partition(".")[0]
     try:
-        cache = paths.picture_cache(key)
+        cache = paths.picture_cache(kind)
         return asset.fetch(key=f"{key}.url", url=picture.url, digest=picture.sha256, cache=cache)
     except OSError as error:
-        bundled = paths.bundled(key, picture.name)
+        bundled = paths.bundled(kind, picture.name)
         if config.assets == "strict" or not bundled.is_file():
             why = f"can be had neither from the cache nor from {picture.url} ({error}); give {key}.path=FILE"
             raise UserError(problem(key, picture.name, why)) from error

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from nst import image, paths, provenance
 from nst.build import Run, build, prepare
-from nst.config import Config
+from nst.config import Config, styles_in
 from nst.errors import DivergedError, UserError, of_disk, problem
 from nst.file import unused, write_text
 from nst.inputs import Inputs
@@ -224,7 +224,7 @@ def _report(run: Run, folder: RunFolder, status: str, error: str | None) -> None
     """Saves the best picture so far, closes the summary, and says where the picture is, whichever of these fails."""
     module, picture = run.module, None
     try:
-        picture = _save(module.best_image, folder) if module.best.number else None
+        picture = _save(module.picture, folder) if module.best.number else None
     finally:
         try:
             folder.update_summary(_ending(run, status, error))
@@ -291,10 +291,12 @@ def _save(picture: Tensor, folder: RunFolder) -> Path:
 def _settle(cfg: DictConfig, config: Config, named: Sequence[str]) -> Config:
     """Writes into the configuration what must not change when the run goes on: its name, and whole paths."""
     with open_dict(cfg):
-        for group, key in (("content", "path"), ("style", "path"), ("init", "path"), ("encoder", "weights")):
-            value = cfg[group].get(key)
+        files = [(cfg.content, "path"), (cfg.init, "path"), (cfg.encoder, "weights")]
+        files += [(style, key) for style in styles_in(cfg).values() for key in ("path", "region", "mask")]
+        for node, key in files:
+            value = node.get(key)
             if value not in (None, "auto", "random"):
-                cfg[group][key] = str(paths.of_user(value).absolute())
+                node[key] = str(paths.of_user(value).absolute())
         if config.name is None:
             cfg.name = _name(config, named)
         OmegaConf.resolve(cfg)

@@ -143,26 +143,31 @@ def layer_sizes(encoder: Encoder, shape: Sequence[int]) -> dict[str, tuple[int, 
     return sizes
 
 
-def evaluation_bytes(encoder: Encoder, shape: Sequence[int], tile: int | None) -> int:
-    """About what an evaluation takes at its peak, beyond the pixels and what is kept between evaluations."""
+def evaluation_bytes(encoder: Encoder, shape: Sequence[int], tile: int | None, *, traced: bool = True) -> int:
+    """About what an evaluation takes at its peak, beyond the pixels and what is kept between evaluations.
+
+    What is not ``traced`` is read without a gradient, as the styles are.
+    """
     crops = {tuple(part.stop - part.start for part in window.crop) for window in windows(encoder, shape, tile)}
     numbers = 3 * math.prod(shape) * encoder.mean.element_size()
-    return 2 * numbers + max(_crop_bytes(encoder, crop) for crop in crops)
+    return (2 * numbers if traced else 0) + max(_crop_bytes(encoder, crop, traced=traced) for crop in crops)
 
 
-def _crop_bytes(encoder: Encoder, shape: Sequence[int]) -> int:
+def _crop_bytes(encoder: Encoder, shape: Sequence[int], *, traced: bool) -> int:
     """The peak is at the end of the forward pass, or on the way back through the widest layers."""
     kept = peak = largest = 0
     steps = []
     for name, layer, before, after, itemsize in _walk(encoder, shape):
         feature = after if name in encoder.layers else 0
-        own = feature + layer.trace_bytes(before, after, itemsize)
+        own = feature + (layer.trace_bytes(before, after, itemsize) if traced else 0)
         # Convolutions of 64 bits are matrix products: each of nine shifts of the inputs is copied.
         copies = 9 * before if itemsize == 8 and isinstance(layer, Convolution) else 0
         peak = max(peak, kept + before + 2 * after + copies)
         kept, largest = kept + own, max(largest, feature)
         steps.append((before, after, own, copies))
     peak = max(peak, kept + largest)
+    if not traced:
+        return peak
     for before, after, own, copies in reversed(steps):
         peak = max(peak, kept + before + after + copies)
         kept -= own

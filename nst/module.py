@@ -49,6 +49,7 @@ class StyleTransfer(pl.LightningModule):
         schedule: the stages.
         objective: makes what maps an image tensor to losses, for a stage, on a device.
         carry: the best image of a stage, on the CPU, at the shape of the next.
+        finish: the picture that is kept, from an image of any stage.
         optimizer: makes the optimizer from a list that holds the image.
         recovery: what happens when a loss explodes, or is no number.
         loss_scale: keeps the gradient within the range of the encoder's numbers, where these need it.
@@ -71,6 +72,7 @@ class StyleTransfer(pl.LightningModule):
         schedule: Schedule,
         objective: Callable[[Stage, torch.device], nn.Module],
         carry: Callable[[Tensor, Shape], Tensor],
+        finish: Callable[[Tensor], Tensor],
         optimizer: Callable[[list[Tensor]], Optimizer],
         recovery: Recovery,
         loss_scale: LossScale | None = None,
@@ -81,6 +83,7 @@ class StyleTransfer(pl.LightningModule):
         self.schedule = schedule
         self.make_objective = objective
         self.carry = carry
+        self.finish = finish
         self.make_optimizer = optimizer
         self.loss_scale = loss_scale
         self.recovery = recovery
@@ -96,6 +99,11 @@ class StyleTransfer(pl.LightningModule):
     def stage(self) -> Stage:
         """The stage that the run is in."""
         return self.schedule.stages[self.position]
+
+    @property
+    def picture(self) -> Tensor:
+        """The best picture so far, as it is kept: an image tensor on the CPU."""
+        return self.finish(self.best_image.cpu())
 
     def configure_optimizers(self) -> Optimizer:
         optimizer = self.make_optimizer([self.image])

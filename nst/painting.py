@@ -1,8 +1,8 @@
 """What a run computes: its pictures, its scales, and the objective of each of them."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -10,16 +10,16 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from nst import architecture as arch
+from nst import color, encoder, image, memory, nodes, precision, shared
 from nst import config as schema
-from nst import encoder, image, memory, nodes, precision, shared
 from nst.config import Config
 from nst.encoder import Encoder
 from nst.errors import UserError, problem
 from nst.inputs import Inputs
 from nst.module import StyleTransfer
-from nst.objective import Objective, Weights, content_targets, style_targets
+from nst.objective import Formulas, Objective, Style, Weights, content_targets, style_targets
 from nst.recovery import Recovery
-from nst.schedule import Schedule, Stage
+from nst.schedule import Schedule, Shape, Stage
 from nst.shared import Recipe
 from nst.team import Team
 from nst.tile import windows
@@ -45,7 +45,7 @@ class Painting:
         cfg, config = self.cfg, self.config
         schedule: Schedule = nodes.make(cfg, "schedule")(shape=self.files.shape, evaluations=config.evaluations)
         height, width = schedule.stages[0].shape
-        needed = schema.smallest_side(config)
+        needed = schema.smallest_side(config, schema.needed_layers(config))
         if min(height, width) < needed:
             deepest = arch.deepest(config.encoder.architecture, schema.needed_layers(config))
             key = "schedule.smallest" if cfg.schedule.get("sizes") is None else "schedule.sizes"
@@ -56,35 +56,85 @@ class Painting:
 
     @cached_property
     def pictures(self) -> dict[str, Tensor]:
-        """The content image at the picture's size, the style image stretched to it as the seed does, and the start.
+        """The content image at the picture's size, the style images and masks at theirs, by name, and the start.
 
-        Image tensors (1, 3, H, W); the start has the shape of the first stage.
+        Image tensors (1, 3, H, W), and masks (1, 1, H, W); the start has the shape of the first stage.
         """
-        assert self.files.content.path is not None
-        assert self.files.style.path is not None
-        assert self.config.precision != "auto"
-        dtype, shape = precision.PICTURE[self.config.precision], self.files.shape
-        limit = self.config.max_pixels
-
-        def picture(path: Path, key: str) -> Tensor:
-            return image.resize(image.load(path, key=key, max_pixels=limit).to(dtype), shape)
-
-        content = picture(self.files.content.path, "content.path")
-        style = picture(self.files.style.path, "style.path")
+        pictures = {"content": self._content_in_color}
+        for key, style in self.config.styles.items():
+            placed = partial(image.place, shape=self.files.shape, fit=style.fit, scale=style.scale)
+            loaded = self._load(key)
+            pictures[key] = placed(
+                color.matched(loaded, pictures["content"]) if self.config.color == "match" else loaded
+            )
+            if style.mask is not None:
+                pictures[f"{key}.mask"] = placed(self._load(f"{key}.mask"))
+            if style.region is not None:
+                pictures[f"{key}.region"] = image.resize(self._load(f"{key}.region"), self.files.shape)
+        if self.config.color == "luminance":
+            pictures = {name: color.luminance(it) if it.shape[1] == 3 else it for name, it in pictures.items()}
         generator = torch.Generator().manual_seed(self.config.seed)
         first = self.schedule.stages[0].shape
-        small = {"content": image.resize(content, first), "style": image.resize(style, first)}
+        small = {name: image.resize(pictures[name], first) for name in ("content", "style")}
+        limit = self.config.max_pixels
         given = {"max_pixels": limit} if "max_pixels" in self.cfg.init else {}  # it may change when a run goes on
         start = nodes.make(self.cfg, "init")(**small, generator=generator, **given)
-        return {"content": content, "style": style, "start": start}
+        return {**pictures, "start": start}
+
+    @cached_property
+    def _content_in_color(self) -> Tensor:
+        return image.resize(self._load("content"), self.files.shape)
+
+    def _load(self, name: str) -> Tensor:
+        """One of the pictures, or of the masks, at its own size."""
+        assert self.config.precision != "auto"
+        read = image.load_mask if name.endswith((".region", ".mask")) else image.load
+        loaded = read(self.files.path(name), key=name, max_pixels=self.config.max_pixels)
+        return loaded.to(precision.PICTURE[self.config.precision])
+
+    def _finish(self, painted: Tensor) -> Tensor:
+        """The picture that is kept: with the content's colours, where these are asked for."""
+        finish = color.FINISHES.get(self.config.color)
+        if finish is None:
+            return painted
+        return finish(image.resize(self._content_in_color, (painted.shape[-2], painted.shape[-1])), painted)
 
     @property
     def largest_file(self) -> int:
         """The pixels of the largest one of the picture files."""
-        files = {"content.path": self.files.content.path, "style.path": self.files.style.path}
+        files = {name: self.files.path(name) for name in self.files.pictures}
         if "path" in self.cfg.init:
             files["init.path"] = Path(self.cfg.init.path)
-        return max(image.pixels(path, key=key) for key, path in files.items() if path is not None)
+        return max(image.pixels(path, key=key) for key, path in files.items())
+
+    def style_shapes(self, stage: Stage) -> dict[str, Shape]:
+        """The height and width in px of each style that counts, in a stage: in proportion to the picture's."""
+        return {
+            key: _in_proportion(self._placed_shape(key), self.files.shape, stage.shape)
+            for key, style in self.config.styles.items()
+            if style.weight
+        }
+
+    def _placed_shape(self, key: str) -> Shape:
+        """The height and width in px of a style beside the finished picture."""
+        style, own = self.config.styles[key], self.files.shape
+        if style.fit in ("fit", "own"):
+            width, height = image.read(self.files.path(key), key=key, max_pixels=self.config.max_pixels).size
+            own = height, width
+        return image.placed_shape(own, self.files.shape, fit=style.fit, scale=style.scale)
+
+    def check_styles(self) -> None:
+        """Raises UserError for a style that is too small for the layers in one of the stages."""
+        layers = self.config.layers.style
+        needed = schema.smallest_side(self.config, layers) if layers else 1
+        lines = []
+        for key, (height, width) in self.style_shapes(self.schedule.stages[0]).items():
+            if min(height, width) < needed:
+                style = self.config.styles[key]
+                why = f"at the first scale it would be {width} x {height} px, but the layers need {needed} px a side"
+                lines.append(problem(f"{key}.scale", style.scale, f"fit={style.fit}: {why}; choose larger ones"))
+        if lines:
+            raise UserError(lines)
 
     def check_shares(self) -> None:
         """Raises UserError for more processes than a picture has tiles."""
@@ -110,6 +160,7 @@ class Painting:
             schedule=schedule,
             objective=lambda stage, device: self._objective(stage, device, tile),
             carry=lambda picture, shape: schedule.carry(picture, image.resize(content, shape)),
+            finish=self._finish,
             optimizer=nodes.make(self.cfg, "optimizer"),
             recovery=Recovery(**self.config.recovery.model_dump()),
             loss_scale=precision.LossScale() if self.config.precision == 16 else None,
@@ -121,6 +172,18 @@ class Painting:
         weights = self.files.weights.sha256 or self.config.seed
         layers = tuple(schema.needed_layers(self.config))
         return self.files.architecture, weights, layers, str(self.cfg.pooling), self.config.precision
+
+    @property
+    def _content_key(self) -> Hashable:
+        """What tells the content image tensor from others."""
+        return self.files.pictures["content"].sha256, self.files.shape, self.config.color == "luminance"
+
+    def _style_key(self, key: str) -> Hashable:
+        """What tells a style image tensor, with its mask, from others."""
+        style, files = self.config.styles[key], self.files.pictures
+        digests = [files[name].sha256 for name in (key, f"{key}.mask") if name in files]
+        seen = self._content_key if self.config.color == "match" else self.config.color
+        return *digests, self.files.shape, style.fit, style.scale, seen
 
     @property
     def _encoder(self) -> Encoder:
@@ -151,8 +214,8 @@ class Painting:
     def _objective(self, stage: Stage, device: torch.device, tile: int | None) -> Objective:
         """What a stage minimizes; each process computes the targets for itself, from both pictures at its size."""
 
-        def picture(name: str) -> Tensor:
-            return image.resize(self.pictures[name], stage.shape).to(device)
+        def content() -> Tensor:
+            return image.resize(self.pictures["content"], stage.shape).to(device)
 
         formulas = nodes.make(self.cfg, "objective")
         layers = self.config.layers
@@ -168,16 +231,51 @@ class Painting:
             encoder=encoder,
             formulas=formulas,
             weights=Weights(**weights),
-            picture=picture("content") if self.config.weights.laplacian else None,
+            picture=content() if self.config.weights.laplacian else None,
+            view=color.luminance if self.config.color == "luminance" else None,
             tile=tile,
             team=team,
-            content=shared.content_targets((self._encoder_key, self.files.content.sha256, self.files.shape))(
-                Recipe(here, lambda: content_targets(encoder, picture("content"), layers.content, tile=tile))
+            content=shared.content_targets((self._encoder_key, self._content_key))(
+                Recipe(here, lambda: content_targets(encoder, content(), layers.content, tile=tile))
             ),
-            style=shared.style_targets(
-                Recipe(
-                    (self._encoder_key, here, self.files.style.sha256, formulas.kept),
-                    lambda: style_targets(encoder, picture("style"), layers.style, formulas.statistics, tile=tile),
-                )
-            ),
+            styles=list(self._styles(stage, encoder, formulas, tile, device)),
         ).to(device)
+
+    def _styles(
+        self, stage: Stage, encoder: Encoder, formulas: Formulas, tile: int | None, device: torch.device
+    ) -> Iterator[Style]:
+        """The styles that count, at a stage's size; equal regions are one."""
+        here = (stage.shape, tile, device, torch.get_num_threads())
+        regions: dict[str | None, Tensor | None] = {None: None}
+        for key, shape in self.style_shapes(stage).items():
+
+            def targets(key: str = key, shape: Shape = shape) -> dict[str, list[Tensor]]:
+                picture, mask = (self.pictures.get(name) for name in (key, f"{key}.mask"))
+                assert picture is not None
+                return style_targets(
+                    encoder,
+                    image.resize(picture, shape).to(device),
+                    self.config.layers.style,
+                    formulas.statistics,
+                    mask=None if mask is None else image.resize(mask, shape).to(device),
+                    tile=tile,
+                )
+
+            style = self.config.styles[key]
+            region = self.files.pictures.get(f"{key}.region")
+            digest = None if region is None else region.sha256
+            if digest not in regions:
+                regions[digest] = image.resize(self.pictures[f"{key}.region"], stage.shape).to(device)
+            yield Style(
+                targets=shared.style_targets(
+                    Recipe((self._encoder_key, here, self._style_key(key), formulas.kept), targets)
+                ),
+                weight=style.weight,
+                region=regions[digest],
+            )
+
+
+def _in_proportion(shape: Shape, whole: Shape, stage: Shape) -> Shape:
+    """``shape`` beside a picture of the size ``whole``, where that has the size of a stage."""
+    height, width = (max(1, round(own * part / all_)) for own, part, all_ in zip(shape, stage, whole, strict=True))
+    return height, width

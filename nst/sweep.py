@@ -22,8 +22,11 @@ from nst.run_folder import RunFolder
 #: The keys that don't decide what a run computes, or whose files are known by their SHA-256 instead.
 NOT_COMPUTED = (
     "assets", "callbacks", "content", "encoder", "logger", "max_pixels", "memory", "minimize", "name", "resume",
-    "style", "threads", "tile", "trainer",
+    "threads", "tile", "trainer",
 )  # fmt: skip
+
+#: The keys of a style that name its files.
+FILES = ("name", "path", "url", "sha256", "region", "mask")
 
 #: The keys, or the groups of keys, that a run may change when it goes on.
 MAY_CHANGE = ("evaluations", "max_pixels", "memory", "recovery", "threads", "tile", "assets", "trainer", "callbacks")
@@ -38,6 +41,7 @@ def identity(config: Mapping[str, Any], files: Mapping[str, Any]) -> str:
     Neither paths nor loggers, callbacks, devices or threads have a part in it.
     """
     kept = {key: value for key, value in config.items() if key not in NOT_COMPUTED}
+    kept["style"] = _without_files(kept.get("style"))
     start = kept.get("init")
     if isinstance(start, Mapping):
         start = {key: value for key, value in start.items() if key not in NOT_COMPUTED}
@@ -45,6 +49,13 @@ def identity(config: Mapping[str, Any], files: Mapping[str, Any]) -> str:
         kept["init"] = {**start, "path": sha256(path)} if path.is_file() else start
     text = json.dumps(_plain({**kept, "files": files}), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _without_files(style: Any) -> Any:
+    """How a style, and those beside it, are used; not of what files."""
+    if not isinstance(style, Mapping):
+        return style
+    return {key: _without_files(value) for key, value in style.items() if key not in FILES}
 
 
 def _plain(value: Any) -> Any:

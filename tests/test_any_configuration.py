@@ -6,10 +6,12 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from allpairspy import AllPairs
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from nst import architecture as arch
 from nst import paths
@@ -58,6 +60,10 @@ KEYS: dict[str, st.SearchStrategy[object]] = {
     "size": st.integers(16, 64) | st.just("null"),
     "evaluations": st.integers(2, 4),
     "seed": st.integers(0, 2**32 - 1),
+    "color": st.sampled_from(["style", "match", "luminance", "yiq", "lab"]),
+    "style.fit": st.sampled_from(["stretch", "fit", "crop", "own"]),
+    "style.scale": st.sampled_from([0.1, 1, 3]),
+    "style.weight": st.sampled_from([0, 1]),
     "precision": st.sampled_from(["auto", "bf16", 32, 64]),
     "tile": st.sampled_from(["auto", "off"]) | st.integers(8, 70),
     "memory": st.sampled_from(["auto", 20, 1e6]),
@@ -136,6 +142,10 @@ VALUES = {
     "precision": ["32", "bf16", "64"],
     "tile": ["off", "auto", "24"],
     "weights.laplacian": ["0", "1"],
+    "color": ["style", "match", "luminance", "yiq", "lab"],
+    "style/more": ["[]", "[second]"],
+    "style.fit": ["stretch", "fit", "crop", "own"],
+    "style.scale": ["1", "1.5"],
 }  # fmt: skip
 GROUPS = ("pooling", "layers", "objective", "weights", "init", "optimizer", "schedule", "logger")
 GLOBAL = ("sliced_wasserstein", "shifted_gram", "long_range")
@@ -153,9 +163,14 @@ def pairs() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", pairs(), ids=lambda words: " ".join(words)[:60])
 def test_any_two_options_go_together(
-    run: Callable[[list[str]], tuple[int, str]], tmp_path: Path, words: list[str]
+    run: Callable[[list[str]], tuple[int, str]], tmp_path: Path, pictures: tuple[Path, Path], words: list[str]
 ) -> None:
-    """But for objectives that compare positions far apart, and tiles."""
+    """But for objectives that compare positions far apart, and tiles. A second style has the left of the picture."""
+    if "style/more=[second]" in words:
+        half = np.zeros((32, 40), dtype=np.uint8)
+        half[:, :20] = 255
+        Image.fromarray(half).save(tmp_path / "left.png")
+        words += [f"style.more.second.path={pictures[1]}", f"style.more.second.region={tmp_path / 'left.png'}"]
     status, errors = run([*words, "evaluations=2", "size=48", "callbacks.film=null"])
     if "tile=24" in words and any(name in word for name in GLOBAL for word in words if word.startswith("objective/")):
         assert status == 2

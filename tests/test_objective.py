@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nst import encoder, paths
 from nst.encoder import Encoder
-from nst.objective import Formulas, Objective, Weights, content_targets, functional, style_targets
+from nst.objective import Formulas, Objective, Style, Weights, content_targets, functional, style_targets
 
 from .conftest import image
 
@@ -63,7 +63,7 @@ def test_losses_and_gradients_agree_with_the_transcription(name: str, tv: float)
         formulas=formulas,
         weights=weights,
         content=content_targets(network, content, CONTENT),
-        style=style_targets(network, style, STYLE, formulas.statistics),
+        styles=[Style(targets=style_targets(network, style, STYLE, formulas.statistics))],
     )
     ours, theirs = (image(3).requires_grad_() for _ in range(2))
     losses = objective(ours)
@@ -155,7 +155,7 @@ def test_terms_and_their_gradients_agree_with_transcriptions(name: str, *, relat
         formulas=formulas,
         weights=Weights(content=1, style=1, tv=0, style_layers={"conv3_1": 0.5}),
         content={},
-        style=style_targets(network, style, STYLE, formulas.statistics),
+        styles=[Style(targets=style_targets(network, style, STYLE, formulas.statistics))],
     )
     ours, theirs = (image(3).requires_grad_() for _ in range(2))
     losses = objective(ours)
@@ -183,7 +183,9 @@ def test_terms_mix_by_their_weights() -> None:
     def loss(formulas: Formulas) -> float:
         weights = Weights(content=1, style=1, tv=0)
         kept = style_targets(network, style, STYLE, formulas.statistics)
-        objective = Objective(encoder=network, formulas=formulas, weights=weights, content={}, style=kept)
+        objective = Objective(
+            encoder=network, formulas=formulas, weights=weights, content={}, styles=[Style(targets=kept)]
+        )
         return float(objective(picture).total)
 
     alone = [
@@ -203,7 +205,7 @@ def test_a_relative_loss_is_a_fraction_of_that_of_a_picture_without_features() -
             formulas=formulas,
             weights=Weights(content=1, style=0, tv=0),
             content=content_targets(network, content, [name]),
-            style=style_targets(network, style, STYLE, formulas.statistics),
+            styles=[Style(targets=style_targets(network, style, STYLE, formulas.statistics))],
         )
         f, p = network(picture)[name], network(content)[name]
         assert objective(picture).content.item() == pytest.approx(((f - p).square().sum() / p.square().sum()).item())
@@ -281,7 +283,7 @@ def test_the_laplacian_is_a_part_of_the_content() -> None:
         formulas=made(),
         weights=Weights(content=1, style=1, tv=0, laplacian=5),
         content=content_targets(network, content, CONTENT),
-        style={},
+        styles=[],
         picture=content,
     )
     losses = objective(picture)
@@ -314,6 +316,6 @@ def test_no_loss_of_the_content_or_the_style_by_itself() -> None:
         formulas=formulas,
         weights=Weights(content=1, style=1, tv=0),
         content=content_targets(network, picture, CONTENT),
-        style=style_targets(network, picture, STYLE, formulas.statistics),
+        styles=[Style(targets=style_targets(network, picture, STYLE, formulas.statistics))],
     )
     assert objective(picture).total.item() == 0

@@ -18,7 +18,7 @@ from nst.encoder import Encoder
 from nst.errors import DivergedError
 from nst.image import resize
 from nst.module import StyleTransfer
-from nst.objective import Formulas, Objective, Term, Weights, content_targets, functional, style_targets
+from nst.objective import Formulas, Objective, Style, Term, Weights, content_targets, functional, style_targets
 from nst.optimizer import LBFGS, ProjectedLBFGS
 from nst.recovery import Recovery
 from nst.schedule import single
@@ -60,7 +60,7 @@ def make_objective(style_weight: float = 3e2) -> tuple[Objective, Counted]:
         ),
         weights=Weights(content=1, style=style_weight, tv=0),
         content=content_targets(counted, image(1), ["relu2_1"]),
-        style=style_targets(counted, image(2), layers, [gram.statistic]),
+        styles=[Style(targets=style_targets(counted, image(2), layers, [gram.statistic]))],
     )
     counted.seen.clear()
     return objective, counted
@@ -92,6 +92,7 @@ def make_module(
         schedule=single((start.shape[-2], start.shape[-1]), evaluations),
         objective=lambda stage, device: objective,
         carry=resize,
+        finish=lambda picture: picture,
         optimizer=optimizer,
         recovery=recovery,
     )

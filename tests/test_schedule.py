@@ -150,6 +150,7 @@ def make_module(
         schedule=made,
         objective=objective,
         carry=lambda picture, shape: schedule.content_detail(picture, images.resize(image(5), shape)),
+        finish=lambda picture: picture,
         optimizer=optimizer,
         recovery=RECOVERY,
     )

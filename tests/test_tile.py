@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nst import encoder
 from nst.encoder import Encoder
-from nst.objective import Formulas, Objective, Term, Weights, content_targets, functional, style_targets
+from nst.objective import Formulas, Objective, Style, Term, Weights, content_targets, functional, style_targets
 from nst.tile import windows
 
 from .conftest import image
@@ -47,6 +47,8 @@ def make(
     shape: tuple[int, int],
     tile: int | None,
     dtype: torch.dtype,
+    *,
+    regions: bool = False,
 ) -> Objective:
     content_layers, style_layers = LAYERS[layers]
     network = Encoder(
@@ -66,12 +68,20 @@ def make(
     )
     kind = torch.float64 if dtype == torch.float64 else torch.float32
     pictures = [image(seed, *shape).to(kind) for seed in (2, 3)]
+    left = torch.linspace(1, -1, shape[1], dtype=kind).clamp(min=0).expand(1, 1, *shape)  # black on the right
+    masks = [left, 1 - left] if regions else [None]
     return Objective(
         encoder=network,
         formulas=formulas,
         weights=Weights(content=1, style=1e3, tv=0.1),
         content=content_targets(network, pictures[0], content_layers, tile=tile),
-        style=style_targets(network, pictures[1], style_layers, formulas.statistics, tile=tile),
+        styles=[
+            Style(
+                targets=style_targets(network, pictures[1], style_layers, formulas.statistics, mask=mask, tile=tile),
+                region=mask,
+            )
+            for mask in masks
+        ],
         tile=tile,
     )
 
@@ -92,14 +102,17 @@ def evaluate(objective: Objective, shape: tuple[int, int]) -> tuple[Tensor, Tens
     statistic=st.integers(0, len(STATISTICS) - 1),
     shape=st.tuples(st.integers(88, 150), st.integers(88, 150)),
     tile=st.integers(32, 120),
+    regions=st.booleans(),
 )
-@example(pooling="avg", layers=0, content="mean", statistic=0, shape=(149, 131), tile=48)
-@example(pooling="max", layers=0, content="sum", statistic=1, shape=(147, 97), tile=16)
-@example(pooling="with a margin", layers=0, content="mean", statistic=0, shape=(143, 131), tile=33)
+@example(pooling="avg", layers=0, content="mean", statistic=0, shape=(149, 131), tile=48, regions=True)
+@example(pooling="max", layers=0, content="sum", statistic=1, shape=(147, 97), tile=16, regions=False)
+@example(pooling="with a margin", layers=0, content="mean", statistic=0, shape=(143, 131), tile=33, regions=True)
 def test_tiles_have_the_loss_and_the_gradient_of_the_whole(
-    pooling: str, layers: int, content: str, statistic: int, shape: tuple[int, int], tile: int
+    pooling: str, layers: int, content: str, statistic: int, shape: tuple[int, int], tile: int, *, regions: bool
 ) -> None:
-    makers = [make(pooling, layers, content, statistic, shape, size, torch.float64) for size in (None, tile)]
+    makers = [
+        make(pooling, layers, content, statistic, shape, size, torch.float64, regions=regions) for size in (None, tile)
+    ]
     (whole, gradient), (parts, joined) = (evaluate(objective, shape) for objective in makers)
     assert abs(parts - whole) <= 1e-10 * abs(whole)
     assert (joined - gradient).norm() <= 1e-10 * gradient.norm()

@@ -1,5 +1,5 @@
 """The objective: formulas without state (``functional``), their choice (``Formulas``), the total (``Objective``)."""
 
-from nst.objective.total import Formulas, Losses, Objective, Term, Weights, content_targets, style_targets
+from nst.objective.total import Formulas, Losses, Objective, Style, Term, Weights, content_targets, style_targets
 
-__all__ = ["Formulas", "Losses", "Objective", "Term", "Weights", "content_targets", "style_targets"]
+__all__ = ["Formulas", "Losses", "Objective", "Style", "Term", "Weights", "content_targets", "style_targets"]

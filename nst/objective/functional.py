@@ -1,9 +1,12 @@
 """Loss mathematics as pure functions of features (1, C, H, W) and their statistics.
 
 Features may be of 16 bits; what is computed from them is of 32. M = H·W is the number of positions.
+
+A statistic may weigh the positions, by ``weights`` (1, 1, H, W) whose mean over the whole picture is 1: those of a
+region are its mask, divided by its area (Gatys et al. 2017, arXiv:1611.07865, eq. 5). None weighs all alike.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -32,6 +35,17 @@ def combines(function: object) -> Literal["mean", "sum"] | None:
     return getattr(getattr(function, "func", function), "over_positions", None)
 
 
+def region_weights(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """The weights of a layer's positions (1, 1, H, W), of mean 1, in a region of the picture: ``mask`` (1, 1, h, w).
+
+    A position weighs what the mask has, on average, over the pixels that it stands for. So it counts in as far as it
+    is within; what it reads of its surroundings may be outside (the simplest of the guidance channels of Gatys et al.
+    2017, arXiv:1611.07865, section 4).
+    """
+    weights = functional.interpolate(mask, size=size, mode="area")
+    return weights / weights.double().mean().to(weights.dtype)
+
+
 def kept_bytes(statistic: object, channels: int, positions: int) -> int:
     """About what a statistic that tiles can't share takes beyond the features, until the backward pass is over."""
     function, given = getattr(statistic, "func", statistic), getattr(statistic, "keywords", {})
@@ -55,57 +69,67 @@ def half_squared_difference(features: Tensor, target: Tensor) -> Tensor:
 
 
 @over_positions("mean")
-def gram_per_position(features: Tensor) -> Tensor:
+def gram_per_position(features: Tensor, weights: Tensor | None = None) -> Tensor:
     """``F Fᵀ / M``, shape (C, C), over the M = H·W positions: Gatys et al. 2015, eq. 3, there without the ``/ M``."""
-    return _gram(features) / features[0, 0].numel()
+    return _gram(features, weights) / features[0, 0].numel()
 
 
 @over_positions("mean")
-def gram_per_element(features: Tensor) -> Tensor:
+def gram_per_element(features: Tensor, weights: Tensor | None = None) -> Tensor:
     """``F Fᵀ / (C·H·W)``, shape (C, C): the normalization of common implementations."""
-    return _gram(features) / features[0].numel()
+    return _gram(features, weights) / features[0].numel()
 
 
 @over_positions("mean")
-def moments(features: Tensor) -> Tensor:
+def moments(features: Tensor, weights: Tensor | None = None) -> Tensor:
     """``[F Fᵀ / M | F 1 / M]``, shape (C, C + 1): the second moments of the C values at a position, and their means."""
-    return _moments(features, products=True)
+    return _moments(features, weights, products=True)
 
 
 @over_positions("mean")
-def channel_moments(features: Tensor) -> Tensor:
+def channel_moments(features: Tensor, weights: Tensor | None = None) -> Tensor:
     """Each channel's mean square and mean, shape (C, 2): of ``moments`` what ``mean_and_deviation`` needs."""
-    return _moments(features, products=False)
+    return _moments(features, weights, products=False)
 
 
-def gram_of_shifted(features: Tensor, *, shifts: Sequence[int]) -> Tensor:
+def gram_of_shifted(features: Tensor, weights: Tensor | None = None, *, shifts: Sequence[int]) -> Tensor:
     """``Σ F(x) F(x + δ)ᵀ / (C·M(δ))`` over the M(δ) pairs of positions, for shifts right and down, (2·shifts, C, C).
 
     Berger and Memisevic 2016 (arXiv:1606.01286), eq. 5: what recurs at a distance, which a Gram matrix doesn't see. A
-    shift that leaves the features is 0.
+    shift that leaves the features is 0. A pair weighs the geometric mean of its positions' ``weights``, so that it
+    counts where both are in the region, and M(δ) is the sum of these.
     """
     grams = []
     for shift in shifts:
         for here, there in (
-            (features[..., :-shift], features[..., shift:]),
-            (features[..., :-shift, :], features[..., shift:, :]),
+            ((..., slice(None, -shift)), (..., slice(shift, None))),
+            ((..., slice(None, -shift), slice(None)), (..., slice(shift, None), slice(None))),
         ):
-            pairs = here[0].numel()
+            ends = features[here], features[there]
+            pairs = None if weights is None else (weights[here] * weights[there]).sqrt()
+            count = ends[0][0, 0].numel() if pairs is None else float(pairs.sum())
             empty = features.new_zeros((features.shape[1],) * 2, dtype=_wide(features[..., :0]).dtype)
-            grams.append(_Product.apply(here, there) / pairs if pairs else empty)
+            grams.append(_Product.apply(*ends, pairs) / (count * features.shape[1]) if count else empty)
     return torch.stack(grams)
 
 
-def sorted_projections(features: Tensor, *, directions: int, seed: int) -> Tensor:
+def sorted_projections(features: Tensor, weights: Tensor | None = None, *, directions: int, seed: int) -> Tensor:
     """The positions' values along fixed random directions, (directions, M), each sorted: quantiles of each projection.
 
     Heitz et al. 2021 (arXiv:2006.07229), section 3, who draw the directions anew for each evaluation; an optimizer
-    that compares evaluations, as L-BFGS, needs them fixed.
+    that compares evaluations, as L-BFGS, needs them fixed. With ``weights`` they are as many quantiles of the weighted
+    values.
     """
     channels = features.shape[1]
     axes = torch.randn(channels, directions, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     axes = functional.normalize(axes, dim=0).to(features.device, _wide(features[..., :0]).dtype)
-    return (_wide(_positions(features)) @ axes).T.contiguous().sort(dim=1).values
+    values, order = (_wide(_positions(features)) @ axes).T.contiguous().sort(dim=1)
+    if weights is None:
+        return values
+    below = weights.flatten().double()[order].cumsum(dim=1)
+    levels = (torch.arange(values.shape[1], device=values.device, dtype=below.dtype) + 0.5) / values.shape[1]
+    places = torch.searchsorted(below, levels * below[:, -1:]).clamp(max=values.shape[1] - 1)
+    return values.gather(1, places)
 
 
 def scaled_squared_difference(gram: Tensor, target: Tensor) -> Tensor:
@@ -189,60 +213,64 @@ def _wide(x: Tensor) -> Tensor:
 
 
 class _Gram(torch.autograd.Function):
-    """``F Fᵀ`` over the positions."""
+    """``F W Fᵀ`` over the positions, W their weights."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor) -> Tensor:
-        ctx.save_for_backward(features)
-        return _products(_positions(features))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (features,) = ctx.saved_tensors
-        return _gram_gradient(features, gradient)
-
-
-class _Moments(torch.autograd.Function):
-    """``[F Fᵀ | F 1]``, (C, C + 1), or where these aren't asked for ``[diag(F Fᵀ) | F 1]``, (C, 2)."""
-
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, products: bool) -> Tensor:
-        ctx.save_for_backward(features)
-        ctx.products = products
-        positions = _positions(features)
-        sums, squares = (positions.new_zeros(positions.shape[1], dtype=_wide(positions[:0]).dtype) for _ in range(2))
-        for part in torch.split(positions, max(1, _CHUNK // positions.shape[1])):
-            wide = _wide(part)
-            sums += wide.sum(0)
-            if not products:
-                squares += wide.square().sum(0)
-        second = _products(positions) if products else squares.unsqueeze(1)
-        return torch.cat([second, sums.unsqueeze(1)], dim=1)
+    def forward(ctx: Any, features: Tensor, weights: Tensor | None) -> Tensor:
+        ctx.save_for_backward(features, weights)
+        return _products(_positions(features), weights=weights)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (features,) = ctx.saved_tensors
-        second, first = gradient[:, :-1], gradient[:, -1]
-        if ctx.products:
-            return _gram_gradient(features, second).add_(first.view(1, -1, 1, 1)), None
-        return features * (2 * second).view(1, -1, 1, 1) + first.view(1, -1, 1, 1), None
+        features, weights = ctx.saved_tensors
+        return _weighted(_gram_gradient(features, gradient), weights), None
 
 
-class _Product(torch.autograd.Function):
-    """``F Gᵀ`` of two features with the same positions."""
+class _Moments(torch.autograd.Function):
+    """``[F W Fᵀ | F W 1]``, (C, C + 1), or where these aren't asked for ``[diag(F W Fᵀ) | F W 1]``, (C, 2)."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, others: Tensor) -> Tensor:
-        ctx.save_for_backward(features, others)
-        return _products(_positions(features), _positions(others))
+    def forward(ctx: Any, features: Tensor, weights: Tensor | None, products: bool) -> Tensor:
+        ctx.save_for_backward(features, weights)
+        ctx.products = products
+        positions = _positions(features)
+        sums, squares = (positions.new_zeros(positions.shape[1], dtype=_wide(positions[:0]).dtype) for _ in range(2))
+        for part, weight in _in_parts(positions, weights):
+            wide = _wide(part)
+            weighted = wide if weight is None else wide * weight
+            sums += weighted.sum(0)
+            if not products:
+                squares += (weighted * wide).sum(0)
+        second = _products(positions, weights=weights) if products else squares.unsqueeze(1)
+        return torch.cat([second, sums.unsqueeze(1)], dim=1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        features, others = ctx.saved_tensors
-        return _mixed(others, gradient.T), _mixed(features, gradient)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        features, weights = ctx.saved_tensors
+        second, first = gradient[:, :-1], gradient[:, -1].view(1, -1, 1, 1)
+        if ctx.products:
+            slope = _gram_gradient(features, second).add_(first)
+        else:
+            slope = features * (2 * second).view(1, -1, 1, 1) + first
+        return _weighted(slope, weights), None, None
+
+
+class _Product(torch.autograd.Function):
+    """``F W Gᵀ`` of two features with the same positions, W their weights."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, others: Tensor, weights: Tensor | None) -> Tensor:
+        ctx.save_for_backward(features, others, weights)
+        return _products(_positions(features), _positions(others), weights=weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        features, others, weights = ctx.saved_tensors
+        ends = _mixed(others, gradient.T), _mixed(features, gradient)
+        return _weighted(ends[0], weights), _weighted(ends[1], weights), None
 
 
 class _TraceOfRoot(torch.autograd.Function):
@@ -276,23 +304,45 @@ def _mean_and_deviation(moments: Tensor) -> tuple[Tensor, Tensor]:
     return mean, ((square - mean.square()).clamp(min=0) + 1e-12).sqrt()
 
 
-def _products(positions: Tensor, others: Tensor | None = None) -> Tensor:
-    """``Aᵀ B`` of (M, C), of at least 32 bits: near the end the losses are small differences of large sums.
+def _products(positions: Tensor, others: Tensor | None = None, *, weights: Tensor | None = None) -> Tensor:
+    """``Aᵀ W B`` of (M, C), of at least 32 bits: near the end the losses are small differences of large sums.
 
     ``others`` are ``positions`` where they aren't given.
     """
     if others is None:
         others = positions
     if positions.element_size() >= 4:
-        return positions.T @ others
+        return positions.T @ (others if weights is None else others * _column(weights, others))
     if positions.device.type == "cuda":
-        return torch.mm(positions.T, others, out_dtype=torch.float32)
+        weighted = others if weights is None else (others * _column(weights, others)).to(others.dtype)
+        return torch.mm(positions.T, weighted, out_dtype=torch.float32)
     total = positions.new_zeros((positions.shape[1],) * 2, dtype=torch.float32)
-    rows = max(1, _CHUNK // positions.shape[1])
-    for part, other in zip(torch.split(positions, rows), torch.split(others, rows), strict=True):
+    others_parts = torch.split(others, max(1, _CHUNK // positions.shape[1]))
+    for (part, weight), other in zip(_in_parts(positions, weights), others_parts, strict=True):
         wide = part.float()
-        total.addmm_(wide.T, wide if others is positions else other.float())
+        second = wide if others is positions else other.float()
+        total.addmm_(wide.T, second if weight is None else second * weight)
     return total
+
+
+def _in_parts(positions: Tensor, weights: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The positions (M, C), some at a time, each with its weights as a column where there are any."""
+    parts = torch.split(positions, max(1, _CHUNK // positions.shape[1]))
+    if weights is None:
+        yield from ((part, None) for part in parts)
+    else:
+        column = _column(weights, positions)
+        yield from zip(parts, torch.split(column, len(parts[0])), strict=True)
+
+
+def _column(weights: Tensor, like: Tensor) -> Tensor:
+    """Positions' weights as a column (M, 1) for features as (M, C), of at least 32 bits."""
+    return weights.reshape(-1, 1).to(_wide(like[:0]).dtype)
+
+
+def _weighted(gradient: Tensor, weights: Tensor | None) -> Tensor:
+    """Features' gradient (1, C, H, W), which is overwritten, times the positions' weights."""
+    return gradient if weights is None else gradient.mul_(weights.to(gradient.dtype))
 
 
 def _mixed(features: Tensor, matrix: Tensor) -> Tensor:
@@ -307,12 +357,12 @@ def _gram_gradient(features: Tensor, gradient: Tensor) -> Tensor:
     return _mixed(features, gradient + gradient.T)
 
 
-def _gram(features: Tensor) -> Tensor:
-    return _Gram.apply(features)  # type: ignore[no-any-return]
+def _gram(features: Tensor, weights: Tensor | None) -> Tensor:
+    return _Gram.apply(features, weights)  # type: ignore[no-any-return]
 
 
-def _moments(features: Tensor, *, products: bool) -> Tensor:
-    sums: Tensor = _Moments.apply(features, products)
+def _moments(features: Tensor, weights: Tensor | None, *, products: bool) -> Tensor:
+    sums: Tensor = _Moments.apply(features, weights, products)
     return sums / features[0, 0].numel()
 
 

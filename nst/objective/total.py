@@ -1,7 +1,7 @@
 """The total loss of a picture: content + style + total variation (Gatys et al. 2015, eq. 7)."""
 
 import itertools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,12 +20,12 @@ class Term:
     """One way to compare styles.
 
     Attributes:
-        statistic: what is kept of a style layer's features (1, C, H, W).
+        statistic: what is kept of a style layer's features (1, C, H, W), whose positions may have weights (1, 1, H, W).
         distance: distance of the picture's statistic from the style's, a scalar.
         weight: its factor among the terms.
     """
 
-    statistic: Callable[[Tensor], Tensor]
+    statistic: Callable[..., Tensor]
     distance: Callable[[Tensor, Tensor], Tensor]
     weight: float
 
@@ -57,7 +57,7 @@ class Formulas:
         return tuple(map(_identity, self.statistics))
 
     @property
-    def statistics(self) -> list[Callable[[Tensor], Tensor]]:
+    def statistics(self) -> list[Callable[..., Tensor]]:
         """What is kept of a style layer's features: each statistic once, however many terms compare it."""
         return list({_identity(term.statistic): term.statistic for term in self.style.values()}.values())
 
@@ -70,6 +70,27 @@ def _identity(function: Any) -> Hashable:
     """What tells a function from others, bare or with some of its arguments given."""
     given = getattr(function, "keywords", {})
     return getattr(function, "func", function), str(sorted(given.items()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """One of the styles of a picture, or the style of one of its regions.
+
+    Attributes:
+        targets: the statistics to match, by layer (``style_targets``).
+        weight: its factor among the styles, per area. The factors of all are divided by what they add up to, so that a
+            single style's makes no difference.
+        region: where the picture has this style, a mask (1, 1, H, W) in [0, 1]; None is everywhere.
+    """
+
+    targets: Mapping[str, Sequence[Tensor]]
+    weight: float = 1.0
+    region: Tensor | None = None
+
+    @property
+    def share(self) -> float:
+        """Its weight times the fraction of the picture that is its region."""
+        return self.weight * (1.0 if self.region is None else float(self.region.double().mean()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,16 +143,22 @@ def style_targets(
     encoder: Encoder,
     image: Tensor,
     layers: Sequence[str],
-    statistics: Sequence[Callable[[Tensor], Tensor]],
+    statistics: Sequence[Callable[..., Tensor]],
     *,
+    mask: Tensor | None = None,
     tile: int | None = None,
 ) -> dict[str, list[Tensor]]:
-    """What the style image tensor's statistics are in each of the layers, read in tiles of ``tile`` px."""
+    """What the style image tensor's statistics are in each of the layers, read in tiles of ``tile`` px.
+
+    Of the image only what is in the ``mask`` (1, 1, H, W) counts, where there is one.
+    """
+    parts = windows(encoder, image.shape[-2:], tile)
+    weights = {} if mask is None else {name: functional.region_weights(mask, parts[0].whole[name]) for name in layers}
 
     def reader(crop: Tensor, part: Window) -> list[Tensor]:
-        return _statistics(encoder(crop), part, layers, statistics)
+        return _statistics(encoder(crop), part, layers, statistics, weights)
 
-    found = iter(read(image, windows(encoder, image.shape[-2:], tile), reader))
+    found = iter(read(image, parts, reader))
     return {name: list(itertools.islice(found, len(statistics))) for name in layers}
 
 
@@ -139,18 +166,24 @@ def _statistics(
     features: Mapping[str, Tensor],
     part: Window,
     layers: Sequence[str],
-    statistics: Sequence[Callable[[Tensor], Tensor]],
+    statistics: Sequence[Callable[..., Tensor]],
+    weights: Mapping[str, Tensor],
 ) -> list[Tensor]:
-    """What a tile adds to each layer's statistics, layer by layer."""
-    return [_contribution(each, part, name, features[name]) for name in layers for each in statistics]
+    """What a tile adds to each layer's statistics, layer by layer; ``weights`` are of a layer's positions, if any."""
+    return [
+        _contribution(each, part, name, features[name], weights.get(name)) for name in layers for each in statistics
+    ]
 
 
 def _contribution(
-    function: Callable[..., Tensor], part: Window, name: str, features: Tensor, *targets: Tensor
+    function: Callable[..., Tensor], part: Window, name: str, features: Tensor, of_positions: Tensor | None
 ) -> Tensor:
-    """What a tile adds to a mean or a sum over a layer's positions in the whole picture."""
+    """What a tile adds to a mean or a sum over a layer's positions in the whole picture.
+
+    The function's second argument is its part of the values ``of_positions``: a target's, or weights.
+    """
     own = features[..., *part.owned[name]]
-    found = function(own, *(target[..., *part.place[name]] for target in targets))
+    found = function(own, None if of_positions is None else of_positions[..., *part.place[name]])
     share = part.share(name)
     return found if functional.combines(function) == "sum" else share * found
 
@@ -163,8 +196,9 @@ class Objective(nn.Module):
         formulas: the mathematics.
         weights: the factors.
         content: the features to match, position by position, by layer (``content_targets``).
-        style: the statistics to match, by layer (``style_targets``).
+        styles: what to match them by, each in its region.
         picture: the content image tensor, where its Laplacian has a weight.
+        view: what of an image tensor counts, as an image tensor; None is all.
         tile: the picture is read in tiles of about so many px, to spare memory; None reads it as a whole.
         team: the processes that the tiles are shared out over.
     """
@@ -178,8 +212,9 @@ class Objective(nn.Module):
         formulas: Formulas,
         weights: Weights,
         content: Mapping[str, Tensor],
-        style: Mapping[str, Sequence[Tensor]],
+        styles: Sequence[Style],
         picture: Tensor | None = None,
+        view: Callable[[Tensor], Tensor] | None = None,
         tile: int | None = None,
         team: Team = ALONE,
     ) -> None:
@@ -191,26 +226,40 @@ class Objective(nn.Module):
             (term, formulas.place(term)) for term in formulas.style.values()
         ]  # each with its statistic's place
         self.weights = weights
+        self.view = view
         self.tile = tile
         self.team = team
         self.content_layers = list(content)
-        self.style_layers = list(style)
+        self.style_layers = list(styles[0].targets) if styles else []
+        regions = list({id(style.region): style.region for style in styles}.values())
+        # The styles of each region, by their numbers: they share the picture's statistics.
+        self.regions = [[n for n, style in enumerate(styles) if style.region is region] for region in regions]
         self.register_buffer("picture", picture)
         for name, target in content.items():
             self.register_buffer(f"content_{name}", target)
-        for name, targets in style.items():
-            for number, target in enumerate(targets):
-                self.register_buffer(f"style_{name}_{number}", target)
+        for number, region in enumerate(regions):
+            if region is not None:
+                whole = windows(encoder, region.shape[-2:], None)[0].whole
+                for name in self.style_layers:
+                    self.register_buffer(f"region_{number}_{name}", functional.region_weights(region, whole[name]))
+        for number, style in enumerate(styles):
+            for name, targets in style.targets.items():
+                for place, target in enumerate(targets):
+                    self.register_buffer(f"style_{number}_{name}_{place}", target)
         self.content_factors = {name: self._content_factor(name) for name in content}
-        self.style_factors = {name: self._style_factors(name) for name in style}
+        shares = sum(style.share for style in styles)
+        self.style_factors = [
+            {name: self._style_factors(number, name, style.share / shares) for name in self.style_layers}
+            for number, style in enumerate(styles)
+        ]
 
     def forward(self, image: Tensor) -> Losses:
         """The losses of an image tensor (1, 3, H, W); ``total`` carries the gradient."""
+        if self.view is not None:
+            image = self.view(image)
         found = iter(read(image, windows(self.encoder, image.shape[-2:], self.tile), self._read, team=self.team))
         content = {name: self.content_factors[name] * next(found) for name in self.content_layers}
-        style = {
-            name: self._style(name, list(itertools.islice(found, len(self.statistics)))) for name in self.style_layers
-        }
+        style = self._style(found)
         tv = self.formulas.tv(image) if self.weights.tv else image.new_zeros(())
         parts = {
             **{f"content/{name}": self.weights.content * loss for name, loss in content.items()},
@@ -228,21 +277,36 @@ class Objective(nn.Module):
         )
 
     def _read(self, crop: Tensor, part: Window) -> list[Tensor]:
-        """What a tile adds to each content layer's distance, and to each style layer's statistics."""
+        """What a tile adds to each content layer's distance, and to each style layer's statistics in each region."""
         features = self.encoder(crop)
         content = [
             _contribution(self.formulas.content, part, name, features[name], self.get_buffer(f"content_{name}"))
             for name in self.content_layers
         ]
-        return content + _statistics(features, part, self.style_layers, self.statistics)
-
-    def _style(self, name: str, found: Sequence[Tensor]) -> Tensor:
-        """A layer's loss: its terms, each with its factor."""
-        losses = [
-            factor * term.distance(found[place], self.get_buffer(f"style_{name}_{place}"))
-            for (term, place), factor in zip(self.terms, self.style_factors[name], strict=True)
+        style = [
+            found
+            for number in range(len(self.regions))
+            for found in _statistics(features, part, self.style_layers, self.statistics, self._weights_in(number))
         ]
-        return sum(losses[1:], start=losses[0])
+        return content + style
+
+    def _weights_in(self, region: int) -> dict[str, Tensor]:
+        """The weights of each style layer's positions; none where the region is all of the picture."""
+        names = {name: f"region_{region}_{name}" for name in self.style_layers}
+        return {name: self.get_buffer(key) for name, key in names.items() if key in self._buffers}
+
+    def _style(self, found: Iterator[Tensor]) -> dict[str, Tensor]:
+        """Each layer's loss, from the statistics in each region, layer by layer: its terms, summed over the styles."""
+        losses: dict[str, Tensor] = {}
+        for styles in self.regions:
+            for name in self.style_layers:
+                statistics = list(itertools.islice(found, len(self.statistics)))
+                for number in styles:
+                    for (term, place), factor in zip(self.terms, self.style_factors[number][name], strict=True):
+                        target = self.get_buffer(f"style_{number}_{name}_{place}")
+                        loss = factor * term.distance(statistics[place], target)
+                        losses[name] = loss if name not in losses else losses[name] + loss
+        return losses
 
     @torch.no_grad()
     def _content_factor(self, name: str) -> float:
@@ -251,10 +315,11 @@ class Objective(nn.Module):
         return factor * self._scale(partial(_by_rows, self.formulas.content), target.new_zeros(()), target)
 
     @torch.no_grad()
-    def _style_factors(self, name: str) -> list[float]:
-        layer = self.weights.style_layers.get(name, 1.0)
+    def _style_factors(self, style: int, name: str, share: float) -> list[float]:
+        """Of each term, in a layer of a style that has such a share in all."""
+        layer = share * self.weights.style_layers.get(name, 1.0)
         layer /= len(self.style_layers) if self.formulas.style_layers_averaged else 1
-        targets = [self.get_buffer(f"style_{name}_{place}") for _, place in self.terms]
+        targets = [self.get_buffer(f"style_{style}_{name}_{place}") for _, place in self.terms]
         return [
             layer * term.weight * self._scale(term.distance, torch.zeros_like(target), target)
             for (term, _), target in zip(self.terms, targets, strict=True)
