@@ -21,17 +21,21 @@ WATER = 446  # waterline
 def paint(size: int) -> Image.Image:
     """Render the picture, `size` pixels on its longest side."""
     frame = Frame(768, 576, size)
+    picture = river(frame, town_above_water(frame))
+    picture = riverside.punts(frame, picture)
+    picture = riverside.overhang(frame, picture)
+    return develop(frame, picture)
+
+
+def town_above_water(frame: Frame) -> Array:
+    """All that the river mirrors."""
     town = sky(frame)
     town = far_hill(frame, town)
     town = tower(frame, town)
     for facade in row_of_houses():
         town = raise_house(frame, town, facade)
     town = riverside.trees(frame, town)
-    town = riverside.wall(frame, town, QUAY, WATER)
-    picture = river(frame, town)
-    picture = riverside.punts(frame, picture)
-    picture = riverside.overhang(frame, picture)
-    return develop(frame, picture)
+    return riverside.wall(frame, town, QUAY, WATER)
 
 
 def sky(frame: Frame) -> Array:
