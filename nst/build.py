@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nst import config as schema
-from nst import inputs, nodes, paths, precision, torchrun
+from nst import inputs, nodes, output, paths, precision, torchrun
 from nst.callbacks import Checkpoint, Overview, Record, Stop
 from nst.checkpoint import shape_in
 from nst.config import Config
@@ -33,7 +33,7 @@ THREADS = torch.get_num_threads()
 
 @dataclass(frozen=True)
 class Run:
-    """All that a run consists of."""
+    """All that a run consists of; ``format`` is its picture's, which has the ``note``."""
 
     module: StyleTransfer
     trainer: pl.Trainer
@@ -41,6 +41,8 @@ class Run:
     stop: Stop
     checkpoint: Path | None
     forecast: Forecast
+    format: str
+    note: str
 
 
 def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
@@ -110,7 +112,9 @@ def build(
     callbacks = [record, overview, stop, *_callbacks(cfg, folder)]
     loggers = _loggers(cfg, config, folder, checkpoint, goes_on=goes_on)
     trainer = nodes.make_trainer(cfg, folder.path, logger=loggers, callbacks=callbacks)
-    return Run(painting.module(trainer.strategy.root_device), trainer, record, stop, checkpoint, forecast)
+    settled: Any = OmegaConf.to_container(cfg)
+    module = painting.module(trainer.strategy.root_device)
+    return Run(module, trainer, record, stop, checkpoint, forecast, config.output, output.note(settled))
 
 
 def build_follower(

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from nst import film
+from nst import film, output
 from nst import image as images
 from nst.module import StyleTransfer
 from nst.optimizer import LBFGS
@@ -150,7 +150,7 @@ class Snapshot(pl.Callback):
         assert isinstance(module, StyleTransfer)
         number = module.evaluation.number
         if number % self.every_evaluations == 0:
-            images.save(module.picture, self.folder.snapshot(number))
+            output.save(module.picture, self.folder.snapshot(number))
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     logger.experiment.add_image("picture", images.to_bytes(module.picture), number)
@@ -186,12 +186,12 @@ class Film(pl.Callback):
     def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
         if module.evaluation.number in self.shown:
-            images.save(module.picture, self.folder.frame(module.evaluation.number))
+            output.save(module.picture, self.folder.frame(module.evaluation.number))
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
         if module.finished and self.folder.frames.is_dir():
-            images.save(module.picture, self.folder.frame(module.evaluation.number))  # it may have ended early
+            output.save(module.picture, self.folder.frame(module.evaluation.number))  # it may have ended early
             pictures, path = self.folder.film_pictures(), self.folder.film(self.format)
             film.write(pictures, path, fps=self.fps, hold=self.hold, format=self.format)
             shutil.rmtree(self.folder.frames)

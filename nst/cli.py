@@ -189,6 +189,7 @@ def _override_problems(config_name: str, texts: list[str]) -> Iterator[str]:
         options = loader.get_group_options(override.key_or_group)
         if not options:
             values.append(override)
+            right += [text] if override.key_or_group == "hydra.searchpath" else []  # without which groups are missing
             continue
         wrong = [value for value in _values(override) if value not in (*options, "null")]
         if wrong:

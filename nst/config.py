@@ -299,7 +299,9 @@ class Config(Strict):
     recovery: RecoveryConfig
     minimize: Minimize
     assets: Literal["auto", "strict"]
+    output: Literal["png", "png16", "jpeg", "tiff"]
     resume: Text | None
+    rerun: Text | None
     name: Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$", max_length=200)] | None
 
     @property

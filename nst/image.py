@@ -12,7 +12,6 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from nst.errors import UserError, problem
-from nst.file import replacing
 
 #: What is read. Others of Pillow's formats are documents, are handed to other programs, or are decoded before their
 #: size can be asked for (ICO).
@@ -86,13 +85,6 @@ def load(path: Path, *, key: str, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Reads a picture (see ``read``) as an image tensor."""
     array = np.array(read(path, key=key, max_pixels=max_pixels), dtype=np.uint8)
     return torch.from_numpy(array).permute(2, 0, 1).unsqueeze(0).float().div_(255)
-
-
-def save(image: Tensor, path: Path) -> None:
-    """Writes an image tensor as PNG, each value rounded to the nearest of 256, whole or not at all."""
-    array = to_bytes(image).permute(1, 2, 0).numpy()
-    with replacing(path) as temporary:
-        Image.fromarray(array).save(temporary, format="PNG")
 
 
 def to_bytes(image: Tensor) -> Tensor:

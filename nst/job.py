@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
-from nst import image, paths, provenance
+from nst import output, paths, provenance
 from nst.build import Run, build, prepare
 from nst.config import Config, styles_in
 from nst.errors import DivergedError, UserError, of_disk, problem
@@ -224,7 +224,7 @@ def _report(run: Run, folder: RunFolder, status: str, error: str | None) -> None
     """Saves the best picture so far, closes the summary, and says where the picture is, whichever of these fails."""
     module, picture = run.module, None
     try:
-        picture = _save(module.picture, folder) if module.best.number else None
+        picture = _save(module.picture, folder, run.format, run.note) if module.best.number else None
     finally:
         try:
             folder.update_summary(_ending(run, status, error))
@@ -266,8 +266,18 @@ def _tell(text: str) -> None:
             os.dup2(nobody.fileno(), sys.stdout.fileno())
 
 
-def _save(picture: Tensor, folder: RunFolder) -> Path:
-    """Saves the picture in the run's folder, or somewhere else where this can't be written; returns its file."""
+def _save(picture: Tensor, folder: RunFolder, format: str, note: str) -> Path:  # noqa: A002
+    """Saves the picture in the run's folder, or somewhere else where this can't be written; returns its file.
+
+    There, it is saved in another format, too, where one is asked for.
+    """
+    suffix = output.SUFFIXES[format]
+    if suffix != folder.result.suffix:
+        try:
+            output.save(picture, folder.copy(suffix), format=format, note=note)
+        except OSError as failure:
+            log.warning("The picture can't be saved: %s", of_disk(failure))
+        format = "png"  # noqa: A001
     name = f"{folder.path.parent.name}_{folder.path.name}.png"
     files: list[Callable[[], Path]] = [
         lambda: folder.result,
@@ -278,7 +288,7 @@ def _save(picture: Tensor, folder: RunFolder) -> Path:
     for place in files:
         try:
             file = place()
-            image.save(picture, file)
+            output.save(picture, file, format=format, note=note)
         except OSError as failure:
             log.warning("The picture can't be saved: %s", of_disk(failure))
         except RuntimeError:  # there is no home
@@ -301,7 +311,7 @@ def _settle(cfg: DictConfig, config: Config, named: Sequence[str]) -> Config:
             cfg.name = _name(config, named)
         OmegaConf.resolve(cfg)
         settled = Config.model_validate(OmegaConf.to_container(cfg))
-        cfg.resume = None
+        cfg.resume = cfg.rerun = None
     return settled
 
 

@@ -66,6 +66,10 @@ class RunFolder:
         """The name of the film's picture after so many evaluations."""
         return self.frames / f"{evaluation:06d}.png"
 
+    def copy(self, suffix: str) -> Path:
+        """The name of the picture once more, in another format."""
+        return self.result.with_suffix(suffix)
+
     def film(self, format: str) -> Path:  # noqa: A002
         """The name of the film: ``progress.mp4`` or ``progress.gif``."""
         return self.path / f"progress.{format}"

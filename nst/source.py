@@ -1,11 +1,16 @@
 """Where a configuration is composed from: the project's YAML files, or what an earlier run saved."""
 
 import argparse
+import atexit
 import contextlib
 import itertools
+import re
+import shutil
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra import initialize_config_dir
@@ -20,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nst import paths
 from nst.config import Config
 from nst.errors import UserError, one_line, problem
+from nst.file import write_text
 from nst.run_folder import RunFolder
 from nst.sweep import MAY_CHANGE
 
@@ -59,9 +65,11 @@ class Source:
 def source_of(arguments: argparse.Namespace) -> Source:
     """The project's configurations, or what an earlier run saved when it is to go on."""
     overrides = list(arguments.overrides)
-    resumed = resumed_folder(overrides)
+    resumed, picture = resumed_folder(overrides), _named("rerun", overrides)
     if resumed is not None:
         return _resumed(resumed, overrides)
+    if picture is not None:
+        return _rerun(picture, overrides)
     if arguments.config_dir is not None:  # Hydra's compose() knows it by this name only
         if not Path(arguments.config_dir).is_dir():
             raise UserError(f"--config-dir={arguments.config_dir}: there is no such folder")
@@ -103,6 +111,37 @@ def _resumed(folder: Path, overrides: list[str]) -> Source:
     return Source(folder, saved.stem, [*overrides, *hydra], flags, folder)
 
 
+def _rerun(picture: Path, overrides: list[str]) -> Source:
+    """The configuration in a picture, as a file that Hydra can begin with; groups that are given anew are anew."""
+    from nst import output  # imports torch, which --help need not wait for
+
+    saved = output.read_note(picture, key="rerun")
+    usual = Source(paths.configs(), "train", [], [])
+    with usual.initialized():
+        loader = GlobalHydra.instance().config_loader()
+        groups = [override for override in parse(overrides) if loader.get_group_options(override.key_or_group)]
+    lines = [
+        problem("rerun", picture, f"{override.input_line} is of no use with it; give keys, or options of single groups")
+        for override in groups
+        if override.is_sweep_override() or re.split("[/@]", override.key_or_group)[0] in ("pair", "experiment", "hydra")
+    ]
+    if lines:
+        raise UserError(lines)
+    words = [str(override.input_line) for override in groups]
+    cfg: Any = OmegaConf.to_container(replace(usual, overrides=words).compose())
+    anew = {re.split("[/@]", override.key_or_group.lstrip("+"))[0] for override in groups}
+    cfg |= {key: value for key, value in saved.items() if key not in anew}
+    raw: Any = yaml.safe_load((paths.configs() / "train.yaml").read_text(encoding="utf-8"))
+    cfg |= {"defaults": ["_self_", {"override hydra/job_logging": "nst"}], "hydra": raw["hydra"]}
+    folder = Path(tempfile.mkdtemp(prefix="nst-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    write_text(folder / "train.yaml", yaml.safe_dump(cfg, sort_keys=False))
+    rest = [text for text in overrides if text not in words]
+    return Source(
+        folder, "train", [*rest, _search(paths.configs())], ["--config-path", str(folder), "--config-name", "train"]
+    )
+
+
 def _told(config: Container, key: str) -> str:
     """The value of a key, to be read after its name; nothing where it is none or a group."""
     value = OmegaConf.select(config, key) if OmegaConf.is_dict(config) else None
@@ -111,8 +150,13 @@ def _told(config: Container, key: str) -> str:
 
 def resumed_folder(overrides: list[str]) -> Path | None:
     """The folder that ``resume`` names, however it is spelled; None for a new run."""
+    return _named("resume", overrides)
+
+
+def _named(key: str, overrides: list[str]) -> Path | None:
+    """The path that the last override of a key gives."""
     with contextlib.suppress(HydraException):
-        named = [override.value() for override in parse(overrides) if override.key_or_group == "resume"]
+        named = [override.value() for override in parse(overrides) if override.key_or_group == key]
         if named and named[-1] is not None:
             return paths.of_user(str(named[-1])).absolute()
     return None

@@ -11,11 +11,12 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from nst.errors import UserError, problem
+from nst.sweep import HOW
 
 #: Hydra's sweeper that searches with Optuna.
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
 #: The keys that may differ between the trials of a study, as they have no part in what is minimized.
-MAY_DIFFER = ("assets", "callbacks", "hydra", "logger", "max_pixels", "memory", "name", "threads", "tile", "trainer")
+MAY_DIFFER = {*HOW, "hydra"} - {"minimize"}
 
 
 @dataclass(frozen=True)

@@ -19,17 +19,22 @@ from rich.table import Table
 from nst.file import sha256, write_text
 from nst.run_folder import RunFolder
 
-#: The keys that don't decide what a run computes, or whose files are known by their SHA-256 instead.
-NOT_COMPUTED = (
-    "assets", "callbacks", "content", "encoder", "logger", "max_pixels", "memory", "minimize", "name", "resume",
+#: The keys that say how a run is made, and what becomes of its picture; not what it computes.
+HOW = (
+    "assets", "callbacks", "logger", "max_pixels", "memory", "minimize", "name", "output", "rerun", "resume",
     "threads", "tile", "trainer",
 )  # fmt: skip
+
+#: Those, and the keys whose files are known by their SHA-256 instead.
+NOT_COMPUTED = (*HOW, "content", "encoder")
 
 #: The keys of a style that name its files.
 FILES = ("name", "path", "url", "sha256", "region", "mask")
 
 #: The keys, or the groups of keys, that a run may change when it goes on.
-MAY_CHANGE = ("evaluations", "max_pixels", "memory", "recovery", "threads", "tile", "assets", "trainer", "callbacks")
+MAY_CHANGE = (
+    "evaluations", "max_pixels", "memory", "output", "recovery", "threads", "tile", "assets", "trainer", "callbacks",
+)  # fmt: skip
 
 State = Literal["running", "ran", "kept", "continued", "failed", "interrupted"]
 

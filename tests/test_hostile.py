@@ -312,7 +312,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, small: list[str]) -> Path
 @pytest.mark.parametrize(
     ("file", "content", "told"),
     [
-        ("config.yaml", b"", "its config.yaml has no assets, callbacks, content"),
+        ("config.yaml", b"", "its config.yaml has no assets, callbacks, color"),
         ("config.yaml", b"[1, 2]", "its config.yaml has no keys: it is damaged"),
         ("config.yaml", b"\xff\xfe{[(", "its config.yaml can't be read"),
         ("config.yaml", None, "its config.yaml "),

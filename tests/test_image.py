@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from nst import image
+from nst import image, output
 from nst.errors import UserError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -125,7 +125,7 @@ def test_a_missing_file_a_folder_text_and_a_truncated_picture(tmp_path: Path) ->
 def test_saving_rounds_and_reads_back(tmp_path: Path) -> None:
     values = torch.tensor([0.0, 0.49 / 255, 0.51 / 255, 1.0, 1.7, -3.0]).view(1, 1, 1, 6).expand(1, 3, 1, 6)
     (tmp_path / "folder").mkdir()
-    image.save(values, tmp_path / "folder" / "x.png")
+    output.save(values, tmp_path / "folder" / "x.png")
     assert [pixel[0] for pixel in colors(tmp_path / "folder" / "x.png")] == [0, 0, 1, 255, 255, 0]
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["x.png"]
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from benchmarks.against_seed import pictures
-from nst import image, paths
+from nst import output, paths
 from nst.build import Run, build, prepare
 from nst.errors import UserError
 from nst.optimizer import LBFGS
@@ -71,7 +71,7 @@ def ready(pixels: pictures.Shape, overrides: Sequence[str], device: torch.device
     """A run at a shape on the bundled pictures with random filters, as it is before its first evaluation."""
     files = folder / "content.png", folder / "style.png"
     for picture, path in zip(pictures.bundled(pixels), files, strict=True):
-        image.save(picture, path)
+        output.save(picture, path)
     run = make([*random_filters(*files, device), *overrides], folder)
     fit(run, Ready())
     run.module.to(device)  # Lightning has put it back where it found it

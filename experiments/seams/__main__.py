@@ -20,7 +20,7 @@ from rich.table import Table
 from torch import Tensor
 
 from experiments.slim_encoder.judge import paint
-from nst import encoder, image, paths
+from nst import encoder, image, output, paths
 from nst.encoder import Encoder
 from nst.run_folder import RunFolder
 from nst.tile import windows
@@ -90,7 +90,7 @@ def main() -> None:
     Console().print(table)
     corner = tuple(starts[len(starts) // 2] for starts in borders(whole.shape[-2:], options.tiles[0]))
     sheet = options.out / "sheet.png"
-    image.save(crops([whole, *tiled], corner, options.crop, difference=8), sheet)
+    output.save(crops([whole, *tiled], corner, options.crop, difference=8), sheet)
     print(f"The sheet is at {sheet}")
 
 

@@ -1,0 +1,99 @@
+"""Pictures as files: their numbers, their profile, and the configuration from which they can be made again."""
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import png
+import pytest
+import tifffile
+import torch
+from PIL import Image, ImageCms
+
+from nst import image, output
+from nst.errors import UserError
+
+from .conftest import Command
+
+
+@pytest.mark.parametrize("format", output.SUFFIXES)
+def test_a_picture_has_its_numbers_its_profile_and_its_note(tmp_path: Path, format: str) -> None:  # noqa: A002
+    values = torch.rand(1, 3, 9, 14, generator=torch.Generator().manual_seed(0))
+    path = tmp_path / f"x{output.SUFFIXES[format]}"
+    output.save(values, path, format=format, note=output.note({"size": 14, "style": {"name": "Grüße"}}))
+    assert output.read_note(path, key="rerun") == {"size": 14, "style": {"name": "Grüße"}}
+    with Image.open(path) as opened:
+        profile = opened.info["icc_profile"]
+        assert "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    exact = values[0].permute(1, 2, 0).numpy()
+    if format == "tiff":
+        assert np.array_equal(tifffile.imread(path), np.round(exact * 65535).astype(np.uint16))
+    elif format == "png16":
+        width, height, rows, facts = png.Reader(filename=str(path)).read()
+        found = np.array([list(row) for row in rows]).reshape(height, width, 3)
+        assert facts["bitdepth"] == 16
+        assert np.array_equal(found, np.round(exact * 65535))
+    read = image.load(path, key="x")
+    assert (read - values).abs().max() < {"png": 0.51 / 255, "jpeg": 0.3}.get(format, 1.01 / 255)
+    again = tmp_path / f"again{path.suffix}"
+    output.save(values, again, format=format, note=output.note({"size": 14, "style": {"name": "Grüße"}}))
+    assert path.read_bytes() == again.read_bytes()
+
+
+def test_a_note_has_no_paths_and_nothing_of_how_a_run_is_made() -> None:
+    config = {"size": 3, "style": {"path": "/home/me/x.jpg", "more": [{"mask": "/y.png"}]}, "trainer": {"devices": 4}}
+    noted = output.note(config)
+    assert "/home" not in noted
+    assert "trainer" not in noted
+    assert noted.endswith("size: 3\nstyle:\n  path: ???\n  more:\n  - mask: ???\n")
+
+
+@pytest.mark.parametrize("format", output.SUFFIXES)
+def test_a_picture_is_made_again_from_itself(inside: Command, small: list[str], tmp_path: Path, format: str) -> None:  # noqa: A002
+    pictures = small[:2]
+    words = [*small, "optimizer=adam", "layers.style=[relu1_1,relu2_1]", "color=yiq", f"output={format}"]
+    assert inside(*words, "hydra.run.dir=one").returncode == 0
+    picture = tmp_path / "one" / f"result{output.SUFFIXES[format]}"
+    assert (tmp_path / "one" / "result.png").is_file()
+    moved = shutil.copy(picture, tmp_path / f"moved{picture.suffix}")
+    usual = ["trainer.accelerator=cpu", "threads=1", f"output={format}"]
+    finished = inside(f"rerun={moved}", *pictures, *usual, "hydra.run.dir=two")
+    assert finished.returncode == 0, finished.stderr
+    assert picture.read_bytes() == (tmp_path / "two" / picture.name).read_bytes()
+    assert (tmp_path / "one" / "losses.csv").read_bytes() == (tmp_path / "two" / "losses.csv").read_bytes()
+
+
+def test_a_picture_is_made_again_with_changes(inside: Command, small: list[str], tmp_path: Path) -> None:
+    assert inside(*small, "optimizer=adam", "hydra.run.dir=one").returncode == 0
+    words = ["rerun=one/result.png", *small[:2], "trainer.accelerator=cpu", "threads=1"]
+    assert inside(*words, "init=image", "init.path=one/result.png", "hydra.run.dir=two").returncode == 0
+    assert "_target_: nst.init.image" in (tmp_path / "two" / "config.yaml").read_text()
+    assert "_target_: torch.optim.Adam" in (tmp_path / "two" / "config.yaml").read_text()
+    finished = inside("-m", *words, "weights.style=1e3,1e7", "hydra.sweep.dir=sweep")
+    assert finished.returncode == 0, finished.stderr
+    assert "2 of 2 runs are complete" in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "content.path: must be given\nerror: style.path: must be given"),
+        (["experiment=preview"], "rerun={}/one/result.png: experiment=preview is of no use with it"),
+        (["rerun=none.png"], "rerun={}/none.png: there is no such file"),
+        (["rerun=plain.png"], "rerun={}/plain.png: there is no configuration in this file"),
+        (["nosuch=3"], "nosuch=3: there is no key nosuch"),
+    ],
+)
+def test_mistakes(inside: Command, small: list[str], tmp_path: Path, words: list[str], said: str) -> None:
+    assert inside(*small, "hydra.run.dir=one").returncode == 0
+    Image.new("RGB", (40, 32)).save(tmp_path / "plain.png")
+    finished = inside("rerun=one/result.png", *words)
+    assert finished.returncode == 2
+    assert finished.stderr.startswith(f"error: {said.format(tmp_path)}"), finished.stderr
+
+
+def test_a_damaged_note_is_refused(tmp_path: Path) -> None:
+    output.save(torch.rand(1, 3, 4, 4), tmp_path / "x.png", note=f"{output.FIRST_LINE}- a\n- b\n")
+    with pytest.raises(UserError, match="holds no keys"):
+        output.read_note(tmp_path / "x.png", key="rerun")
