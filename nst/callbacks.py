@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
 import pytorch_lightning as pl
+from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from nst import film, output
 from nst import image as images
+from nst.errors import UserError
 from nst.module import StyleTransfer
 from nst.optimizer import LBFGS
 from nst.run_folder import LossTable, RunFolder
@@ -154,6 +156,38 @@ class Snapshot(pl.Callback):
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     logger.experiment.add_image("picture", images.to_bytes(module.picture), number)
+
+
+class Preview(pl.Callback):
+    """The best picture so far, in a notebook, where it replaces the one before.
+
+    Args:
+        every_evaluations: how often.
+    """
+
+    def __init__(self, *, every_evaluations: int) -> None:
+        try:
+            from IPython.display import DisplayHandle  # an extra
+        except ImportError:
+            raise UserError("callbacks.preview: needs an extra: pip install 'nst[notebook]'") from None
+        self.every_evaluations = every_evaluations
+        self.place: Any = DisplayHandle()  # type: ignore[no-untyped-call]
+        self.begun = False
+
+    def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        if module.evaluation.number % self.every_evaluations == 0:
+            self._show(module.picture)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        if module.best.number:
+            self._show(module.picture)
+
+    def _show(self, picture: Tensor) -> None:
+        shown = Image.fromarray(images.to_bytes(picture).permute(1, 2, 0).numpy())
+        (self.place.update if self.begun else self.place.display)(shown)
+        self.begun = True
 
 
 class Film(pl.Callback):

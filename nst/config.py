@@ -150,6 +150,18 @@ class ContentNoise(Node):
     deviation: NonNegative
 
 
+class Blend(Node):
+    content_share: NonNegative
+    style_share: NonNegative
+    noise_share: NonNegative
+
+    @model_validator(mode="after")
+    def _has_one(self) -> "Blend":
+        if not self.content_share + self.style_share + self.noise_share:
+            raise ValueError("content_share, style_share, noise_share: all are 0; choose one above")
+        return self
+
+
 class StartImage(Node):
     path: Text
     max_pixels: PositiveInt
@@ -207,6 +219,11 @@ class PyramidConfig(SingleConfig):
 
 
 class Periodic(Node):
+    every_evaluations: PositiveInt
+
+
+class PreviewConfig(Strict):
+    target: str = Field(alias="_target_")
     every_evaluations: PositiveInt
 
 
@@ -323,6 +340,7 @@ NODES: dict[str, type[BaseModel]] = {
     "nst.init.content": Node,
     "nst.init.content_noise": ContentNoise,
     "nst.init.noise": Node,
+    "nst.init.blend": Blend,
     "nst.init.style": Node,
     "nst.init.image": StartImage,
     "nst.optimizer.LBFGS": LBFGSConfig,
@@ -331,6 +349,7 @@ NODES: dict[str, type[BaseModel]] = {
     "nst.schedule.single": SingleConfig,
     "nst.schedule.pyramid": PyramidConfig,
     "nst.callbacks.Snapshot": Periodic,
+    "nst.callbacks.Preview": PreviewConfig,
     "nst.callbacks.Checkpoint": CheckpointConfig,
     "nst.callbacks.Film": FilmConfig,
 }

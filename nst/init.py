@@ -34,5 +34,21 @@ def image(content: Tensor, style: Tensor, generator: Generator, *, path: str, ma
     return images.resize(start, (content.shape[-2], content.shape[-1])).clone()
 
 
+def blend(
+    content: Tensor,
+    style: Tensor,
+    generator: Generator,
+    *,
+    content_share: float,
+    style_share: float,
+    noise_share: float,
+) -> Tensor:
+    """The mean of the content image, the stretched style image and white noise, each with its share as a weight."""
+    whole = content_share + style_share + noise_share
+    stretched = images.resize(style, (content.shape[-2], content.shape[-1]))
+    mixed = content_share * content + style_share * stretched + noise_share * noise(content, style, generator)
+    return (mixed / whole).clamp(0, 1)
+
+
 def _normal(like: Tensor, generator: Generator) -> Tensor:
     return torch.randn(like.shape, generator=generator).to(like)

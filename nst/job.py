@@ -104,12 +104,12 @@ def _folder_of_point(cfg: DictConfig, sweep: Sweep) -> Iterator[tuple[Config, In
         raise
     used = {name: found["sha256"] for name, found in files.provenance().items()}
     computed = identity(config.model_dump(by_alias=True), {**used, "architecture": files.architecture})
-    with sweep.claim(computed, _name(config, sweep.varied())) as folder, _log_to(folder), folder.alone():
+    with sweep.claim(computed, _name(config, sweep.varied())) as folder, log_to(folder), folder.alone():
         yield config, files, folder
 
 
 @contextmanager
-def _log_to(folder: RunFolder) -> Iterator[None]:
+def log_to(folder: RunFolder) -> Iterator[None]:
     """Keeps what is logged in the run's folder, too: Hydra's log of a sweep's job is elsewhere."""
     handler = logging.FileHandler(folder.log, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))

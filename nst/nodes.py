@@ -23,6 +23,8 @@ def make(cfg: DictConfig, group: str) -> Any:
     try:
         return instantiate(cfg[group], _convert_="all")
     except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from error
         raise UserError(f"{group}: {one_line(error)}") from error
 
 

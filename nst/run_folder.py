@@ -27,6 +27,7 @@ class RunFolder:
         self.losses = path / "losses.csv"
         self.summary = path / "summary.json"
         self.log = path / "train.log"
+        self.inputs = path / "inputs"  # pictures that were no files
         self.snapshots = path / "snapshots"
         self.frames = path / "frames"  # of the film, until it is made
         self.checkpoints = path / "checkpoints"

@@ -18,14 +18,14 @@ ORDER = [
     "nst.objective.functional", "nst.objective.total", "nst.objective", "nst.init", "nst.schedule", "nst.optimizer",
     "nst.recovery", "nst.module", "nst.checkpoint",
     "nst.strategy", "nst.provenance", "nst.film", "nst.callbacks", "nst.inputs", "nst.nodes", "nst.painting",
-    "nst.forecast", "nst.build", "nst.job", "nst.follow", "nst.source", "nst.study", "nst.multirun", "nst.cli",
-    "nst.train",
+    "nst.forecast", "nst.build", "nst.job", "nst.follow", "nst.source", "nst.study", "nst.multirun", "nst.check",
+    "nst.cli", "nst.train", "nst.api",
     "nst.pretrain.texture", "nst.pretrain.network", "nst.pretrain.data", "nst.pretrain.module", "nst.pretrain.export",
     "nst.pretrain.job", "nst.pretrain.__main__",
 ]  # fmt: skip
 KNOW_HYDRA = {
     "nst.nodes", "nst.painting", "nst.forecast", "nst.build", "nst.job", "nst.follow", "nst.source", "nst.study",
-    "nst.multirun", "nst.cli", "nst.train", "nst.pretrain.job", "nst.pretrain.__main__",
+    "nst.multirun", "nst.check", "nst.cli", "nst.train", "nst.api", "nst.pretrain.job", "nst.pretrain.__main__",
 }  # fmt: skip
 
 
