@@ -3,7 +3,7 @@
     python -m benchmarks.parametrizations [--size 192] [--evaluations 200] [OVERRIDE ...]
 
 Each parametrization starts from the same picture under the same objective and has the same number of evaluations, by
-L-BFGS and by Adam at four rates, of which the best counts. What is compared is the total of the picture that would be
+L-BFGS and by Adam at six rates, of which the best counts. What is compared is the total of the picture that would be
 saved, its best, rounded to 8 bits. `bounds` is what a run does: the pixels, by an optimizer that keeps to their range.
 """
 
@@ -23,7 +23,7 @@ from benchmarks.against_seed import ours
 from nst import output
 from nst.optimizer import LBFGS, ProjectedLBFGS
 
-RATES = (0.01, 0.03, 0.1, 0.3)
+RATES = (0.01, 0.03, 0.1, 1, 10, 100)
 
 #: How colours go together in natural pictures: a square root of their covariance (Olah et al. 2017, Distill, "Feature
 #: Visualization", as Lucid has it), divided by the largest column's norm.

@@ -8,6 +8,12 @@ BLOCKS: dict[str, tuple[tuple[int, ...], ...]] = {
     "vgg19": ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4),
     "slim": ((24, 16), (32, 48), (128, 48, 48, 64), (128, 192, 64, 96), (80, 48, 48, 48)),
 }
+BLOCKS |= {f"{name}_bn": BLOCKS[name] for name in ("vgg16", "vgg19")}
+
+
+def has_batch_norm(architecture: str) -> bool:
+    """Whether each convolution has a batch normalization after it, before its ReLU."""
+    return architecture.endswith("_bn")
 
 
 def layer_names(architecture: str) -> list[str]:
@@ -25,9 +31,9 @@ def deepest(architecture: str, layers: Sequence[str]) -> str:
     return max(layers, key=layer_names(architecture).index)
 
 
-def smallest_side(layers: Sequence[str], *, kernel: int = 2, stride: int = 2) -> int:
-    """The smallest side in px that the poolings before the deepest of ``layers`` leave at least 1 px of."""
-    side = 1
+def smallest_side(layers: Sequence[str], *, kernel: int = 2, stride: int = 2, left: int = 1) -> int:
+    """The smallest side in px that the poolings before the deepest of ``layers`` leave at least ``left`` px of."""
+    side = left
     for _ in range(max(int(layer[4]) for layer in layers) - 1):
         side = (side - 1) * stride + kernel
     return side
@@ -36,9 +42,10 @@ def smallest_side(layers: Sequence[str], *, kernel: int = 2, stride: int = 2) ->
 def convolution_indices(architecture: str) -> dict[str, int]:
     """The index of each convolution in torchvision's ``features``: conv1_1 → 0, conv1_2 → 2, conv2_1 → 5, …"""
     indices, position = {}, 0
+    apart = 3 if has_batch_norm(architecture) else 2  # a ReLU follows each convolution
     for block, channels in enumerate(BLOCKS[architecture], 1):
         for index in range(1, len(channels) + 1):
             indices[f"conv{block}_{index}"] = position
-            position += 2  # a ReLU follows each convolution
+            position += apart
         position += 1  # and a pooling each block
     return indices

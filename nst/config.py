@@ -73,10 +73,13 @@ class StyleConfig(StylePicture):
 class EncoderConfig(Strict):
     """The group ``encoder``."""
 
-    architecture: Literal["vgg16", "vgg19", "slim"]
+    architecture: Literal["vgg16", "vgg19", "vgg16_bn", "vgg19_bn", "slim"]
     weights: Text
     url: Text | None = None
     sha256: Sha256 | None = None
+    convention: Literal["torchvision", "caffe"]
+    padding: Literal["zeros", "reflect", "replicate"]
+    normalize_on: Text | None
 
     @model_validator(mode="after")
     def _auto_needs_an_address(self) -> "EncoderConfig":
@@ -88,6 +91,10 @@ class EncoderConfig(Strict):
 class Pooling(Node):
     kernel_size: PositiveInt
     stride: PositiveInt
+
+
+class RescaledPooling(Pooling):
+    factor: Positive
 
 
 class Layers(Strict):
@@ -331,6 +338,8 @@ class Config(Strict):
 NODES: dict[str, type[BaseModel]] = {
     "torch.nn.AvgPool2d": Pooling,
     "torch.nn.MaxPool2d": Pooling,
+    "nst.pooling.RescaledAvgPool2d": RescaledPooling,
+    "nst.pooling.L2Pool2d": RescaledPooling,
     "nst.objective.Formulas": FormulasConfig,
     "nst.objective.functional.total_variation": TotalVariation,
     "nst.objective.functional.laplacian_difference": Laplacian,
@@ -382,7 +391,8 @@ def needed_layers(config: Config) -> list[str]:
 def smallest_side(config: Config, layers: Sequence[str]) -> int:
     """The smallest side in px of a picture of which the deepest of the layers still has a position."""
     kernel, stride = (int(config.pooling.get(key, 2)) for key in ("kernel_size", "stride"))
-    return arch.smallest_side(layers, kernel=kernel, stride=stride)
+    left = 2 if config.encoder.padding == "reflect" else 1  # a mirror image about an edge needs two
+    return arch.smallest_side(layers, kernel=kernel, stride=stride, left=left)
 
 
 def _nodes(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -1,7 +1,8 @@
 """A frozen VGG that returns features by layer name, and the readers of its checkpoints."""
 
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,6 +20,28 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
+@dataclass(frozen=True)
+class Convention:
+    """What weights expect of their input.
+
+    Attributes:
+        mean, std: what is subtracted from the channels of sRGB in [0, 1], and what they are divided by then.
+        bgr: whether the first filters have their channels as blue, green, red.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bgr: bool = False
+
+
+#: By the values of ``encoder.convention``. Caffe's are the original weights': BGR from 0 to 255 less the means
+#: (Simonyan and Zisserman's published model).
+CONVENTIONS = {
+    "torchvision": Convention(MEAN, STD),
+    "caffe": Convention((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3, bgr=True),
+}
+
+
 class Encoder(nn.Module):
     """VGG up to the deepest layer asked for, with its poolings replaced and its weights frozen.
 
@@ -27,6 +50,8 @@ class Encoder(nn.Module):
         layers: names of the layers whose features are returned; nothing past the deepest is computed.
         pooling: makes one pooling module, called once for each block but the last.
         state: weights in torchvision's layout (``features.0.weight``, …), at least up to the deepest layer.
+        convention: what the weights expect, a key of CONVENTIONS.
+        padding: what is around the picture, and around each layer's features: ``zeros``, ``reflect`` or ``replicate``.
         dtype: of the weights and the features. The first convolution's weights have 32 bits or more: with 16 the pixels
             would be rounded, and this error would dominate the gradient of a picture that is nearly done (with the
             bundled encoder, 100 evaluations into the main job, it was twice as large as the gradient).
@@ -42,14 +67,19 @@ class Encoder(nn.Module):
         layers: Sequence[str],
         pooling: Callable[[], nn.Module],
         state: State,
+        convention: str = "torchvision",
+        padding: str = "zeros",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        expected = CONVENTIONS[convention]
+        if expected.bgr:
+            state = {**state, "features.0.weight": state["features.0.weight"].flip(1)}
         self.layers = frozenset(layers)
         exact = torch.float64 if dtype == torch.float64 else torch.float32
-        self.register_buffer("mean", torch.tensor(MEAN, dtype=exact).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(STD, dtype=exact).view(1, 3, 1, 1))
-        self.sequence = nn.ModuleDict(dict(_sequence(architecture, self.layers, pooling, state, dtype, exact)))
+        self.register_buffer("mean", torch.tensor(expected.mean, dtype=exact).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(expected.std, dtype=exact).view(1, 3, 1, 1))
+        self.sequence = nn.ModuleDict(dict(_sequence(architecture, self.layers, pooling, state, padding, dtype, exact)))
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Features by layer name, each (1, C, H, W), of an image tensor (1, 3, H, W) in [0, 1]."""
@@ -64,6 +94,7 @@ def _sequence(
     wanted: Collection[str],
     pooling: Callable[[], nn.Module],
     state: State,
+    padding: str,
     dtype: torch.dtype,
     exact: torch.dtype,
 ) -> Iterator[tuple[str, frozen.Layer]]:
@@ -79,12 +110,12 @@ def _sequence(
         weight, bias = (state[f"features.{index}.{part}"].to(kind, copy=True) for part in ("weight", "bias"))
         relu = name.replace("conv", "relu")
         if name in wanted:
-            yield name, frozen.Convolution(weight, bias, relu=False, dtype=dtype)
+            yield name, frozen.Convolution(weight, bias, relu=False, dtype=dtype, margin=padding)
             if name == deepest:
                 return
             yield relu, frozen.ReLU()
         else:
-            yield relu, frozen.Convolution(weight, bias, relu=True, dtype=dtype)
+            yield relu, frozen.Convolution(weight, bias, relu=True, dtype=dtype, margin=padding)
         if relu == deepest:
             return
 
@@ -118,10 +149,55 @@ def _shapes(architecture: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def rescale(state: State, architecture: str, scales: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights whose features are those of ``state`` times a positive scale: for each convolution by name, one, or (C,).
+
+    ReLUs and poolings commute with a positive scale, so that it is taken out again by the next convolution. What
+    ``scales`` doesn't name is left out.
+    """
+    rescaled, before = {}, torch.ones(())
+    for name, scale in scales.items():
+        prefix = f"features.{arch.convolution_indices(architecture)[name]}"
+        weight, bias = state[f"{prefix}.weight"], state[f"{prefix}.bias"]
+        rescaled[f"{prefix}.weight"] = weight * scale.view(-1, 1, 1, 1) / before.view(1, -1, 1, 1)
+        rescaled[f"{prefix}.bias"] = bias * scale
+        before = scale
+    return rescaled
+
+
+@torch.no_grad()
+def normalize(
+    state: State,
+    architecture: str,
+    pictures: Iterable[Tensor],
+    *,
+    pooling: Callable[[], nn.Module],
+    convention: str,
+    padding: str,
+) -> dict[str, Tensor]:
+    """Weights with which the mean activation of each filter over image tensors and their positions is 1.
+
+    Gatys et al. 2015 (arXiv:1508.06576), Methods. A filter that never is active stays as it is.
+    """
+    layers = [name for name in available_layers(state, architecture) if name.startswith("relu")]
+    network = Encoder(
+        architecture=architecture, layers=layers, pooling=pooling, state=state, convention=convention, padding=padding
+    )
+    sums, positions = dict.fromkeys(layers, torch.zeros(())), dict.fromkeys(layers, 0)
+    for picture in pictures:
+        for name, features in network(picture).items():
+            sums[name] = sums[name] + features.double().sum((0, 2, 3))
+            positions[name] += features[0, 0].numel()
+    means = {name: sums[name] / positions[name] for name in layers}
+    scales = {name: torch.where(mean > 0, 1 / mean, 1).float() for name, mean in means.items()}
+    return rescale(state, architecture, {name.replace("relu", "conv"): scale for name, scale in scales.items()})
+
+
 def load_state(path: Path, architecture: str, *, key: str = "encoder.weights") -> dict[str, Tensor]:
     """Reads a checkpoint in torchvision's layout without executing anything in it.
 
-    It may be partial: convolutions missing at the end are allowed, ones in the middle are not.
+    It may be partial: convolutions missing at the end are allowed, ones in the middle are not. Batch normalizations,
+    which don't change any more, become part of the convolutions before them.
 
     Raises UserError when the file is missing, is no checkpoint, or holds another architecture.
     """
@@ -138,10 +214,23 @@ def load_state(path: Path, architecture: str, *, key: str = "encoder.weights") -
     if not isinstance(state, dict):
         raise UserError(problem(key, path, "this checkpoint holds no dictionary of weights"))
     _check_architecture(state, architecture, path, key)
-    wrong = [name for name in _shapes(architecture) if name in state and not _is_number(state[name])]
+    wrong = [name for name in _held(architecture) if name in state and not _is_number(state[name])]
     if wrong:
         raise UserError(problem(key, path, f"{wrong[0]} has values that are infinite, or no floating-point numbers"))
-    return state
+    return _without_batch_norm(state, architecture) if arch.has_batch_norm(architecture) else state
+
+
+def _without_batch_norm(state: State, architecture: str) -> dict[str, Tensor]:
+    """``γ (W x + b - μ) / √(σ² + ε) + β`` as a convolution (Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 2)."""
+    folded = {}
+    for index in arch.convolution_indices(architecture).values():
+        conv, norm = f"features.{index}", f"features.{index + 1}"
+        if f"{conv}.weight" in state:
+            scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + nn.BatchNorm2d(1).eps).sqrt()
+            folded[f"{conv}.weight"] = state[f"{conv}.weight"] * scale.view(-1, 1, 1, 1)
+            centred = state[f"{conv}.bias"] - state[f"{norm}.running_mean"]
+            folded[f"{conv}.bias"] = centred * scale + state[f"{norm}.bias"]
+    return folded
 
 
 def _is_number(tensor: Tensor) -> bool:
@@ -172,20 +261,32 @@ def _fits(state: State, architecture: str) -> bool:
     """Whether the convolutions in ``state`` are the first ones of ``architecture``, at its shapes."""
     found = {
         int(name.split(".")[1])
-        for name in state
+        for name, tensor in state.items()
         if isinstance(name, str)
         and name.startswith("features.")
         and name.endswith(".weight")
         and name.split(".")[1].isdecimal()
+        and (not arch.has_batch_norm(architecture) or (isinstance(tensor, Tensor) and tensor.ndim == 4))
     }
     indices = list(arch.convolution_indices(architecture).values())
     if not found or found != set(indices[: len(found)]):
         return False
-    shapes = _shapes(architecture)
-    for index in found:
-        for part in ("weight", "bias"):
-            name = f"features.{index}.{part}"
-            tensor = state.get(name)
-            if not (isinstance(tensor, Tensor) and tensor.shape == shapes[name]):
-                return False
-    return True
+    needed = {name: shape for name, shape in _held(architecture).items() if _conv_of(name, architecture) in found}
+    return all(isinstance(state.get(name), Tensor) and state[name].shape == shape for name, shape in needed.items())
+
+
+def _held(architecture: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of all that a checkpoint holds of the network, by name: those of batch normalizations, too."""
+    held = _shapes(architecture)
+    if arch.has_batch_norm(architecture):
+        for index in arch.convolution_indices(architecture).values():
+            channels = held[f"features.{index}.bias"]
+            parts = ("weight", "bias", "running_mean", "running_var")
+            held |= {f"features.{index + 1}.{part}": channels for part in parts}
+    return held
+
+
+def _conv_of(name: str, architecture: str) -> int:
+    """The index of the convolution that a tensor of a checkpoint belongs to."""
+    index = int(name.split(".")[1])
+    return index if index in arch.convolution_indices(architecture).values() else index - 1

@@ -49,31 +49,36 @@ class Layer(nn.Module):
 
 
 class Convolution(Layer):
-    """A 3 × 3 convolution with a margin of zeros, and the ReLU after it, if there is one.
+    """A 3 × 3 convolution with a margin of 1, and the ReLU after it, if there is one.
 
     Args:
         weight: (C, C of the input, 3, 3).
         bias: (C,).
         relu: whether the negative outputs become 0.
         dtype: of the outputs. The inputs have the weights' type, and so has the arithmetic.
+        margin: what is around the inputs: ``zeros``, ``reflect`` (their mirror image about the edge) or ``replicate``.
     """
 
     kernel_size, stride, padding = 3, 1, 1
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, weight: Tensor, bias: Tensor, *, relu: bool, dtype: torch.dtype) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, *, relu: bool, dtype: torch.dtype, margin: str = "zeros") -> None:
         super().__init__()
         self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", bias)
         self.relu = relu
         self.dtype = dtype
+        self.margin = margin
 
     def channels(self, before: int) -> int:
         return len(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = functional.conv2d(x, self.weight, self.bias, padding=1)
+        if self.margin == "zeros":
+            y = functional.conv2d(x, self.weight, self.bias, padding=1)
+        else:
+            y = functional.conv2d(functional.pad(x, (1, 1, 1, 1), mode=self.margin), self.weight, self.bias)
         y = y.to(self.dtype, memory_format=torch.channels_last)
         return y.relu_() if self.relu else y
 
@@ -86,7 +91,17 @@ class Convolution(Layer):
     def backward(self, gradient: Tensor, trace: Tensor | None) -> Tensor:
         if trace is not None:
             gradient = _keep_positive(gradient, trace)
-        return functional.conv_transpose2d(gradient.to(self.weight.dtype), self.weight, padding=1)
+        gradient = gradient.to(self.weight.dtype)
+        if self.margin == "zeros":
+            return functional.conv_transpose2d(gradient, self.weight, padding=1)
+        padded = functional.conv_transpose2d(gradient, self.weight)
+        inward = 1 if self.margin == "reflect" else 0  # where the margin is from, counted from the edge
+        for axis in (2, 3):
+            size = padded.shape[axis] - 2
+            for edge, place in ((0, inward), (size + 1, size - 1 - inward)):
+                padded.narrow(axis, place + 1, 1).add_(padded.narrow(axis, edge, 1))
+            padded = padded.narrow(axis, 1, size)
+        return padded
 
 
 class ReLU(Layer):
@@ -127,7 +142,8 @@ class Averaging(Layer):
         return 0
 
     def backward(self, gradient: Tensor, trace: torch.Size) -> Tensor:
-        spread = functional.interpolate(gradient / self.stride**2, scale_factor=self.stride, mode="nearest")
+        share = getattr(self.module, "factor", 1.0) / self.stride**2
+        spread = functional.interpolate(gradient * share, scale_factor=self.stride, mode="nearest")
         below, right = (int(whole - part) for whole, part in zip(trace[2:], spread.shape[2:], strict=True))
         return functional.pad(spread, (0, right, 0, below)) if below or right else spread
 

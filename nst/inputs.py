@@ -1,5 +1,6 @@
 """What goes into a run besides numbers: pictures, masks and the weights, found and checked."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,12 +28,14 @@ class Inputs:
     Attributes:
         pictures: ``content``, ``style``, ``style.more.NAME``, and masks such as ``style.region``.
         weights: the encoder's.
+        normalization: the pictures on which its filters are normalized; their digests make up the asset's.
         architecture: the stand-in's where the one asked for can't be had.
         shape: the height and width in px of the picture that is to be painted.
     """
 
     pictures: Mapping[str, Asset]
     weights: Asset
+    normalization: Asset | None
     architecture: str
     shape: tuple[int, int]
 
@@ -51,6 +54,8 @@ class Inputs:
     def provenance(self) -> dict[str, dict[str, str | None]]:
         """Where each came from and its SHA-256, for the summary."""
         parts = {**self.pictures, "weights": self.weights}
+        if self.normalization is not None:
+            parts["normalization"] = self.normalization
         return {
             name: {**asdict(part), "path": None if part.path is None else str(part.path)}
             for name, part in parts.items()
@@ -98,10 +103,11 @@ def gather(config: Config) -> Inputs:
     pictures |= _masks(config, pictures, lines)
     weights = _attempt(lines, partial(_weights, config))
     shape = None if "content" not in pictures else _attempt(lines, partial(_shape, config, pictures["content"]))
+    normalization = _attempt(lines, partial(_normalization, config))
     if weights is None or shape is None or lines:
         raise UserError(lines)
     stands_in = weights.source == "stand-in"
-    return Inputs(pictures, weights, BUNDLED if stands_in else config.encoder.architecture, shape)
+    return Inputs(pictures, weights, normalization, BUNDLED if stands_in else config.encoder.architecture, shape)
 
 
 def _attempt(lines: list[str], action: Callable[[], T]) -> T | None:
@@ -200,6 +206,32 @@ def _picture(key: str, picture: Picture, config: Config) -> Asset:
             f"{key}.path=FILE; assets=strict makes this an error."
         )
         return Asset(bundled, "stand-in", sha256(bundled), why)
+
+
+def normalizing_pictures(wanted: str) -> list[Path]:
+    """The files that ``encoder.normalize_on`` means. Raises UserError where it is no folder of pictures."""
+    if wanted == "bundled":
+        return [path for kind in ("content", "style") for path in paths.bundled_pictures(kind)]
+    folder = paths.of_user(wanted).absolute()
+    files = sorted(path for path in folder.glob("[!.]*") if path.is_file())
+    if not files:
+        why = "there is no such folder with pictures in it; choices: null, bundled, or a folder"
+        raise UserError(problem("encoder.normalize_on", wanted, why))
+    return files
+
+
+def _normalization(config: Config) -> Asset | None:
+    wanted = config.encoder.normalize_on
+    if wanted is None:
+        return None
+    files = normalizing_pictures(wanted)
+    lines: list[str] = []
+    for path in files:
+        _attempt(lines, partial(image.read, path, key="encoder.normalize_on", max_pixels=config.max_pixels))
+    if lines:
+        raise UserError(lines)
+    digest = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
+    return Asset(files[0].parent, "bundled" if wanted == "bundled" else "path", digest)
 
 
 def _weights(config: Config) -> Asset:

@@ -301,11 +301,11 @@ def _save(picture: Tensor, folder: RunFolder, format: str, note: str) -> Path:  
 def _settle(cfg: DictConfig, config: Config, named: Sequence[str]) -> Config:
     """Writes into the configuration what must not change when the run goes on: its name, and whole paths."""
     with open_dict(cfg):
-        files = [(cfg.content, "path"), (cfg.init, "path"), (cfg.encoder, "weights")]
+        files = [(cfg.content, "path"), (cfg.init, "path"), (cfg.encoder, "weights"), (cfg.encoder, "normalize_on")]
         files += [(style, key) for style in styles_in(cfg).values() for key in ("path", "region", "mask")]
         for node, key in files:
             value = node.get(key)
-            if value not in (None, "auto", "random"):
+            if value not in (None, "auto", "random", "bundled"):
                 node[key] = str(paths.of_user(value).absolute())
         if config.name is None:
             cfg.name = _name(config, named)

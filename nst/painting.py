@@ -15,7 +15,7 @@ from nst import config as schema
 from nst.config import Config
 from nst.encoder import Encoder
 from nst.errors import UserError, problem
-from nst.inputs import Inputs
+from nst.inputs import Inputs, normalizing_pictures
 from nst.module import StyleTransfer
 from nst.objective import Formulas, Objective, Style, Weights, content_targets, style_targets
 from nst.recovery import Recovery
@@ -23,6 +23,9 @@ from nst.schedule import Schedule, Shape, Stage
 from nst.shared import Recipe
 from nst.team import Team
 from nst.tile import windows
+
+#: The longest side in px of the pictures on which an encoder's filters are normalized.
+NORMALIZING = 256
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,9 @@ class Painting:
         """What tells the encoder from others."""
         weights = self.files.weights.sha256 or self.config.seed
         layers = tuple(schema.needed_layers(self.config))
-        return self.files.architecture, weights, layers, str(self.cfg.pooling), self.config.precision
+        normalized = None if self.files.normalization is None else self.files.normalization.sha256
+        made_of = (weights, self._convention, self.config.encoder.padding, normalized)
+        return self.files.architecture, made_of, layers, str(self.cfg.pooling), self.config.precision
 
     @property
     def _content_key(self) -> Hashable:
@@ -202,14 +207,36 @@ class Painting:
             layers=schema.needed_layers(self.config),
             pooling=nodes.make(self.cfg, "pooling"),
             state=state,
+            convention=self._convention,
+            padding=self.config.encoder.padding,
             dtype=precision.ENCODER[self.config.precision],
         )
 
+    @property
+    def _convention(self) -> str:
+        """Which one the weights have: stand-ins have torchvision's."""
+        return "torchvision" if self.files.weights.source == "stand-in" else self.config.encoder.convention
+
     def _weights(self) -> encoder.State:
-        files = self.files
+        files, wanted = self.files, self.config.encoder.normalize_on
         if files.weights.path is not None:
-            return encoder.load_state(files.weights.path, files.architecture)
-        return encoder.random_state(files.architecture, self.config.seed)
+            state: encoder.State = encoder.load_state(files.weights.path, files.architecture)
+        else:
+            state = encoder.random_state(files.architecture, self.config.seed)
+        if wanted is None:
+            return state
+        pictures = (
+            image.load(path, key="encoder.normalize_on", max_pixels=self.config.max_pixels)
+            for path in normalizing_pictures(wanted)
+        )
+        return encoder.normalize(
+            state,
+            files.architecture,
+            (image.resize(each, image.fit(each.shape[-2], each.shape[-1], NORMALIZING)) for each in pictures),
+            pooling=nodes.make(self.cfg, "pooling"),
+            convention=self._convention,
+            padding=self.config.encoder.padding,
+        )
 
     def _objective(self, stage: Stage, device: torch.device, tile: int | None) -> Objective:
         """What a stage minimizes; each process computes the targets for itself, from both pictures at its size."""

@@ -26,10 +26,10 @@ HOW = (
 )  # fmt: skip
 
 #: Those, and the keys whose files are known by their SHA-256 instead.
-NOT_COMPUTED = (*HOW, "content", "encoder")
+NOT_COMPUTED = (*HOW, "content")
 
-#: The keys of a style that name its files.
-FILES = ("name", "path", "url", "sha256", "region", "mask")
+#: The keys of a style, or of an encoder, that name its files.
+FILES = ("name", "path", "url", "sha256", "region", "mask", "architecture", "weights", "normalize_on")
 
 #: The keys, or the groups of keys, that a run may change when it goes on.
 MAY_CHANGE = (
@@ -46,7 +46,7 @@ def identity(config: Mapping[str, Any], files: Mapping[str, Any]) -> str:
     Neither paths nor loggers, callbacks, devices or threads have a part in it.
     """
     kept = {key: value for key, value in config.items() if key not in NOT_COMPUTED}
-    kept["style"] = _without_files(kept.get("style"))
+    kept |= {group: _without_files(kept.get(group)) for group in ("style", "encoder")}
     start = kept.get("init")
     if isinstance(start, Mapping):
         start = {key: value for key, value in start.items() if key not in NOT_COMPUTED}
@@ -56,11 +56,11 @@ def identity(config: Mapping[str, Any], files: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def _without_files(style: Any) -> Any:
-    """How a style, and those beside it, are used; not of what files."""
-    if not isinstance(style, Mapping):
-        return style
-    return {key: _without_files(value) for key, value in style.items() if key not in FILES}
+def _without_files(node: Any) -> Any:
+    """How an encoder, or a style and those beside it, are used; not of what files."""
+    if not isinstance(node, Mapping):
+        return node
+    return {key: _without_files(value) for key, value in node.items() if key not in FILES}
 
 
 def _plain(value: Any) -> Any:

@@ -13,15 +13,20 @@ GROUPS = {
     "content", "style", "pair", "encoder", "pooling", "layers", "objective", "weights", "init", "optimizer",
     "schedule", "trainer", "logger", "callbacks", "experiment",
 }  # fmt: skip
-NESTED = "objective/style"
+#: Groups within groups; a list of options is picked of the first two.
+NESTED = ("objective/style", "style/more", "style/use")
 OPTIONS = sorted(
     f"{group}={path.relative_to(paths.configs() / group).with_suffix('')}"
-    for group in (*GROUPS, NESTED)
+    for group in (*GROUPS, *NESTED)
     for path in (paths.configs() / group).rglob("*.yaml")
-    if group == NESTED or not path.is_relative_to(paths.configs() / NESTED)
+    if group in NESTED or not any(path.is_relative_to(paths.configs() / nested) for nested in NESTED)
 )
 #: What an option needs beside it.
-COMPANIONS = {"init=image": ["init.path=picture.png"]}
+COMPANIONS = {
+    "init=image": ["init.path=picture.png"],
+    "style/more=second": ["style.more.second.path=picture.png"],
+    "style/more=third": ["style.more.third.path=picture.png"],
+}
 PAIRS = {
     "ballerina-picasso": ("relu4_2", 1e7),
     "ballerina-starry_night": ("relu4_1", 1e7),
@@ -37,8 +42,8 @@ PAIRS = {
 
 
 def composed(*overrides: str) -> DictConfig:
-    """The configuration; of a nested group a list of options is picked."""
-    overrides = tuple(re.sub(rf"^({NESTED})=(.*)", r"\1=[\2]", override) for override in overrides)
+    """The configuration; of some nested groups a list of options is picked."""
+    overrides = tuple(re.sub(rf"^({'|'.join(NESTED[:2])})=(.*)", r"\1=[\2]", override) for override in overrides)
     with initialize_config_dir(str(paths.configs()), version_base="1.3"):
         return compose("train", list(overrides))
 

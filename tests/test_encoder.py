@@ -77,9 +77,65 @@ def test_a_checkpoint_of_another_architecture_is_refused(checkpoint: Path, archi
         encoder.load_state(checkpoint, architecture)
 
 
-def test_batch_norm_checkpoints_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", ["vgg16_bn", "vgg19_bn"])
+def test_batch_norm_is_torchvisions_layer_by_layer(architecture: str, tmp_path: Path) -> None:
+    theirs = getattr(models, architecture)(weights=None)
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in [*theirs.named_parameters(), *theirs.named_buffers()]:
+        if name.startswith("features") and tensor.ndim == 1:  # what training would have made of it
+            tensor.data.uniform_(0.5, 1.5, generator=generator)
+    torch.save(theirs.state_dict(), tmp_path / "bn.pth")
+    state = encoder.load_state(tmp_path / "bn.pth", architecture)
+    layers = arch.layer_names(architecture)
+    ours = Encoder(architecture=architecture, layers=layers, pooling=POOLS["max"], state=state, dtype=torch.float64)
+    picture = image(1, 32, 32)
+    features = ours(picture)
+    mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (MEAN, STD))
+    x, names = (picture - mean) / std, iter(layers)
+    for module in theirs.features.double().eval():
+        x = nn.functional.relu(x) if isinstance(module, nn.ReLU) else module(x)
+        if isinstance(module, nn.BatchNorm2d | nn.ReLU):
+            assert (features[next(names)] - x).norm() < 1e-5 * x.norm()
+    assert list(names) == []
+    with pytest.raises(UserError, match=f"is of {architecture}, not of vgg19"):
+        encoder.load_state(tmp_path / "bn.pth", "vgg19")
+
+
+def test_caffes_weights_see_what_they_expect() -> None:
+    """BGR from 0 to 255 less the means of each channel."""
+    state = encoder.random_state("slim", 0)
+    ours = Encoder(
+        architecture="slim", layers=["conv1_1"], pooling=POOLS["avg"], state=state, convention="caffe",
+        dtype=torch.float64,
+    )  # fmt: skip
+    picture = image(1)
+    caffe = 255 * picture[:, [2, 1, 0]] - torch.tensor([103.939, 116.779, 123.68], dtype=torch.float64).view(3, 1, 1)
+    weight, bias = (state[f"features.0.{part}"].double() for part in ("weight", "bias"))
+    torch.testing.assert_close(ours(picture)["conv1_1"], nn.functional.conv2d(caffe, weight, bias, padding=1))
+
+
+@pytest.mark.parametrize("pooling", POOLS)
+def test_normalized_filters_have_a_mean_activation_of_1(pooling: str) -> None:
+    state = encoder.random_state("slim", 0)
+    pictures = [image(seed, *size).float() for seed, size in ((1, (32, 40)), (2, (48, 32)))]
+    usual = {"pooling": POOLS[pooling], "convention": "caffe", "padding": "reflect"}
+    normalized = encoder.normalize(state, "slim", pictures, **usual)
+    layers = [name for name in arch.layer_names("slim") if name.startswith("relu")]
+    before, after = (
+        [Encoder(architecture="slim", layers=layers, state=each, **usual)(picture) for picture in pictures]
+        for each in (state, normalized)
+    )
+    for name in layers:
+        whole, plain = (torch.cat([found[name][0].flatten(1) for found in each], 1) for each in (after, before))
+        active = plain.mean(1) > 0
+        torch.testing.assert_close(whole.mean(1)[active], torch.ones(int(active.sum())), rtol=1e-2, atol=0)
+        wanted = plain / torch.where(active, plain.mean(1), 1)[:, None]
+        assert (whole - wanted).norm() < 1e-3 * wanted.norm()
+
+
+def test_a_checkpoint_with_batch_norm_is_not_one_without(tmp_path: Path) -> None:
     torch.save(models.vgg19_bn(weights=None).state_dict(), tmp_path / "bn.pth")
-    with pytest.raises(UserError, match="not in torchvision's layout for vgg19"):
+    with pytest.raises(UserError, match="this checkpoint is of vgg19_bn, not of vgg19: encoder=vgg19_bn"):
         encoder.load_state(tmp_path / "bn.pth", "vgg19")
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nst import architecture as arch
 from nst import encoder, frozen
 from nst.encoder import MEAN, STD, Encoder
+from nst.pooling import L2Pool2d, RescaledAvgPool2d
 
 from .conftest import image
 
@@ -21,12 +22,17 @@ POOLS = {
     "overlapping": lambda: nn.AvgPool2d(3, 2),
     "up": lambda: nn.AvgPool2d(2, 2, ceil_mode=True),
     "norm": lambda: nn.LPPool2d(2.0, 2, 2),
+    "rescaled": lambda: RescaledAvgPool2d(2, 2, 2.0),
+    "rescaled thirds": lambda: RescaledAvgPool2d(3, 2, 1.5),
+    "l2": lambda: L2Pool2d(2, 2, 0.78),
 }
 KINDS = {"ours": torch.float32, "plain": torch.float32, "truth": torch.float64}
 LAYERS = ["relu1_1", "conv1_2", "relu2_1", "relu2_2", "conv3_1", "relu3_1"]
 
 
-def reference(picture: Tensor, pooling: nn.Module, layers: list[str], dtype: torch.dtype) -> dict[str, Tensor]:
+def reference(
+    picture: Tensor, pooling: nn.Module, layers: list[str], dtype: torch.dtype, padding: str = "constant"
+) -> dict[str, Tensor]:
     """The features by torch's own functions, which autograd can differentiate."""
     state = encoder.random_state("slim", 0)
     x = (picture - torch.tensor(MEAN, dtype=picture.dtype).view(3, 1, 1)) / torch.tensor(STD, dtype=picture.dtype).view(
@@ -37,16 +43,22 @@ def reference(picture: Tensor, pooling: nn.Module, layers: list[str], dtype: tor
         if name.endswith("_1") and name != "conv1_1":
             x = pooling(x)
         weight, bias = (state[f"features.{index}.{part}"].to(dtype) for part in ("weight", "bias"))
-        features[name] = nn.functional.conv2d(x, weight, bias, padding=1)
+        features[name] = nn.functional.conv2d(nn.functional.pad(x, (1, 1, 1, 1), mode=padding), weight, bias)
         x = features[name.replace("conv", "relu")] = features[name].relu()
         if deepest in features:
             break
     return {name: features[name] for name in layers}
 
 
-def make(pooling: str, layers: list[str], dtype: torch.dtype = torch.float64) -> Encoder:
-    state = encoder.random_state("slim", 0)
-    return Encoder(architecture="slim", layers=layers, pooling=POOLS[pooling], state=state, dtype=dtype)
+def make(pooling: str, layers: list[str], dtype: torch.dtype = torch.float64, padding: str = "zeros") -> Encoder:
+    return Encoder(
+        architecture="slim",
+        layers=layers,
+        pooling=POOLS[pooling],
+        state=encoder.random_state("slim", 0),
+        padding=padding,
+        dtype=dtype,
+    )
 
 
 def scalar(features: dict[str, Tensor]) -> Tensor:
@@ -71,6 +83,34 @@ def test_the_gradient_is_autograds(
     assert ours.grad is not None
     assert theirs.grad is not None
     assert (ours.grad - theirs.grad).norm() < 1e-12 * theirs.grad.norm()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (23, 37)])
+@pytest.mark.parametrize("padding", ["reflect", "replicate"])
+def test_the_gradient_at_the_edge_is_autograds(padding: str, size: tuple[int, int]) -> None:
+    ours, theirs = (image(1, *size).requires_grad_() for _ in range(2))
+    found, wanted = (
+        make("average", LAYERS, padding=padding)(ours),
+        reference(theirs, POOLS["average"](), LAYERS, torch.float64, padding),
+    )
+    for name in LAYERS:
+        torch.testing.assert_close(found[name], wanted[name])
+    scalar(found).backward()
+    scalar(wanted).backward()
+    assert ours.grad is not None
+    assert theirs.grad is not None
+    assert (ours.grad - theirs.grad).norm() < 1e-12 * theirs.grad.norm()
+
+
+def test_pooling_by_norm_has_a_gradient_where_nothing_is_active() -> None:
+    x = torch.zeros(1, 1, 2, 4)
+    x[..., 2:] = 3
+    x.requires_grad_()
+    pooled = L2Pool2d(2, 2, 0.5)(x)
+    assert pooled.flatten().tolist() == pytest.approx([0, 0.5 * 6], abs=1e-12)
+    pooled.sum().backward()
+    assert x.grad is not None
+    assert x.grad[0, 0].tolist() == [[0, 0, 0.25, 0.25]] * 2
 
 
 def packed(activations: Tensor) -> Tensor:

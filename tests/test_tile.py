@@ -49,6 +49,7 @@ def make(
     dtype: torch.dtype,
     *,
     regions: bool = False,
+    padding: str = "zeros",
 ) -> Objective:
     content_layers, style_layers = LAYERS[layers]
     network = Encoder(
@@ -56,6 +57,7 @@ def make(
         layers=[*content_layers, *style_layers],
         pooling=POOLS[pooling][0],
         state=encoder.random_state("slim", 0),
+        padding=padding,
         dtype=dtype,
     )
     formulas = Formulas(
@@ -103,16 +105,35 @@ def evaluate(objective: Objective, shape: tuple[int, int]) -> tuple[Tensor, Tens
     shape=st.tuples(st.integers(88, 150), st.integers(88, 150)),
     tile=st.integers(32, 120),
     regions=st.booleans(),
+    padding=st.sampled_from(["zeros", "reflect", "replicate"]),
 )
-@example(pooling="avg", layers=0, content="mean", statistic=0, shape=(149, 131), tile=48, regions=True)
-@example(pooling="max", layers=0, content="sum", statistic=1, shape=(147, 97), tile=16, regions=False)
-@example(pooling="with a margin", layers=0, content="mean", statistic=0, shape=(143, 131), tile=33, regions=True)
+@example(pooling="avg", layers=0, content="mean", statistic=0, shape=(149, 131), tile=48, regions=True, padding="zeros")
+@example(
+    pooling="max", layers=0, content="sum", statistic=1, shape=(147, 97), tile=16, regions=False, padding="reflect"
+)
+@example(
+    pooling="with a margin",
+    layers=0,
+    content="mean",
+    statistic=0,
+    shape=(143, 131),
+    tile=33,
+    regions=True,
+    padding="replicate",
+)
 def test_tiles_have_the_loss_and_the_gradient_of_the_whole(
-    pooling: str, layers: int, content: str, statistic: int, shape: tuple[int, int], tile: int, *, regions: bool
+    pooling: str,
+    layers: int,
+    content: str,
+    statistic: int,
+    shape: tuple[int, int],
+    tile: int,
+    *,
+    regions: bool,
+    padding: str,
 ) -> None:
-    makers = [
-        make(pooling, layers, content, statistic, shape, size, torch.float64, regions=regions) for size in (None, tile)
-    ]
+    given = {"regions": regions, "padding": padding}
+    makers = [make(pooling, layers, content, statistic, shape, size, torch.float64, **given) for size in (None, tile)]
     (whole, gradient), (parts, joined) = (evaluate(objective, shape) for objective in makers)
     assert abs(parts - whole) <= 1e-10 * abs(whole)
     assert (joined - gradient).norm() <= 1e-10 * gradient.norm()

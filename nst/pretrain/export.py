@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nst import architecture as arch
-from nst.encoder import Encoder
+from nst.encoder import Encoder, rescale
 from nst.file import replacing
 from nst.pretrain.network import Trunk, stride
 
@@ -44,23 +44,15 @@ def unpaired(trunk: Trunk, architecture: str) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def calibrate(state: dict[str, Tensor], architecture: str, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Scales each layer so that its activations' mean square is ``power``, the next layer to match.
-
-    ReLUs and poolings commute with a positive scale, so the features change by a factor for each layer and by
-    nothing else.
-    """
+    """Scales each layer so that its activations' mean square is ``power``, the next layer to match."""
     layers = [name for name in arch.layer_names(architecture) if name.startswith("relu")]
     network = Encoder(architecture=architecture, layers=layers, pooling=lambda: nn.AvgPool2d(2, 2), state=state)
     squares = [{name: f.square().mean() for name, f in network(picture).items()} for picture in pictures]
-    calibrated, before = {}, torch.ones(())
+    scales = {}
     for name, index in arch.convolution_indices(architecture).items():
-        weight, bias = state[f"features.{index}.weight"], state[f"features.{index}.bias"]
         mean = torch.stack([square[name.replace("conv", "relu")] for square in squares]).mean()
-        scale = (power(name, len(bias)) / mean).sqrt()
-        calibrated[f"features.{index}.weight"] = weight * (scale / before)
-        calibrated[f"features.{index}.bias"] = bias * scale
-        before = scale
-    return calibrated
+        scales[name] = (power(name, len(state[f"features.{index}.bias"])) / mean).sqrt()
+    return rescale(state, architecture, scales)
 
 
 def write(state: dict[str, Tensor], path: Path, recipe: dict[str, Any]) -> str:
