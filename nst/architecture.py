@@ -16,8 +16,19 @@ def has_batch_norm(architecture: str) -> bool:
     return architecture.endswith("_bn")
 
 
+def known() -> list[str]:
+    """Every architecture: those above, and torchvision's own."""
+    from nst import graph  # imports torchvision, which a VGG need not wait for
+
+    return [*BLOCKS, *(name for name in graph.names() if name not in BLOCKS)]
+
+
 def layer_names(architecture: str) -> list[str]:
     """Every layer that can be asked for, in the order of computation: conv1_1 (before the ReLU), relu1_1, …"""
+    if architecture not in BLOCKS:
+        from nst import graph
+
+        return graph.layer_names(architecture)
     return [
         f"{kind}{block}_{index}"
         for block, channels in enumerate(BLOCKS[architecture], 1)

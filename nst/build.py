@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nst import config as schema
 from nst import inputs, nodes, output, paths, precision, torchrun
+from nst.architecture import BLOCKS
 from nst.callbacks import Checkpoint, Overview, Record, Stop
 from nst.checkpoint import shape_in
 from nst.config import Config
@@ -60,7 +61,7 @@ def prepare(cfg: DictConfig) -> tuple[Config, Inputs]:
     if found:
         raise UserError(found)
     device = nodes.check(cfg)
-    cfg.precision = precision.settle(raw["precision"], device)
+    cfg.precision = precision.settle(raw["precision"], device, narrow=cfg.encoder.architecture in BLOCKS)
     config = Config.model_validate({**raw, "precision": cfg.precision})
     files = inputs.gather(config)
     painting = Painting(cfg, config, files)

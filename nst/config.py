@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from nst import architecture as arch
 from nst.errors import choices, problem
@@ -73,7 +73,7 @@ class StyleConfig(StylePicture):
 class EncoderConfig(Strict):
     """The group ``encoder``."""
 
-    architecture: Literal["vgg16", "vgg19", "vgg16_bn", "vgg19_bn", "slim"]
+    architecture: Text
     weights: Text
     url: Text | None = None
     sha256: Sha256 | None = None
@@ -81,9 +81,27 @@ class EncoderConfig(Strict):
     padding: Literal["zeros", "reflect", "replicate"]
     normalize_on: Text | None
 
+    @property
+    def is_graph(self) -> bool:
+        """Whether it is one of torchvision's models as it is, not a VGG of ours."""
+        return self.architecture not in arch.BLOCKS
+
+    @field_validator("architecture")
+    @classmethod
+    def _exists(cls, architecture: str) -> str:
+        if architecture not in arch.BLOCKS and architecture not in arch.known():
+            raise ValueError(f"there is no model {architecture}; {choices(architecture, arch.known())}")
+        return architecture
+
     @model_validator(mode="after")
-    def _auto_needs_an_address(self) -> "EncoderConfig":
-        if self.weights == "auto" and self.architecture != "slim" and (self.url is None or self.sha256 is None):
+    def _is_whole(self) -> "EncoderConfig":
+        if self.is_graph:
+            if (self.convention, self.padding, self.normalize_on) != ("torchvision", "zeros", None):
+                raise ValueError(
+                    f"convention, padding, normalize_on: {self.architecture} is taken as it is; choices: torchvision, "
+                    "zeros, null, or a VGG"
+                )
+        elif self.weights == "auto" and self.architecture != "slim" and (self.url is None or self.sha256 is None):
             raise ValueError("no weights to download are known for it; choices: random, or a path")
         return self
 
@@ -390,6 +408,10 @@ def needed_layers(config: Config) -> list[str]:
 
 def smallest_side(config: Config, layers: Sequence[str]) -> int:
     """The smallest side in px of a picture of which the deepest of the layers still has a position."""
+    if config.encoder.is_graph:
+        from nst import graph
+
+        return graph.smallest_side(config.encoder.architecture, tuple(layers))
     kernel, stride = (int(config.pooling.get(key, 2)) for key in ("kernel_size", "stride"))
     left = 2 if config.encoder.padding == "reflect" else 1  # a mirror image about an edge needs two
     return arch.smallest_side(layers, kernel=kernel, stride=stride, left=left)
@@ -464,9 +486,11 @@ def _explain(key: str, mistake: Any, schema: type[BaseModel]) -> str:
 
 def _layer_problems(raw: Mapping[str, Any]) -> Iterator[str]:
     architecture, layers = _get(raw, "encoder", "architecture"), _get(raw, "layers")
-    if architecture not in arch.BLOCKS or not isinstance(layers, Mapping):
+    if not isinstance(layers, Mapping) or not isinstance(architecture, str):
         return
-    valid = arch.layer_names(str(architecture))
+    if architecture not in arch.BLOCKS and architecture not in arch.known():
+        return
+    valid = arch.layer_names(architecture)
     if not all(isinstance(layers.get(part), list) for part in ("content", "style")):
         return
     named = [(part, name) for part in ("content", "style") for name in layers[part]]

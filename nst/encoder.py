@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nst import architecture as arch
 from nst import frozen
 from nst.errors import UserError, problem
+from nst.graph import GraphEncoder
 
 State = Mapping[str, Tensor]
 
@@ -87,6 +88,10 @@ class Encoder(nn.Module):
         traced = torch.is_grad_enabled() and image.requires_grad
         found = frozen.Features.apply(x, list(self.sequence.items()), self.layers.__contains__, traced)
         return dict(zip(filter(self.layers.__contains__, self.sequence), found, strict=True))
+
+
+#: Either kind.
+AnyEncoder = Encoder | GraphEncoder
 
 
 def _sequence(

@@ -81,7 +81,7 @@ def _kept(painting: Painting, device: torch.device) -> dict[str, int]:
     sizes = memory.layer_sizes(geometry, painting.files.shape)
     return {
         "program": memory.of_program(device),
-        "encoder": sum(weight.numel() * weight.element_size() for weight in geometry.buffers()),
+        "encoder": sum(weight.nbytes for weight in (*geometry.parameters(), *geometry.buffers())),
         "optimizer": int(numbers * (8 + 2 * pairs)),
         "pictures": 4 * numbers + styles + masks * numbers // 3,  # content, image, best image, gradient; and those
         "content targets": sum(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nst import architecture as arch
-from nst import asset, encoder, image, paths
+from nst import asset, encoder, graph, image, paths
 from nst.asset import Asset
 from nst.config import Config, Picture, needed_layers, smallest_side, styles_in
 from nst.errors import UserError, problem
@@ -84,8 +84,9 @@ def problems(raw: Mapping[str, Any]) -> list[str]:
             if isinstance(path, str) and path not in ("", "???"):
                 _attempt(lines, partial(read, paths.of_user(path), key=f"{key}.{part}", max_pixels=limit))
     weights, architecture = _get(raw, "encoder", "weights"), _get(raw, "encoder", "architecture")
-    if isinstance(weights, str) and weights not in ("", "auto", "random") and architecture in arch.BLOCKS:
-        _attempt(lines, partial(_check_depth, raw, paths.of_user(weights), str(architecture)))
+    if isinstance(weights, str) and weights not in ("", "auto", "random") and architecture in arch.known():
+        check = partial(_check_depth, raw) if architecture in arch.BLOCKS else graph.load_state
+        _attempt(lines, partial(check, paths.of_user(weights), str(architecture)))
     return lines
 
 
@@ -243,6 +244,14 @@ def _weights(config: Config) -> Asset:
     bundled = paths.bundled_encoder()
     if wanted.architecture == BUNDLED:
         return Asset(bundled, "bundled", sha256(bundled))
+    if wanted.is_graph:
+        url, digest = graph.download(wanted.architecture)
+        try:
+            return asset.fetch(key="encoder.weights", url=url, digest=digest, cache=paths.weights_cache())
+        except OSError as error:
+            why = f"can be had neither from the cache nor from {url} ({error}), and nothing stands in for it"
+            why = f"{why}; give encoder.weights=FILE, or random"
+            raise UserError(problem("encoder.weights", wanted.weights, why)) from error
     assert wanted.url is not None
     assert wanted.sha256 is not None
     try:

@@ -9,8 +9,9 @@ from typing import Literal
 import psutil
 import torch
 
-from nst.encoder import Encoder
+from nst.encoder import AnyEncoder, Encoder
 from nst.frozen import Convolution, Layer
+from nst.graph import GraphEncoder
 from nst.team import Team
 from nst.tile import Window, windows
 
@@ -26,7 +27,7 @@ IMPORTED_LATER = 150_000_000
 
 def settle(
     asked: int | Literal["auto", "off"],
-    encoder: Encoder,
+    encoder: AnyEncoder,
     shape: Sequence[int],
     *,
     room: int,
@@ -48,7 +49,7 @@ def settle(
     return share_out(encoder, shape, next(fitting, SIZES[-1]), processes)
 
 
-def share_out(encoder: Encoder, shape: Sequence[int], most: int, processes: int) -> int:
+def share_out(encoder: AnyEncoder, shape: Sequence[int], most: int, processes: int) -> int:
     """Tiles of at most ``most`` px, at least one for each of the processes where the picture is large enough for that.
 
     Among these the ones with which the busiest process is done soonest; the largest, if several are.
@@ -127,13 +128,18 @@ def reading_bytes(pixels: int, itemsize: int) -> int:
     return 3 * pixels * (4 + (1 if itemsize == 4 else itemsize))
 
 
-def feature_bytes(encoder: Encoder, shape: Sequence[int], layers: Sequence[str]) -> int:
+def feature_bytes(encoder: AnyEncoder, shape: Sequence[int], layers: Sequence[str]) -> int:
     """Of the features in the layers, for a picture of ``shape`` (height, width)."""
+    if isinstance(encoder, GraphEncoder):
+        sizes, itemsize = layer_sizes(encoder, shape), encoder.mean.element_size()
+        return sum(math.prod(sizes[name]) * itemsize for name in layers)
     return sum(after for name, _, _, after, _ in _walk(encoder, shape) if name in layers)
 
 
-def layer_sizes(encoder: Encoder, shape: Sequence[int]) -> dict[str, tuple[int, int]]:
+def layer_sizes(encoder: AnyEncoder, shape: Sequence[int]) -> dict[str, tuple[int, int]]:
     """Each layer's channels and positions, for a picture of ``shape`` (height, width)."""
+    if isinstance(encoder, GraphEncoder):
+        return {name: (found[1], found[2] * found[3]) for name, found in encoder.shapes(shape).items()}
     sizes = {}
     (height, width), channels = shape, 3
     for name, layer in encoder.sequence.items():
@@ -143,11 +149,13 @@ def layer_sizes(encoder: Encoder, shape: Sequence[int]) -> dict[str, tuple[int, 
     return sizes
 
 
-def evaluation_bytes(encoder: Encoder, shape: Sequence[int], tile: int | None, *, traced: bool = True) -> int:
+def evaluation_bytes(encoder: AnyEncoder, shape: Sequence[int], tile: int | None, *, traced: bool = True) -> int:
     """About what an evaluation takes at its peak, beyond the pixels and what is kept between evaluations.
 
     What is not ``traced`` is read without a gradient, as the styles are.
     """
+    if isinstance(encoder, GraphEncoder):
+        return encoder.evaluation_bytes(shape, traced=traced)
     crops = {tuple(part.stop - part.start for part in window.crop) for window in windows(encoder, shape, tile)}
     numbers = 3 * math.prod(shape) * encoder.mean.element_size()
     return (2 * numbers if traced else 0) + max(_crop_bytes(encoder, crop, traced=traced) for crop in crops)

@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
+from nst import architecture as arch
 from nst.checkpoint import WholeCheckpointIO
 from nst.errors import UserError, one_line
 from nst.objective import Formulas, functional
@@ -70,11 +71,10 @@ def check(cfg: DictConfig) -> torch.device:
         lines += error.problems
     tiled = cfg.trainer.devices > 1 or isinstance(cfg.tile, int)
     if not lines and tiled:
-        why = "is no sum or mean over positions, so it can't be taken tile by tile"
         lines += [
-            f"tile={cfg.tile}, trainer.devices={cfg.trainer.devices}: {key}._target_="
-            f"{OmegaConf.select(cfg, key)._target_} {why}; choices: tile=off on one device, or another objective"
-            for key in not_tiled(cfg)
+            f"tile={cfg.tile}, trainer.devices={cfg.trainer.devices}: {what}; choices: tile=off on one device, or "
+            f"another {what.partition('.')[0]}"
+            for what in not_tiled(cfg)
         ]
     if lines:
         raise UserError(lines)
@@ -88,8 +88,13 @@ def device(cfg: DictConfig) -> torch.device:
 
 
 def not_tiled(cfg: DictConfig) -> list[str]:
-    """What an objective has that can't be taken tile by tile."""
+    """What there is that can't be taken tile by tile, and why."""
     formulas: Formulas = make(cfg, "objective")
     parts: dict[str, Any] = {"content": formulas.content}
     parts |= {f"style.{name}.statistic": term.statistic for name, term in formulas.style.items()}
-    return [f"objective.{key}" for key, function in parts.items() if functional.combines(function) is None]
+    why = "is no sum or mean over positions, so it can't be taken tile by tile"
+    found = [f"objective.{key}" for key, function in parts.items() if functional.combines(function) is None]
+    lines = [f"{key}._target_={OmegaConf.select(cfg, key)._target_} {why}" for key in found]
+    if cfg.encoder.architecture not in arch.BLOCKS:
+        lines.append(f"encoder.architecture={cfg.encoder.architecture} can't be read tile by tile")
+    return lines

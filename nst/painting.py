@@ -10,11 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from nst import architecture as arch
-from nst import color, encoder, image, memory, nodes, precision, shared
+from nst import color, encoder, graph, image, memory, nodes, precision, shared
 from nst import config as schema
 from nst.config import Config
-from nst.encoder import Encoder
+from nst.encoder import AnyEncoder, Encoder
 from nst.errors import UserError, problem
+from nst.graph import GraphEncoder
 from nst.inputs import Inputs, normalizing_pictures
 from nst.module import StyleTransfer
 from nst.objective import Formulas, Objective, Style, Weights, content_targets, style_targets
@@ -191,17 +192,23 @@ class Painting:
         return *digests, self.files.shape, style.fit, style.scale, seen
 
     @property
-    def _encoder(self) -> Encoder:
+    def _encoder(self) -> AnyEncoder:
         """The encoder, which the runs of a process share."""
         return shared.encoder(Recipe(self._encoder_key, lambda: self._make_encoder(self._weights())))
 
     @cached_property
-    def geometry(self) -> Encoder:
+    def geometry(self) -> AnyEncoder:
         """The same encoder without its weights' values, which takes neither time nor memory."""
+        if self.config.encoder.is_graph:
+            return self._make_encoder(None)
         return self._make_encoder(encoder.no_state(self.files.architecture))
 
-    def _make_encoder(self, state: encoder.State) -> Encoder:
+    def _make_encoder(self, state: encoder.State | None) -> AnyEncoder:
         assert self.config.precision != "auto"
+        if self.config.encoder.is_graph:
+            layers, dtype = schema.needed_layers(self.config), precision.ENCODER[self.config.precision]
+            return GraphEncoder(self.files.architecture, layers, state=state, dtype=dtype)
+        assert state is not None
         return Encoder(
             architecture=self.files.architecture,
             layers=schema.needed_layers(self.config),
@@ -219,6 +226,10 @@ class Painting:
 
     def _weights(self) -> encoder.State:
         files, wanted = self.files, self.config.encoder.normalize_on
+        if self.config.encoder.is_graph:
+            if files.weights.path is not None:
+                return graph.load_state(files.weights.path, files.architecture)
+            return graph.random_state(files.architecture, self.config.seed)
         if files.weights.path is not None:
             state: encoder.State = encoder.load_state(files.weights.path, files.architecture)
         else:
@@ -269,7 +280,7 @@ class Painting:
         ).to(device)
 
     def _styles(
-        self, stage: Stage, encoder: Encoder, formulas: Formulas, tile: int | None, device: torch.device
+        self, stage: Stage, encoder: AnyEncoder, formulas: Formulas, tile: int | None, device: torch.device
     ) -> Iterator[Style]:
         """The styles that count, at a stage's size; equal regions are one."""
         here = (stage.shape, tile, device, torch.get_num_threads())

@@ -31,11 +31,16 @@ PICTURE: dict[Precision, torch.dtype] = {
 }
 
 
-def settle(asked: Precision | Literal["auto"], device: torch.device) -> Precision:
+def settle(asked: Precision | Literal["auto"], device: torch.device, *, narrow: bool = True) -> Precision:
     """What ``auto`` is on a device: bf16 where its arithmetic is built for that, 32 elsewhere.
 
-    Raises UserError where the device has no such numbers.
+    Raises UserError where the device has no such numbers, or the encoder isn't made for ``narrow`` ones, of 16 bits.
     """
+    if not narrow:
+        if asked in ("bf16", 16):
+            why = "this encoder computes in more bits, as its first filters see the pixels; choices: auto, 32, 64"
+            raise UserError(problem("precision", asked, why))
+        asked = 32 if asked == "auto" else asked
     if asked == "auto":
         return "bf16" if _has_bf16(device) else 32
     if asked == 64 and device.type == "mps":

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
-from nst.encoder import Encoder
+from nst.encoder import AnyEncoder
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class Kept(Generic[T]):
 
 
 #: Only the last encoder, since VGG-19 takes 80 MB.
-encoder: Kept[Encoder] = Kept(1)
+encoder: Kept[AnyEncoder] = Kept(1)
 #: The style's statistics by layer, of some pictures at some scales. They are small, whatever the picture's size.
 style_targets: Kept[dict[str, list[Tensor]]] = Kept(24)
 

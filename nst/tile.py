@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nst.encoder import Encoder
+from nst.encoder import AnyEncoder
 from nst.frozen import Layer
+from nst.graph import GraphEncoder
 from nst.team import ALONE, Team
 
 Part = tuple[slice, slice]
@@ -53,11 +54,16 @@ class _Range:
     whole: dict[str, int]
 
 
-def windows(encoder: Encoder, shape: Sequence[int], tile: int | None) -> list[Window]:
+def windows(encoder: AnyEncoder, shape: Sequence[int], tile: int | None) -> list[Window]:
     """The tiles of a picture of ``shape`` (height, width) px, row by row.
 
     Each is about ``tile`` px high and wide, without its halo; None is a single one.
     """
+    if isinstance(encoder, GraphEncoder):
+        assert tile is None
+        whole = {name: (found[2], found[3]) for name, found in encoder.shapes(shape).items()}
+        places = {name: (slice(0, height), slice(0, width)) for name, (height, width) in whole.items()}
+        return [Window((slice(0, shape[0]), slice(0, shape[1])), places, places, whole)]
     layers = list(encoder.sequence.items())
     rows, columns = (list(_ranges(layers, encoder.layers, length, tile)) for length in shape)
     return [

@@ -19,6 +19,8 @@ from nst import paths
 from .conftest import Command
 
 LAYERS = arch.layer_names("slim")
+#: Options that need another beside them.
+OTHERS = ("image", "resnet")
 
 
 def options(group: str, without: tuple[str, ...] = ()) -> st.SearchStrategy[str]:
@@ -38,12 +40,12 @@ weights = st.sampled_from([0, 1e-12, 1, 1e3, 1e9])
 #: Strategies of whole overrides, by the key; each run has some of them.
 KEYS: dict[str, st.SearchStrategy[object]] = {
     "pooling": options("pooling"),
-    "layers": options("layers"),
+    "layers": options("layers", without=OTHERS),
     "objective": options("objective"),
     "objective/style": st.lists(options("objective/style"), min_size=1, max_size=3, unique=True).map(listed),
     "objective.relative": st.booleans(),
     "weights": options("weights"),
-    "init": options("init", without=("image",)),
+    "init": options("init", without=OTHERS),
     "optimizer": options("optimizer"),
     "schedule": options("schedule"),
     "logger": options("logger"),
@@ -157,7 +159,7 @@ GLOBAL = ("sliced_wasserstein", "shifted_gram", "long_range")
 def pairs() -> list[list[str]]:
     """Configurations among which any two options of two groups are together in one."""
     groups = {
-        group: sorted(path.stem for path in paths.configs().glob(f"{group}/*.yaml") if path.stem != "image")
+        group: sorted(path.stem for path in paths.configs().glob(f"{group}/*.yaml") if path.stem not in OTHERS)
         for group in GROUPS
     }
     parts = OrderedDict({**groups, **VALUES})

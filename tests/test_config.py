@@ -24,6 +24,9 @@ OPTIONS = sorted(
 #: What an option needs beside it.
 COMPANIONS = {
     "init=image": ["init.path=picture.png"],
+    "encoder=torchvision": ["layers=resnet"],
+    "layers=resnet": ["encoder=torchvision"],
+    "experiment=continued": ["init.path=picture.png"],
     "style/more=second": ["style.more.second.path=picture.png"],
     "style/more=third": ["style.more.third.path=picture.png"],
 }

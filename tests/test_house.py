@@ -13,7 +13,7 @@ ORDER = [
     "nst.errors", "nst.paths", "nst.torchrun", "nst.file", "nst.run_folder", "nst.sweep",
     "nst.compare.runs", "nst.compare.values", "nst.compare.comparison", "nst.compare.layout", "nst.compare.tiles",
     "nst.compare.sheet", "nst.compare.table", "nst.compare.page", "nst.compare.report", "nst.compare.__main__",
-    "nst.architecture", "nst.image", "nst.output", "nst.color", "nst.asset", "nst.config", "nst.precision",
+    "nst.graph", "nst.architecture", "nst.image", "nst.output", "nst.color", "nst.asset", "nst.config", "nst.precision",
     "nst.pooling", "nst.frozen", "nst.encoder", "nst.team", "nst.tile", "nst.memory", "nst.shared",
     "nst.objective.functional", "nst.objective.total", "nst.objective", "nst.init", "nst.schedule", "nst.optimizer",
     "nst.recovery", "nst.module", "nst.checkpoint",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nst.encoder import Encoder
+from nst.encoder import AnyEncoder
 from nst.objective import functional
 from nst.team import ALONE, Team
 from nst.tile import Window, read, windows
@@ -123,7 +123,7 @@ class Losses:
 
 @torch.no_grad()
 def content_targets(
-    encoder: Encoder, image: Tensor, layers: Sequence[str], *, tile: int | None = None
+    encoder: AnyEncoder, image: Tensor, layers: Sequence[str], *, tile: int | None = None
 ) -> dict[str, Tensor]:
     """What the content image tensor's features are in each of the layers, read in tiles of ``tile`` px."""
     targets: dict[str, Tensor] = {}
@@ -140,7 +140,7 @@ def content_targets(
 
 @torch.no_grad()
 def style_targets(
-    encoder: Encoder,
+    encoder: AnyEncoder,
     image: Tensor,
     layers: Sequence[str],
     statistics: Sequence[Callable[..., Tensor]],
@@ -208,7 +208,7 @@ class Objective(nn.Module):
     def __init__(
         self,
         *,
-        encoder: Encoder,
+        encoder: AnyEncoder,
         formulas: Formulas,
         weights: Weights,
         content: Mapping[str, Tensor],
@@ -236,16 +236,16 @@ class Objective(nn.Module):
         self.regions = [[n for n, style in enumerate(styles) if style.region is region] for region in regions]
         self.register_buffer("picture", picture)
         for name, target in content.items():
-            self.register_buffer(f"content_{name}", target)
+            self.register_buffer(_key("content", name), target)
         for number, region in enumerate(regions):
             if region is not None:
                 whole = windows(encoder, region.shape[-2:], None)[0].whole
                 for name in self.style_layers:
-                    self.register_buffer(f"region_{number}_{name}", functional.region_weights(region, whole[name]))
+                    self.register_buffer(_key("region", number, name), functional.region_weights(region, whole[name]))
         for number, style in enumerate(styles):
             for name, targets in style.targets.items():
                 for place, target in enumerate(targets):
-                    self.register_buffer(f"style_{number}_{name}_{place}", target)
+                    self.register_buffer(_key("style", number, name, place), target)
         self.content_factors = {name: self._content_factor(name) for name in content}
         shares = sum(style.share for style in styles)
         self.style_factors = [
@@ -280,7 +280,7 @@ class Objective(nn.Module):
         """What a tile adds to each content layer's distance, and to each style layer's statistics in each region."""
         features = self.encoder(crop)
         content = [
-            _contribution(self.formulas.content, part, name, features[name], self.get_buffer(f"content_{name}"))
+            _contribution(self.formulas.content, part, name, features[name], self.get_buffer(_key("content", name)))
             for name in self.content_layers
         ]
         style = [
@@ -292,7 +292,7 @@ class Objective(nn.Module):
 
     def _weights_in(self, region: int) -> dict[str, Tensor]:
         """The weights of each style layer's positions; none where the region is all of the picture."""
-        names = {name: f"region_{region}_{name}" for name in self.style_layers}
+        names = {name: _key("region", region, name) for name in self.style_layers}
         return {name: self.get_buffer(key) for name, key in names.items() if key in self._buffers}
 
     def _style(self, found: Iterator[Tensor]) -> dict[str, Tensor]:
@@ -303,14 +303,14 @@ class Objective(nn.Module):
                 statistics = list(itertools.islice(found, len(self.statistics)))
                 for number in styles:
                     for (term, place), factor in zip(self.terms, self.style_factors[number][name], strict=True):
-                        target = self.get_buffer(f"style_{number}_{name}_{place}")
+                        target = self.get_buffer(_key("style", number, name, place))
                         loss = factor * term.distance(statistics[place], target)
                         losses[name] = loss if name not in losses else losses[name] + loss
         return losses
 
     @torch.no_grad()
     def _content_factor(self, name: str) -> float:
-        target = self.get_buffer(f"content_{name}")
+        target = self.get_buffer(_key("content", name))
         factor = self.weights.content_layers.get(name, 1.0)
         return factor * self._scale(partial(_by_rows, self.formulas.content), target.new_zeros(()), target)
 
@@ -319,7 +319,7 @@ class Objective(nn.Module):
         """Of each term, in a layer of a style that has such a share in all."""
         layer = share * self.weights.style_layers.get(name, 1.0)
         layer /= len(self.style_layers) if self.formulas.style_layers_averaged else 1
-        targets = [self.get_buffer(f"style_{style}_{name}_{place}") for _, place in self.terms]
+        targets = [self.get_buffer(_key("style", style, name, place)) for _, place in self.terms]
         return [
             layer * term.weight * self._scale(term.distance, torch.zeros_like(target), target)
             for (term, _), target in zip(self.terms, targets, strict=True)
@@ -329,6 +329,11 @@ class Objective(nn.Module):
         """The factor that makes a loss relative to that of a picture without features, where this is asked for."""
         energy = float(distance(nothing, target)) if self.formulas.relative else 1.0
         return 1 / energy if energy > 0 else 1.0
+
+
+def _key(*parts: str | int) -> str:
+    """The name of a buffer, which has no dots."""
+    return "_".join(map(str, parts)).replace(".", "/")
 
 
 def _by_rows(distance: Callable[[Tensor, Tensor], Tensor], features: Tensor, target: Tensor) -> Tensor:
