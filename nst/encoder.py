@@ -52,6 +52,7 @@ class Encoder(nn.Module):
         pooling: makes one pooling module, called once for each block but the last.
         state: weights in torchvision's layout (``features.0.weight``, …), at least up to the deepest layer.
         convention: what the weights expect, a key of CONVENTIONS.
+        reach: how many positions beyond its own, to the right and below, a tile needs of each layer.
         padding: what is around the picture, and around each layer's features: ``zeros``, ``reflect`` or ``replicate``.
         dtype: of the weights and the features. The first convolution's weights have 32 bits or more: with 16 the pixels
             would be rounded, and this error would dominate the gradient of a picture that is nearly done (with the
@@ -70,9 +71,11 @@ class Encoder(nn.Module):
         state: State,
         convention: str = "torchvision",
         padding: str = "zeros",
+        reach: int = 0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        self.reach = reach
         expected = CONVENTIONS[convention]
         if expected.bgr:
             state = {**state, "features.0.weight": state["features.0.weight"].flip(1)}

@@ -88,7 +88,7 @@ def _kept(painting: Painting, device: torch.device) -> dict[str, int]:
             memory.feature_bytes(geometry, stage.shape, config.layers.content) for stage in stages
         ),
         "statistics": sum(
-            functional.kept_bytes(statistic, *sizes[name])
+            functional.kept_bytes(statistic, sizes[name][1])
             for statistic in nodes.make(cfg, "objective").statistics for name in config.layers.style
         ),
     }  # fmt: skip

@@ -18,7 +18,7 @@ from nst.errors import UserError, problem
 from nst.graph import GraphEncoder
 from nst.inputs import Inputs, normalizing_pictures
 from nst.module import StyleTransfer
-from nst.objective import Formulas, Objective, Style, Weights, content_targets, style_targets
+from nst.objective import Formulas, Objective, Style, Weights, content_targets, functional, style_targets
 from nst.recovery import Recovery
 from nst.schedule import Schedule, Shape, Stage
 from nst.shared import Recipe
@@ -177,7 +177,13 @@ class Painting:
         layers = tuple(schema.needed_layers(self.config))
         normalized = None if self.files.normalization is None else self.files.normalization.sha256
         made_of = (weights, self._convention, self.config.encoder.padding, normalized)
-        return self.files.architecture, made_of, layers, str(self.cfg.pooling), self.config.precision
+        return self.files.architecture, made_of, layers, str(self.cfg.pooling), self.config.precision, self._reach
+
+    @property
+    def _reach(self) -> int:
+        """How many positions beyond its own the objective looks at."""
+        formulas: Formulas = nodes.make(self.cfg, "objective")
+        return max(map(functional.reach, formulas.statistics), default=0)
 
     @property
     def _content_key(self) -> Hashable:
@@ -216,6 +222,7 @@ class Painting:
             state=state,
             convention=self._convention,
             padding=self.config.encoder.padding,
+            reach=self._reach,
             dtype=precision.ENCODER[self.config.precision],
         )
 

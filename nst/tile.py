@@ -31,12 +31,15 @@ class Window:
         owned: the rows and columns of the crop's features that belong to the tile, by layer.
         place: the same positions in the features of the whole picture, by layer.
         whole: how many rows and columns these have, by layer.
+        beyond: how many more rows and columns there are below and to the right of the owned ones, by layer; as many as
+            the encoder is to reach.
     """
 
     crop: Part
     owned: dict[str, Part]
     place: dict[str, Part]
     whole: dict[str, tuple[int, int]]
+    beyond: dict[str, tuple[int, int]]
 
     def share(self, name: str) -> float:
         """The fraction of a layer's positions that belong to the tile."""
@@ -52,6 +55,7 @@ class _Range:
     owned: dict[str, slice]
     place: dict[str, slice]
     whole: dict[str, int]
+    beyond: dict[str, int]
 
 
 def windows(encoder: AnyEncoder, shape: Sequence[int], tile: int | None) -> list[Window]:
@@ -63,22 +67,23 @@ def windows(encoder: AnyEncoder, shape: Sequence[int], tile: int | None) -> list
         assert tile is None
         whole = {name: (found[2], found[3]) for name, found in encoder.shapes(shape).items()}
         places = {name: (slice(0, height), slice(0, width)) for name, (height, width) in whole.items()}
-        return [Window((slice(0, shape[0]), slice(0, shape[1])), places, places, whole)]
+        return [Window((slice(0, shape[0]), slice(0, shape[1])), places, places, whole, dict.fromkeys(whole, (0, 0)))]
     layers = list(encoder.sequence.items())
-    rows, columns = (list(_ranges(layers, encoder.layers, length, tile)) for length in shape)
+    rows, columns = (list(_ranges(layers, encoder.layers, length, tile, encoder.reach)) for length in shape)
     return [
         Window(
             crop=(row.crop, column.crop),
             owned={name: (row.owned[name], column.owned[name]) for name in encoder.layers},
             place={name: (row.place[name], column.place[name]) for name in encoder.layers},
             whole={name: (row.whole[name], column.whole[name]) for name in encoder.layers},
+            beyond={name: (row.beyond[name], column.beyond[name]) for name in encoder.layers},
         )
         for row, column in itertools.product(rows, columns)
     ]
 
 
 def _ranges(
-    layers: Sequence[tuple[str, Any]], wanted: frozenset[str], length: int, tile: int | None
+    layers: Sequence[tuple[str, Any]], wanted: frozenset[str], length: int, tile: int | None, reach: int
 ) -> Iterator[_Range]:
     """The windows along ``length`` px. Every tile owns at least one position of each layer."""
     sizes, strides = _sizes(layers, length)
@@ -90,11 +95,13 @@ def _ranges(
         place = {
             name: (start // strides[name], sizes[name] if stop == length else stop // strides[name]) for name in wanted
         }
-        needed = [_needed(layers, sizes, length, name, place[name]) for name in wanted]
+        beyond = {name: min(reach, sizes[name] - place[name][1]) for name in wanted}
+        seen = {name: (low, high + beyond[name]) for name, (low, high) in place.items()}
+        needed = [_needed(layers, sizes, length, name, seen[name]) for name in wanted]
         low = min(low for low, _ in needed) // step * step
         high = min(-(-max(high for _, high in needed) // step) * step, length)
         owned = {name: slice(*(edge - low // strides[name] for edge in place[name])) for name in wanted}
-        yield _Range(slice(low, high), owned, {name: slice(*place[name]) for name in wanted}, sizes)
+        yield _Range(slice(low, high), owned, {name: slice(*place[name]) for name in wanted}, sizes, beyond)
 
 
 def _sizes(layers: Sequence[tuple[str, Layer]], length: int) -> tuple[dict[str, int], dict[str, int]]:

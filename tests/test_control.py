@@ -22,12 +22,17 @@ LAYERS = ["relu1_1", "relu2_1", "relu3_1"]
 #: How far in px relu3_1 looks: two convolutions at each of 1 and 2 px, one at 4 px, and the poolings between.
 REACH = 2 * 1 + 1 + 2 * 2 + 2 + 4
 
+
+def per_pair(sums: Tensor) -> Tensor:
+    return sums[..., :-1] / sums[..., -1:]
+
+
 STATISTICS: dict[str, Callable[..., Tensor]] = {
     "gram": functional.gram_per_element,
     "gram_paper": functional.gram_per_position,
     "moments": functional.moments,
     "channel_moments": functional.channel_moments,
-    "shifted": partial(functional.gram_of_shifted, shifts=[1, 2]),
+    "shifted": lambda features, weights=None: per_pair(functional.gram_of_shifted(features, weights, shifts=[1, 2])),
     "projections": partial(functional.sorted_projections, directions=5, seed=0),
 }
 

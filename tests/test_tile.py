@@ -29,6 +29,7 @@ STATISTICS = [
     (functional.channel_moments, functional.mean_and_deviation_difference),
     (functional.moments, functional.covariance_difference),
     (functional.moments, partial(functional.gaussian_wasserstein, eps=1e-2)),
+    (partial(functional.gram_of_shifted, shifts=[1, 3]), functional.shifted_gram_difference),
 ]
 LAYERS = [
     (["relu4_2"], ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]),
@@ -58,6 +59,7 @@ def make(
         pooling=POOLS[pooling][0],
         state=encoder.random_state("slim", 0),
         padding=padding,
+        reach=functional.reach(STATISTICS[statistic][0]),
         dtype=dtype,
     )
     formulas = Formulas(

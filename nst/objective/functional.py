@@ -46,13 +46,17 @@ def region_weights(mask: Tensor, size: tuple[int, int]) -> Tensor:
     return weights / weights.double().mean().to(weights.dtype)
 
 
-def kept_bytes(statistic: object, channels: int, positions: int) -> int:
+def reach(function: object) -> int:
+    """How many positions beyond its own, to the right and below, a function of features looks at."""
+    given = getattr(function, "keywords", {})
+    return int(max(given["shifts"])) if getattr(function, "func", function) is gram_of_shifted else 0
+
+
+def kept_bytes(statistic: object, positions: int) -> int:
     """About what a statistic that tiles can't share takes beyond the features, until the backward pass is over."""
     function, given = getattr(statistic, "func", statistic), getattr(statistic, "keywords", {})
     if function is sorted_projections:  # their values, sorted, and where these come from
         return 20 * int(given["directions"]) * positions
-    if function is gram_of_shifted:  # a gradient for each end of each shift, in both directions
-        return 4 * 4 * len(given["shifts"]) * channels * positions
     return 0
 
 
@@ -92,25 +96,17 @@ def channel_moments(features: Tensor, weights: Tensor | None = None) -> Tensor:
     return _moments(features, weights, products=False)
 
 
-def gram_of_shifted(features: Tensor, weights: Tensor | None = None, *, shifts: Sequence[int]) -> Tensor:
-    """``Σ F(x) F(x + δ)ᵀ / (C·M(δ))`` over the M(δ) pairs of positions, for shifts right and down, (2·shifts, C, C).
+@over_positions("sum")
+def gram_of_shifted(
+    features: Tensor, weights: Tensor | None = None, *, shifts: Sequence[int], own: tuple[int, int] | None = None
+) -> Tensor:
+    """``[Σ F(x) F(x + δ)ᵀ | M(δ)]``, over the M(δ) pairs of positions, for shifts right and down: (2·shifts, C, C + 1).
 
     Berger and Memisevic 2016 (arXiv:1606.01286), eq. 5: what recurs at a distance, which a Gram matrix doesn't see. A
-    shift that leaves the features is 0. A pair weighs the geometric mean of its positions' ``weights``, so that it
-    counts where both are in the region, and M(δ) is the sum of these.
+    pair weighs the geometric mean of its positions' ``weights``, so that it counts where both are in the region, and
+    M(δ) is the sum of these. Of a tile only the ``own`` (height, width) positions are the first of a pair.
     """
-    grams = []
-    for shift in shifts:
-        for here, there in (
-            ((..., slice(None, -shift)), (..., slice(shift, None))),
-            ((..., slice(None, -shift), slice(None)), (..., slice(shift, None), slice(None))),
-        ):
-            ends = features[here], features[there]
-            pairs = None if weights is None else (weights[here] * weights[there]).sqrt()
-            count = ends[0][0, 0].numel() if pairs is None else float(pairs.sum())
-            empty = features.new_zeros((features.shape[1],) * 2, dtype=_wide(features[..., :0]).dtype)
-            grams.append(_Product.apply(*ends, pairs) / (count * features.shape[1]) if count else empty)
-    return torch.stack(grams)
+    return _Shifted.apply(features, weights, tuple(shifts), own)  # type: ignore[no-any-return]
 
 
 def sorted_projections(features: Tensor, weights: Tensor | None = None, *, directions: int, seed: int) -> Tensor:
@@ -181,6 +177,15 @@ def sliced_wasserstein(found: Tensor, target: Tensor) -> Tensor:
     if found.shape != target.shape:
         target = functional.interpolate(target.unsqueeze(0), size=found.shape[1], mode="linear")[0]
     return (found - target).square().mean()
+
+
+def shifted_gram_difference(found: Tensor, target: Tensor) -> Tensor:
+    """``mean((G(δ) - A(δ))²)``, each ``gram_of_shifted`` over C·M(δ); a shift that leaves the features is 0."""
+
+    def mean(sums: Tensor) -> Tensor:
+        return sums[..., :-1] / (sums.shape[1] * sums[..., -1:]).clamp(min=1e-12)
+
+    return (mean(found) - mean(target)).square().mean()
 
 
 def total_variation(image: Tensor, *, exponent: float = 1) -> Tensor:
@@ -257,20 +262,60 @@ class _Moments(torch.autograd.Function):
         return _weighted(slope, weights), None, None
 
 
-class _Product(torch.autograd.Function):
-    """``F W Gᵀ`` of two features with the same positions, W their weights."""
+class _Shifted(torch.autograd.Function):
+    """``gram_of_shifted``, whose gradient takes no more than the features do."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, others: Tensor, weights: Tensor | None) -> Tensor:
-        ctx.save_for_backward(features, others, weights)
-        return _products(_positions(features), _positions(others), weights=weights)
+    def forward(
+        ctx: Any, features: Tensor, weights: Tensor | None, shifts: tuple[int, ...], own: tuple[int, int] | None
+    ) -> Tensor:
+        ctx.save_for_backward(features, weights)
+        ctx.pairs = list(_pairs(features.shape, shifts, own))
+        channels = features.shape[1]
+        sums = features.new_zeros((2 * len(shifts), channels, channels + 1), dtype=_wide(features[..., :0]).dtype)
+        for place, here, there in ctx.pairs:
+            weight = _of_pairs(weights, here, there)
+            sums[place, :, :-1] = _products(_positions(features[here]), _positions(features[there]), weights=weight)
+            sums[place, :, -1] = features[here][0, 0].numel() if weight is None else weight.sum()
+        return sums
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        features, others, weights = ctx.saved_tensors
-        ends = _mixed(others, gradient.T), _mixed(features, gradient)
-        return _weighted(ends[0], weights), _weighted(ends[1], weights), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        features, weights = ctx.saved_tensors
+        total = torch.zeros_like(features)
+        for place, here, there in ctx.pairs:
+            slope, weight = gradient[place, :, :-1], _of_pairs(weights, here, there)
+            total[here] += _weighted(_mixed(features[there], slope.T), weight)
+            total[there] += _weighted(_mixed(features[here], slope), weight)
+        return total, None, None, None
+
+
+def _pairs(
+    shape: Sequence[int], shifts: Sequence[int], own: tuple[int, int] | None
+) -> Iterator[tuple[int, tuple[Any, ...], tuple[Any, ...]]]:
+    """For each shift right, and each down, that stays within features: its number, and where both ends of pairs are."""
+    height, width = shape[-2:]
+    rows, columns = (height, width) if own is None else own
+    for number, shift in enumerate(shifts):
+        across, down = min(columns, width - shift), min(rows, height - shift)
+        if across > 0:
+            yield (
+                2 * number,
+                (..., slice(0, rows), slice(0, across)),
+                (..., slice(0, rows), slice(shift, shift + across)),
+            )
+        if down > 0:
+            yield (
+                2 * number + 1,
+                (..., slice(0, down), slice(0, columns)),
+                (..., slice(shift, shift + down), slice(0, columns)),
+            )
+
+
+def _of_pairs(weights: Tensor | None, here: tuple[Any, ...], there: tuple[Any, ...]) -> Tensor | None:
+    """The geometric means of the weights of both ends."""
+    return None if weights is None else (weights[here] * weights[there]).sqrt()
 
 
 class _TraceOfRoot(torch.autograd.Function):

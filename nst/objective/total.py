@@ -182,8 +182,15 @@ def _contribution(
 
     The function's second argument is its part of the values ``of_positions``: a target's, or weights.
     """
-    own = features[..., *part.owned[name]]
-    found = function(own, None if of_positions is None else of_positions[..., *part.place[name]])
+    owned, place, given = part.owned[name], part.place[name], {}
+    if reach := functional.reach(function):
+        given["own"] = (owned[0].stop - owned[0].start, owned[1].stop - owned[1].start)
+        more = [min(reach, beyond) for beyond in part.beyond[name]]
+        owned, place = (
+            (slice(rows.start, rows.stop + more[0]), slice(columns.start, columns.stop + more[1]))
+            for rows, columns in (owned, place)
+        )
+    found = function(features[..., *owned], None if of_positions is None else of_positions[..., *place], **given)
     share = part.share(name)
     return found if functional.combines(function) == "sum" else share * found
 
