@@ -46,7 +46,7 @@ def identity(config: Mapping[str, Any], files: Mapping[str, Any]) -> str:
     Neither paths nor loggers, callbacks, devices or threads have a part in it.
     """
     kept = {key: value for key, value in config.items() if key not in NOT_COMPUTED}
-    kept |= {group: _without_files(kept.get(group)) for group in ("style", "encoder")}
+    kept |= {group: without_files(kept.get(group)) for group in ("style", "encoder")}
     start = kept.get("init")
     if isinstance(start, Mapping):
         start = {key: value for key, value in start.items() if key not in NOT_COMPUTED}
@@ -56,11 +56,11 @@ def identity(config: Mapping[str, Any], files: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def _without_files(node: Any) -> Any:
+def without_files(node: Any) -> Any:
     """How an encoder, or a style and those beside it, are used; not of what files."""
     if not isinstance(node, Mapping):
         return node
-    return {key: _without_files(value) for key, value in node.items() if key not in FILES}
+    return {key: without_files(value) for key, value in node.items() if key not in FILES}
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from nst import paths
 
 def test_every_named_picture_has_its_stand_in() -> None:
     named = {
-        path.stem: path.parent.name for kind in ("content", "style") for path in (paths.configs() / kind).iterdir()
+        path.stem: path.parent.name for kind in ("content", "style") for path in (paths.configs() / kind).glob("*.yaml")
     }
     assert named == bundled.PICTURES
     for name, kind in named.items():

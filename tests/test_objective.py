@@ -292,6 +292,19 @@ def test_the_laplacian_is_a_part_of_the_content() -> None:
     assert losses.total.item() == pytest.approx(losses.content.item() + found)
 
 
+def test_bures_distance_of_any_size_and_rank() -> None:
+    """Of features that say the same at very different scales, and of ones that are no numbers."""
+    features = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    alike = torch.cat([features, 2 * features, features.flip(1)], dim=1)
+    for size in (1.0, 1e4, 1e9):
+        found, other = functional.moments((size * alike).requires_grad_()), functional.moments(2 * size * alike)
+        distance = functional.gaussian_wasserstein(found, other, eps=1e-2)
+        spread = functional.gaussian_wasserstein(found, torch.zeros_like(other), eps=1e-2)
+        assert distance.item() == pytest.approx(spread.item(), rel=0.1)  # both are E|x|², but for eps
+        assert functional.gaussian_wasserstein(found, found, eps=1e-2).item() <= 1e-6 * max(1, spread.item())
+    assert functional.gaussian_wasserstein(found * float("inf"), other, eps=1e-2).isnan()
+
+
 def test_gram_matrices_of_known_features() -> None:
     features = torch.tensor([[[[1.0, 2.0]], [[3.0, -1.0]]]])
     sums = torch.tensor([[5.0, 1.0], [1.0, 10.0]])

@@ -120,6 +120,8 @@ def _identity(value: Value) -> tuple[bool, Value]:
 def _follows(key: str, values: Sequence[dict[str, Value]], differing: Sequence[str]) -> bool:
     """Whether the option of the key's group, which differs, too, says all about the key."""
     group, dot, _ = key.partition(".")
+    if key in INPUTS:
+        return False
     if not dot:  # a group's option, with nothing in it that differs
         nested = [other for other in differing if other.startswith(f"{key}.")]
         return any(other.startswith(f"{key}.") for held in values for other in held) and not nested

@@ -157,12 +157,14 @@ def gaussian_wasserstein(found: Tensor, target: Tensor, *, eps: float) -> Tensor
     have a gradient.
     """
     channels = found.shape[0]
+    if not found.isfinite().all():  # of which there are no eigenvalues
+        return found.sum() * float("nan")
     covariance, other = (
         _covariance(each).double() + eps * torch.eye(channels, dtype=torch.float64, device=each.device)
         for each in (found, target)
     )
     # Σ'^½ Σ Σ'^½ has the eigenvalues of Lᵀ Σ L, where Σ' = L Lᵀ; and a Cholesky factor is soon found.
-    factor = torch.linalg.cholesky(other)
+    factor = _factor(other)
     root = _TraceOfRoot.apply(factor.T @ covariance @ factor)
     apart = (found[:, -1] - target[:, -1]).double().square().sum()
     distance = apart + covariance.trace() + other.trace() - 2 * root
@@ -335,6 +337,15 @@ class _TraceOfRoot(torch.autograd.Function):
         roots, vectors = ctx.saved_tensors
         slope: Tensor = gradient * (vectors / (2 * roots)) @ vectors.T
         return slope
+
+
+def _factor(matrix: Tensor) -> Tensor:
+    """L of a symmetric matrix ``L Lᵀ`` that has no negative eigenvalues but by rounding."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if not int(failed):
+        return factor  # type: ignore[no-any-return]
+    values, vectors = torch.linalg.eigh(matrix)
+    return vectors * values.clamp(min=0).sqrt()  # type: ignore[no-any-return]
 
 
 def _covariance(moments: Tensor) -> Tensor:
