@@ -167,9 +167,13 @@ def pairs() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", pairs(), ids=lambda words: " ".join(words)[:60])
 def test_any_two_options_go_together(
-    run: Callable[[list[str]], tuple[int, str]], tmp_path: Path, pictures: tuple[Path, Path], words: list[str]
+    run: Callable[[list[str]], tuple[int, str]],
+    inside: Command,
+    tmp_path: Path,
+    pictures: tuple[Path, Path],
+    words: list[str],
 ) -> None:
-    """But for objectives that compare positions far apart, and tiles. A second style has the left of the picture."""
+    """And go on; but for objectives that sort all positions, and tiles. A second style has the left of the picture."""
     if "style/more=[second]" in words:
         half = np.zeros((32, 40), dtype=np.uint8)
         half[:, :20] = 255
@@ -182,6 +186,9 @@ def test_any_two_options_go_together(
         return
     assert status == 0, errors
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["evaluations"] == 2
+    finished = inside("resume=run", "evaluations=3")
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["evaluations"] == 3
 
 
 @pytest.mark.parametrize("encoder", sorted(path.stem for path in paths.configs().glob("encoder/*.yaml")))
