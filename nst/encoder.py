@@ -93,6 +93,9 @@ class Encoder(nn.Module):
         return dict(zip(filter(self.layers.__contains__, self.sequence), found, strict=True))
 
 
+#: The fraction of its layer's mean activation below which ``normalize`` takes a filter for idle.
+RARE = 0.01
+
 #: Either kind.
 AnyEncoder = Encoder | GraphEncoder
 
@@ -185,7 +188,9 @@ def normalize(
 ) -> dict[str, Tensor]:
     """Weights with which the mean activation of each filter over image tensors and their positions is 1.
 
-    Gatys et al. 2015 (arXiv:1508.06576), Methods. A filter that never is active stays as it is.
+    Gatys et al. 2015 (arXiv:1508.06576), Methods. One that hardly ever is active, with less than RARE of its layer's
+    mean, is scaled as if it had that: else the little that it says, and all that it leaves unsaid before its ReLU,
+    would drown the others.
     """
     layers = [name for name in available_layers(state, architecture) if name.startswith("relu")]
     network = Encoder(
@@ -197,7 +202,7 @@ def normalize(
             sums[name] = sums[name] + features.double().sum((0, 2, 3))
             positions[name] += features[0, 0].numel()
     means = {name: sums[name] / positions[name] for name in layers}
-    scales = {name: torch.where(mean > 0, 1 / mean, 1).float() for name, mean in means.items()}
+    scales = {name: 1 / mean.clamp(min=max(RARE * float(mean.mean()), 1e-12)).float() for name, mean in means.items()}
     return rescale(state, architecture, {name.replace("relu", "conv"): scale for name, scale in scales.items()})
 
 

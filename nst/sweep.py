@@ -28,8 +28,11 @@ HOW = (
 #: Those, and the keys whose files are known by their SHA-256 instead.
 NOT_COMPUTED = (*HOW, "content")
 
-#: The keys of a style, or of an encoder, that name its files.
-FILES = ("name", "path", "url", "sha256", "region", "mask", "architecture", "weights", "normalize_on")
+#: The keys of an input, a style or an encoder, that say which it is.
+NAMES = ("name", "path", "url", "sha256", "architecture", "weights")
+
+#: Those, and the keys of the other files beside it.
+FILES = (*NAMES, "region", "mask", "normalize_on")
 
 #: The keys, or the groups of keys, that a run may change when it goes on.
 MAY_CHANGE = (
@@ -46,7 +49,7 @@ def identity(config: Mapping[str, Any], files: Mapping[str, Any]) -> str:
     Neither paths nor loggers, callbacks, devices or threads have a part in it.
     """
     kept = {key: value for key, value in config.items() if key not in NOT_COMPUTED}
-    kept |= {group: without_files(kept.get(group)) for group in ("style", "encoder")}
+    kept |= {group: without(FILES, kept.get(group)) for group in ("style", "encoder")}
     start = kept.get("init")
     if isinstance(start, Mapping):
         start = {key: value for key, value in start.items() if key not in NOT_COMPUTED}
@@ -56,11 +59,11 @@ def identity(config: Mapping[str, Any], files: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def without_files(node: Any) -> Any:
-    """How an encoder, or a style and those beside it, are used; not of what files."""
+def without(keys: Sequence[str], node: Any) -> Any:
+    """A node of a configuration without some keys, wherever in it they are."""
     if not isinstance(node, Mapping):
         return node
-    return {key: without_files(value) for key, value in node.items() if key not in FILES}
+    return {key: without(keys, value) for key, value in node.items() if key not in keys}
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nst.compare.runs import Run, section
-from nst.sweep import NOT_COMPUTED, without_files
+from nst.sweep import NAMES, NOT_COMPUTED, without
 
 Value = str | int | float | bool | None
 #: The inputs: they are files, shown by name and known by their SHA-256.
@@ -17,7 +17,7 @@ ABSENT = "–"  # noqa: RUF001
 def values_of(run: Run) -> dict[str, Value]:
     """The keys that decide what the run computes, its inputs by name, and each group's option by the group's name."""
     computed = {str(key): value for key, value in run.config.items() if key not in NOT_COMPUTED}
-    computed |= {key: without_files(computed[key]) for key in INPUTS if key in computed}
+    computed |= {key: without(NAMES, computed[key]) for key in INPUTS if key in computed}
     options = section(run.summary, "choices")
     groups: dict[str, Value] = {}
     for group, node in computed.items():
