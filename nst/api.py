@@ -20,11 +20,12 @@ from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 from torch import Tensor
 
+from nst import image as images
 from nst import job, output, paths
 from nst.check import check_groups, checked, explain
 from nst.errors import UserError, problem
 from nst.run_folder import RunFolder
-from nst.source import quoted, source_of
+from nst.source import parse, quoted, source_of
 
 T = TypeVar("T")
 
@@ -84,13 +85,13 @@ def stylize(content: Picture, style: Picture, overrides: Sequence[str] = (), *, 
     """
     given = {"content": content, "style": style}
     words = [*(["callbacks=notebook"] if preview else []), *overrides]
-    images = {}
+    memory = {}
     for group, picture in given.items():
         if isinstance(picture, str | Path):
             words.append(_override(group, picture))
         else:
-            images[group] = picture
-    return Result(_run(words, images))
+            memory[group] = picture
+    return Result(_run(words, memory))
 
 
 def _override(group: str, picture: str | Path) -> str:
@@ -100,10 +101,10 @@ def _override(group: str, picture: str | Path) -> str:
     return f"{group}.path={quoted(Path(picture).expanduser().absolute())}"
 
 
-def _run(words: list[str], images: Mapping[str, Image.Image | Tensor]) -> Path:
+def _run(words: list[str], memory: Mapping[str, Image.Image | Tensor]) -> Path:
     """Checks, makes the folder, and lets Hydra run the job in it; returns the folder."""
     with tempfile.TemporaryDirectory(prefix="nst-") as scratch:
-        found = {group: _save(group, image, Path(scratch)) for group, image in images.items()}
+        found = {group: _save(group, image, Path(scratch)) for group, image in memory.items()}
         folder = _told([*words, *_paths(found)], checked)[1]
         inputs = RunFolder(folder).inputs
         for group, file in found.items():
@@ -124,7 +125,12 @@ def _save(group: str, image: Image.Image | Tensor, folder: Path) -> Path:
     """A picture that is no file, as one."""
     file = folder / f"{group}.png"
     if isinstance(image, Image.Image):
-        image.save(file)
+        try:
+            images.upright_srgb(image).save(file)
+        except Exception as error:  # what Pillow doesn't convert
+            raise UserError(
+                problem(group, f"PIL image of mode {image.mode}", f"can't be converted: {error}")
+            ) from error
         return file
     batch = image.unsqueeze(0) if image.ndim == 3 else image
     if batch.ndim != 4 or batch.shape[:2] != (1, 3) or not batch.is_floating_point() or not batch.numel():
@@ -153,6 +159,8 @@ def _told(overrides: list[str], action: Callable[[argparse.Namespace], T]) -> T:
     arguments = get_args_parser().parse_args([])
     arguments.overrides = overrides
     try:
+        if any(override.key_or_group == "hydra.mode" for override in parse(overrides)):
+            raise UserError("hydra.mode: this makes a single run; leave it out")
         check_groups(overrides)
         return action(arguments)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:

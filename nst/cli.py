@@ -51,7 +51,9 @@ def run(task: Callable[[], Any]) -> int:
         if kind == "sweep":
             return multirun.run(source_of(arguments), arguments.overrides, task)
         if kind == "other":
-            sys.argv[1:] = [*options, *source_of(arguments).overrides]
+            source = source_of(arguments)
+            flags = source.flags if arguments.config_path is None and arguments.config_name is None else []
+            sys.argv[1:] = [*options, *flags, *source.overrides]
         task()
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)

@@ -44,16 +44,21 @@ def matched(style: Tensor, content: Tensor) -> Tensor:
     ``Σc^½ Σs^-½ (x - μs) + μc`` (Gatys et al. 2016, arXiv:1606.05897, section 4, eqs. 3 to 7); then clipped.
     """
     (mean, root, _), (own_mean, _, inverse) = _statistics(content), _statistics(style)
-    pixels = style[0].flatten(1).double()
-    found = root @ inverse @ (pixels - own_mean) + mean
-    return found.view_as(style).to(style.dtype).clamp(0, 1)
+    matrix = root @ inverse
+    found = matrix.to(style) @ style[0].flatten(1) + (mean - matrix @ own_mean).to(style)
+    return found.view_as(style).clamp_(0, 1)
 
 
 def _statistics(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The colours' mean (3, 1), and of their covariance (3, 3) the square root and its inverse."""
-    pixels = image[0].flatten(1).double()
-    mean = pixels.mean(1, keepdim=True)
-    values, vectors = torch.linalg.eigh((pixels - mean) @ (pixels - mean).T / pixels.shape[1])
+    pixels = image[0].flatten(1)
+    sums, products = torch.zeros(3, 1, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
+    for part in torch.split(pixels, 2**20, dim=1):  # some at a time, to spare memory
+        wide = part.double()
+        sums += wide.sum(1, keepdim=True)
+        products += wide @ wide.T
+    mean = sums / pixels.shape[1]
+    values, vectors = torch.linalg.eigh(products / pixels.shape[1] - mean @ mean.T)
     roots = values.clamp(min=1e-10).sqrt()  # a picture of one colour has no covariance
     return mean, vectors * roots @ vectors.T, vectors / roots @ vectors.T
 

@@ -63,6 +63,14 @@ class StyleConfig(StylePicture):
 
     more: dict[Annotated[str, Field(pattern=r"^\w+$")], StylePicture]
 
+    @field_validator("more")
+    @classmethod
+    def _are_no_keys(cls, more: dict[str, StylePicture]) -> dict[str, StylePicture]:
+        taken = sorted(set(more) & {*cls.model_fields, *EncoderConfig.model_fields})
+        if taken:
+            raise ValueError(f"{', '.join(taken)}: this is the name of a key; choose another for the style")
+        return more
+
     @model_validator(mode="after")
     def _has_one(self) -> "StyleConfig":
         if not any(style.weight for style in (self, *self.more.values())):
@@ -102,7 +110,11 @@ class EncoderConfig(Strict):
                     "zeros, null, or a VGG"
                 )
         elif self.weights == "auto" and self.architecture != "slim" and (self.url is None or self.sha256 is None):
-            raise ValueError("no weights to download are known for it; choices: random, or a path")
+            raise ValueError(
+                f"no weights to download are known for it; choices: encoder={self.architecture}, random, or a path"
+            )
+        elif self.weights == "auto" and self.architecture == "slim" and self.convention != "torchvision":
+            raise ValueError(f"convention={self.convention}: the bundled weights have torchvision's")
         return self
 
 

@@ -88,7 +88,8 @@ def _kept(painting: Painting, device: torch.device) -> dict[str, int]:
             memory.feature_bytes(geometry, stage.shape, config.layers.content) for stage in stages
         ),
         "statistics": sum(
-            functional.kept_bytes(statistic, sizes[name][1])
+            functional.kept_bytes(statistic, sizes[name][1], weighted=region is not None)
+            for region in painting.regions
             for statistic in nodes.make(cfg, "objective").statistics for name in config.layers.style
         ),
     }  # fmt: skip
@@ -127,7 +128,9 @@ def _fitting(painting: Painting, device: torch.device, room: int) -> Iterator[st
     def taken(key: str, value: Any) -> int | None:
         """The bytes; None where the changed configuration can't be run at all."""
         try:
-            return forecast(_changed(painting, {key: value}), device, room).total
+            changed = _changed(painting, {key: value})
+            changed.check_styles()
+            return forecast(changed, device, room).total
         except UserError:
             return None
 
@@ -149,7 +152,7 @@ def _fitting(painting: Painting, device: torch.device, room: int) -> Iterator[st
         yield from told("tile", "auto")
     if config.resume is not None:  # of a run that goes on, nothing else may change
         return
-    if config.precision in (32, 64):
+    if config.precision in (32, 64) and not config.encoder.is_graph:
         yield from told("precision", "bf16")
     if cfg.optimizer.get("history_dtype", "none") is None:
         yield from told("optimizer.history_dtype", "bfloat16")

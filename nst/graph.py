@@ -1,6 +1,7 @@
 """Any of torchvision's classification models as an encoder: its features by the names of the nodes of its graph."""
 
 import functools
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,10 @@ from nst.errors import UserError, problem
 
 #: Sides in px that are tried to find the smallest picture of which a model still makes features.
 SIDES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 224, 256, 384, 512)
+
+
+#: How torchvision's published DenseNets still spell the names of their parts.
+_DENSE = re.compile(r"(\.(?:norm|conv))\.([12]\.)")
 
 
 @functools.cache
@@ -48,11 +53,16 @@ def smallest_side(name: str, layers: tuple[str, ...]) -> int:
 
 
 def _sees(name: str, layers: frozenset[str], shape: tuple[int, int]) -> bool:
-    """Whether a picture of ``shape`` (height, width) has features (1, C, H, W) in each of the layers."""
+    """Whether a picture of ``shape`` (height, width), and a taller one, have features (1, C, H, W) in each layer."""
     try:
-        return all(len(found) == 4 and found.numel() for found in _shapes(name, layers, shape).values())
-    except (RuntimeError, ValueError, AssertionError):  # what models say of pictures that are too small
+        found, taller = (_shapes(name, layers, (height, shape[1])) for height in (shape[0], 4 * shape[0] + 64))
+    except (RuntimeError, ValueError, AssertionError):  # what models say of pictures that aren't of their size
         return False
+    return all(
+        len(found[layer]) == 4 and found[layer].numel() and found[layer][1] == taller[layer][1]
+        and found[layer][2] < taller[layer][2] and found[layer][3] == taller[layer][3]
+        for layer in layers
+    )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=64)
@@ -85,12 +95,18 @@ def load_state(path: Path, name: str, *, key: str = "encoder.weights") -> dict[s
     """Reads a model's checkpoint without executing anything in it. Raises UserError where it is none, or another's."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        state = {_DENSE.sub(r"\1\2", part): tensor for part, tensor in state.items()}
         shapes = {part: tensor.shape for part, tensor in state.items()}
     except Exception as error:  # what the readers raise for damaged and hostile files is of many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(problem(key, path, f"this file is no checkpoint of weights: {reason}")) from error
     for part, tensor in _model(name, "meta").state_dict().items():
-        if shapes.get(part) != tensor.shape:
+        if part.endswith("num_batches_tracked"):  # only training looks at it, and older files don't have it
+            state.setdefault(part, torch.zeros((), dtype=torch.long))
+        elif not (part in state and state[part].is_floating_point() and bool(state[part].isfinite().all())):
+            why = "isn't there" if part not in state else "has values that are infinite, or no floating-point numbers"
+            raise UserError(problem(key, path, f"this checkpoint is not of {name}: {part} {why}"))
+        elif shapes.get(part) != tensor.shape:
             raise UserError(
                 problem(key, path, f"this checkpoint is not of {name}: {part} is not {tuple(tensor.shape)}")
             )

@@ -29,18 +29,23 @@ def read(path: Path, *, key: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     Raises UserError when the file is missing, is no picture, is damaged, or has more than ``max_pixels``.
     """
-    with _opened(path, key) as picture:
+    with opened(path, key) as picture:
         width, height = picture.size
         if width * height > max_pixels:
             why = f"{width} x {height} px are {width * height} pixels, more than max_pixels={max_pixels}"
             raise UserError(problem(key, path, f"{why}; choose a smaller picture, or allow more"))
         picture.load()
-        return _to_srgb(ImageOps.exif_transpose(picture))
+        return upright_srgb(picture)
+
+
+def upright_srgb(picture: Image.Image) -> Image.Image:
+    """A picture of any kind as ``read`` makes it of a file."""
+    return _to_srgb(ImageOps.exif_transpose(picture))
 
 
 def frames(path: Path, *, key: str) -> int:
     """How many pictures an animation has; 1 for anything else. Raises UserError when the file can't be read."""
-    with _opened(path, key) as picture:
+    with opened(path, key) as picture:
         if picture.format in ("AVIF", "GIF", "PNG", "TIFF", "WEBP"):
             with suppress(Exception):  # what is damaged after the first is not asked for
                 return int(getattr(picture, "n_frames", 1))
@@ -49,12 +54,12 @@ def frames(path: Path, *, key: str) -> int:
 
 def pixels(path: Path, *, key: str) -> int:
     """How many pixels a picture has, by its header. Raises UserError when the file can't be read."""
-    with _opened(path, key) as picture:
+    with opened(path, key) as picture:
         return picture.width * picture.height
 
 
 @contextmanager
-def _opened(path: Path, key: str) -> Iterator[Image.Image]:
+def opened(path: Path, key: str) -> Iterator[Image.Image]:
     """A picture of which the header is read. Pillow's own limit on pixels doesn't hold here; ours comes after it.
 
     Raises UserError where it can't be read, then or later.

@@ -17,6 +17,9 @@ from nst.run_folder import RunFolder
 
 T = TypeVar("T")
 
+#: The longest side in px of the pictures on which an encoder's filters are normalized.
+NORMALIZING = 256
+
 #: The architecture of the bundled encoder, which stands in for VGG where its weights can't be had.
 BUNDLED = "slim"
 
@@ -171,6 +174,11 @@ def _key(name: str) -> str:
 
 def _shape(config: Config, content: Asset) -> tuple[int, int]:
     needed = smallest_side(config, needed_layers(config))
+    if not needed:
+        why = f"of {config.encoder.architecture} doesn't return features (1, C, H, W) of pictures of any size"
+        parts = {"content": config.layers.content, "style": config.layers.style}
+        wrong = [(part, name) for part, names in parts.items() for name in names if not smallest_side(config, [name])]
+        raise UserError([problem(f"layers.{part}", name, why) for part, name in wrong])
     assert content.path is not None
     width, height = image.read(content.path, key="content.path", max_pixels=config.max_pixels).size
     shape = image.fit(height, width, config.size)
@@ -227,8 +235,13 @@ def _normalization(config: Config) -> Asset | None:
         return None
     files = normalizing_pictures(wanted)
     lines: list[str] = []
+    needed = smallest_side(config, [arch.layer_names(config.encoder.architecture)[-1]])
     for path in files:
-        _attempt(lines, partial(image.read, path, key="encoder.normalize_on", max_pixels=config.max_pixels))
+        read = partial(image.read, path, key="encoder.normalize_on", max_pixels=config.max_pixels)
+        picture = _attempt(lines, read)
+        if picture is not None and min(image.fit(picture.height, picture.width, NORMALIZING)) < needed:
+            why = f"at {NORMALIZING} px this picture is less than {needed} px wide or high; leave it out"
+            lines.append(problem("encoder.normalize_on", path, why))
     if lines:
         raise UserError(lines)
     digest = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()

@@ -59,6 +59,8 @@ def check(cfg: DictConfig) -> torch.device:
         except UserError as error:
             lines += error.problems
             continue
+        if group in ("pooling", "init", "optimizer", "schedule") and not isinstance(made, functools.partial):
+            lines.append(f"{group}._partial_: must be true, as what {cfg[group]._target_} makes is made later")
         for name, each in made.items() if group == "callbacks" else [("", made)]:
             if isinstance(each, functools.partial):
                 try:

@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from nst import image
 from nst.errors import UserError, problem
 from nst.file import replacing
 from nst.sweep import HOW
@@ -44,10 +45,10 @@ def _without_paths(value: Any) -> Any:
     return "???" if isinstance(value, str) and Path(value).is_absolute() else value
 
 
-def save(image: Tensor, path: Path, *, format: str = "png", note: str = "") -> None:  # noqa: A002
+def save(picture: Tensor, path: Path, *, format: str = "png", note: str = "") -> None:  # noqa: A002
     """Writes an image tensor, each value rounded to the nearest of 256, or of 65536, whole or not at all."""
     levels, kind = (65535, np.uint16) if format in ("png16", "tiff") else (255, np.uint8)
-    values = (image.detach()[0].cpu().clamp(0, 1) * levels).round()
+    values = (picture.detach()[0].cpu().clamp(0, 1) * levels).round()
     pixels = values.permute(1, 2, 0).numpy().astype(kind)
     with replacing(path) as temporary, temporary.open("wb") as file:
         _WRITERS[format](pixels, file, note)
@@ -58,7 +59,7 @@ def read_note(path: Path, *, key: str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(problem(key, path, "there is no such file"))
     try:
-        with Image.open(path, formats=["PNG", "JPEG", "TIFF"]) as picture:
+        with image.opened(path, key) as picture:
             texts = list(_texts(picture))
         found = yaml.safe_load(next(text for text in texts if text.startswith(FIRST_LINE)))
     except Exception as error:  # decoders of damaged files raise what they like
@@ -105,7 +106,7 @@ def _chunks(file: io.BytesIO) -> list[tuple[bytes, bytes]]:
 
 
 def _jpeg(pixels: Pixels, file: BinaryIO, note: str) -> None:
-    comment = {"comment": note.encode()} if note else {}
+    comment = {"comment": note.encode()} if 0 < len(note.encode()) < 2**16 - 2 else {}  # what JPEG can hold
     Image.fromarray(pixels).save(file, format="JPEG", quality=95, subsampling=0, icc_profile=_profile(), **comment)
 
 

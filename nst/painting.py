@@ -16,7 +16,7 @@ from nst.config import Config
 from nst.encoder import AnyEncoder, Encoder
 from nst.errors import UserError, problem
 from nst.graph import GraphEncoder
-from nst.inputs import Inputs, normalizing_pictures
+from nst.inputs import NORMALIZING, Inputs, normalizing_pictures
 from nst.module import StyleTransfer
 from nst.objective import Formulas, Objective, Style, Weights, content_targets, functional, style_targets
 from nst.recovery import Recovery
@@ -24,9 +24,6 @@ from nst.schedule import Schedule, Shape, Stage
 from nst.shared import Recipe
 from nst.team import Team
 from nst.tile import windows
-
-#: The longest side in px of the pictures on which an encoder's filters are normalized.
-NORMALIZING = 256
 
 
 @dataclass(frozen=True)
@@ -67,10 +64,9 @@ class Painting:
         pictures = {"content": self._content_in_color}
         for key, style in self.config.styles.items():
             placed = partial(image.place, shape=self.files.shape, fit=style.fit, scale=style.scale)
-            loaded = self._load(key)
-            pictures[key] = placed(
-                color.matched(loaded, pictures["content"]) if self.config.color == "match" else loaded
-            )
+            pictures[key] = placed(self._load(key))
+            if self.config.color == "match":
+                pictures[key] = color.matched(pictures[key], pictures["content"])
             if style.mask is not None:
                 pictures[f"{key}.mask"] = placed(self._load(f"{key}.mask"))
             if style.region is not None:
@@ -119,6 +115,12 @@ class Painting:
             if style.weight
         }
 
+    @property
+    def regions(self) -> set[str | None]:
+        """The regions that have a style of their own, by the SHA-256 of their masks; None is all of the picture."""
+        masks = [self.files.pictures.get(f"{key}.region") for key, style in self.config.styles.items() if style.weight]
+        return {None if mask is None else mask.sha256 for mask in masks}
+
     def _placed_shape(self, key: str) -> Shape:
         """The height and width in px of a style beside the finished picture."""
         style, own = self.config.styles[key], self.files.shape
@@ -137,6 +139,12 @@ class Painting:
                 style = self.config.styles[key]
                 why = f"at the first scale it would be {width} x {height} px, but the layers need {needed} px a side"
                 lines.append(problem(f"{key}.scale", style.scale, f"fit={style.fit}: {why}; choose larger ones"))
+        for key, style in self.config.styles.items():
+            if style.mask is not None and style.fit == "crop":
+                mask = image.place(self._load(f"{key}.mask"), self.files.shape, fit=style.fit, scale=style.scale)
+                if not mask.any():
+                    why = "what it marks is cut away by fit=crop; choose another fit, or mark what is in the middle"
+                    lines.append(problem(f"{key}.mask", style.mask, why))
         if lines:
             raise UserError(lines)
 
@@ -174,7 +182,7 @@ class Painting:
     def _encoder_key(self) -> Hashable:
         """What tells the encoder from others."""
         weights = self.files.weights.sha256 or self.config.seed
-        layers = tuple(schema.needed_layers(self.config))
+        layers = tuple(self.config.layers.content), tuple(self.config.layers.style)
         normalized = None if self.files.normalization is None else self.files.normalization.sha256
         made_of = (weights, self._convention, self.config.encoder.padding, normalized)
         return self.files.architecture, made_of, layers, str(self.cfg.pooling), self.config.precision, self._reach

@@ -7,7 +7,7 @@ import itertools
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from nst.config import Config
 from nst.errors import UserError, one_line, problem
 from nst.file import write_text
 from nst.run_folder import RunFolder
-from nst.sweep import MAY_CHANGE
+from nst.sweep import HOW, MAY_CHANGE
 
 #: The group of what the project sets for launchers and sweepers, by their names.
 PRESETS = "hydra/preset"
@@ -46,8 +46,12 @@ class Source:
     @contextlib.contextmanager
     def initialized(self) -> Iterator[None]:
         """Hydra, ready to compose from here."""
-        with initialize_config_dir(str(self.folder), job_name="train", version_base="1.3"):
-            yield
+        others, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # of a program that uses Hydra itself
+        try:
+            with initialize_config_dir(str(self.folder), job_name="train", version_base="1.3"):
+                yield
+        finally:
+            GlobalHydra.instance().hydra = others  # Hydra makes a new singleton
 
     def parse(self, overrides: list[str]) -> list[Override]:
         """The overrides as Hydra reads them; a glob knows the options that it stands for."""
@@ -116,6 +120,11 @@ def _rerun(picture: Path, overrides: list[str]) -> Source:
     from nst import output  # imports torch, which --help need not wait for
 
     saved = output.read_note(picture, key="rerun")
+    foreign = sorted(set(_targets(saved)) - _own_targets())
+    if foreign:
+        raise UserError(
+            problem("rerun", picture, f"names {', '.join(foreign)}, which isn't nst's own, so it isn't made")
+        )
     usual = Source(paths.configs(), "train", [], [])
     with usual.initialized():
         loader = GlobalHydra.instance().config_loader()
@@ -123,23 +132,50 @@ def _rerun(picture: Path, overrides: list[str]) -> Source:
     lines = [
         problem("rerun", picture, f"{override.input_line} is of no use with it; give keys, or options of single groups")
         for override in groups
-        if override.is_sweep_override() or re.split("[/@]", override.key_or_group)[0] in ("pair", "experiment", "hydra")
+        if override.is_sweep_override()
+        or override.package is not None
+        or override.key_or_group in ("pair", "pair/adam", "experiment", "style/use")
+        or override.key_or_group.startswith("hydra/")
     ]
     if lines:
         raise UserError(lines)
     words = [str(override.input_line) for override in groups]
     cfg: Any = OmegaConf.to_container(replace(usual, overrides=words).compose())
-    anew = {re.split("[/@]", override.key_or_group.lstrip("+"))[0] for override in groups}
-    cfg |= {key: value for key, value in saved.items() if key not in anew}
+    anew = {override.key_or_group: OmegaConf.select(OmegaConf.create(cfg), _key(override)) for override in groups}
+    cfg |= {key: value for key, value in saved.items() if key in Config.model_fields and key not in (*HOW, *anew)}
+    for group in anew:
+        if "/" in group:  # the rest of the group that it stands in is the picture's
+            node = cfg[group.split("/")[0]]
+            node[group.split("/")[1]] = OmegaConf.to_container(anew[group])
     raw: Any = yaml.safe_load((paths.configs() / "train.yaml").read_text(encoding="utf-8"))
     cfg |= {"defaults": ["_self_", {"override hydra/job_logging": "nst"}], "hydra": raw["hydra"]}
     folder = Path(tempfile.mkdtemp(prefix="nst-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     write_text(folder / "train.yaml", yaml.safe_dump(cfg, sort_keys=False))
     rest = [text for text in overrides if text not in words]
-    return Source(
-        folder, "train", [*rest, _search(paths.configs())], ["--config-path", str(folder), "--config-name", "train"]
-    )
+    flags = ["--config-path", str(folder), "--config-name", "train"]
+    return Source(folder, "train", [*rest, _search(paths.configs())], flags)
+
+
+def _key(override: Override) -> str:
+    return override.key_or_group.replace("/", ".")
+
+
+def _targets(node: Any) -> Iterator[str]:
+    """What Hydra would make, and what isn't plain, wherever in a configuration it is."""
+    if isinstance(node, Mapping):
+        yield from (str(value) for key, value in node.items() if key == "_target_")
+        yield from (each for value in node.values() for each in _targets(value))
+    elif isinstance(node, list):
+        yield from (each for value in node for each in _targets(value))
+    elif isinstance(node, str) and "${" in node:
+        yield node
+
+
+def _own_targets() -> set[str]:
+    """What the project's own configurations make."""
+    texts = (path.read_text(encoding="utf-8") for path in paths.configs().rglob("*.yaml"))
+    return {target for text in texts for target in re.findall(r"^\s*_target_: (\S+)", text, re.MULTILINE)}
 
 
 def _told(config: Container, key: str) -> str:
@@ -156,7 +192,10 @@ def resumed_folder(overrides: list[str]) -> Path | None:
 def _named(key: str, overrides: list[str]) -> Path | None:
     """The path that the last override of a key gives."""
     with contextlib.suppress(HydraException):
-        named = [override.value() for override in parse(overrides) if override.key_or_group == key]
+        given = [override for override in parse(overrides) if override.key_or_group == key]
+        if any(override.is_sweep_override() for override in given):
+            raise UserError(f"{key}: takes one at a time, and can't be swept")
+        named = [override.value() for override in given]
         if named and named[-1] is not None:
             return paths.of_user(str(named[-1])).absolute()
     return None

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from IPython.display import DisplayHandle
 from PIL import Image
 
 import nst
-from nst import image
+from nst import image, paths
 from nst.errors import UserError
 
 from .conftest import NOWHERE, Command
@@ -51,6 +52,27 @@ def test_pictures_that_are_no_files(few: list[str], pictures: tuple[Path, Path],
     kept = memory.folder / "inputs" / "content.png"
     assert memory.summary["assets"]["content"]["path"] == str(kept)
     assert np.array_equal(np.asarray(Image.open(kept)), np.asarray(Image.open(pictures[0])))
+
+
+def test_pil_images_of_any_kind(few: list[str], pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    """As their files are read: upright, in sRGB."""
+    with Image.open(pictures[0]) as content:
+        exif = content.getexif()
+        exif[0x0112] = 6  # turned by a quarter
+        content.save(tmp_path / "turned.jpg", exif=exif)
+        assert nst.stylize(content.convert("CMYK"), pictures[1], few).picture.size == (32, 26)
+    with Image.open(tmp_path / "turned.jpg") as turned:
+        one, two = (nst.stylize(it, pictures[1], few) for it in (turned, tmp_path / "turned.jpg"))
+    assert one.picture.size == (26, 32)
+    assert one.picture.tobytes() == two.picture.tobytes()
+
+
+def test_within_a_program_that_uses_hydra_itself(few: list[str], pictures: tuple[Path, Path]) -> None:
+    with initialize_config_dir(str(paths.configs()), version_base="1.3"):
+        nst.stylize(*pictures, few)
+        assert compose("train").size == 384
+    with pytest.raises(UserError, match=r"hydra\.mode: this makes a single run"):
+        nst.stylize(*pictures, [*few, "hydra.mode=MULTIRUN"])
 
 
 def test_options_by_name(few: list[str]) -> None:

@@ -264,6 +264,16 @@ def test_sizes_of_a_style(fit: str, scale: float, shape: tuple[int, int]) -> Non
         assert torch.equal(placed, images.resize(style[..., 12:87, :], (60, 80)))
 
 
+def test_a_style_is_not_named_as_a_key(inside: Command, small: list[str], second: list[str]) -> None:
+    words = [word.replace("style.more.second.path", "style.more.second.path") for word in second]
+    given = (
+        "{name: x, path: second.png, url: null, sha256: null, weight: 1, region: null, mask: null, fit: own, scale: 1}"
+    )
+    finished = inside(*small, words[0], words[1], f"+style.more.mask={given}")
+    assert finished.returncode == 2
+    assert finished.stderr == "error: style.more: mask: this is the name of a key; choose another for the style\n"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -273,6 +283,7 @@ def test_sizes_of_a_style(fit: str, scale: float, shape: tuple[int, int]) -> Non
         ),
         (["style.mask=black.png"], "style.mask=black.png: this mask is black all over"),
         (["style.mask=none.png"], "style.mask=none.png: there is no such file"),
+        (["style.mask=top.png", "style.fit=crop"], "style.mask=top.png: what it marks is cut away by fit=crop"),
         (["style.weight=0"], "style: weight: every style has the weight 0"),
         (["style/more=[second]"], "style.more.second.path: must be given"),
         (["style.scale=0.1"], "style.scale=0.1: fit=stretch: at the first scale it would be"),
@@ -282,6 +293,9 @@ def test_sizes_of_a_style(fit: str, scale: float, shape: tuple[int, int]) -> Non
 def test_mistakes(inside: Command, small: list[str], tmp_path: Path, words: list[str], said: str) -> None:
     Image.new("L", (10, 32), 255).save(tmp_path / "narrow.png")
     Image.new("L", (40, 32), 0).save(tmp_path / "black.png")
+    top = np.zeros((48, 36), dtype=np.uint8)
+    top[:3] = 255
+    Image.fromarray(top).save(tmp_path / "top.png")
     finished = inside(*small, *words)
     assert finished.returncode == 2
     assert finished.stderr.startswith(f"error: {said.format(tmp_path)}"), finished.stderr

@@ -80,6 +80,8 @@ def test_the_smallest_picture_of_a_model() -> None:
     assert graph.smallest_side("resnet18", ("layer1",)) == 1
     assert graph.smallest_side("convnext_tiny", ("features.3",)) == 8
     assert graph.smallest_side("vit_b_16", ("encoder.ln",)) == 0  # its features are no maps
+    assert graph.smallest_side("vit_b_16", ("conv_proj",)) == 0  # it takes pictures of one size
+    assert graph.smallest_side("swin_t", ("features.1",)) == 0  # its channels come last
 
 
 def test_layers_are_nodes_and_the_modules_that_they_end() -> None:
@@ -122,8 +124,23 @@ def test_its_checkpoint_by_path(inside: Command, few: list[str], tmp_path: Path)
     assert inside(*few, *SMALL, "encoder.weights=resnet18.pth", "hydra.run.dir=path").returncode == 0
     made = [(tmp_path / run / "losses.csv").read_bytes() for run in ("random", "path")]
     assert made[0] == made[1]
-    with pytest.raises(UserError, match=r"this checkpoint is not of resnet18: conv1.weight is not \(64, 3, 7, 7\)"):
+    with pytest.raises(UserError, match=r"this checkpoint is not of resnet18: conv1\.weight isn't there"):
         graph.load_state(tmp_path / "other.pth", "resnet18")
+    older = {name: it for name, it in graph.random_state("resnet18", 0).items() if "num_batches" not in name}
+    torch.save(older, tmp_path / "older.pth")
+    assert graph.load_state(tmp_path / "older.pth", "resnet18").keys() == graph.random_state("resnet18", 0).keys()
+    dense = {
+        name.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): it
+        for name, it in graph.random_state("densenet121", 0).items()
+    }
+    torch.save(dense, tmp_path / "dense.pth")
+    assert graph.load_state(tmp_path / "dense.pth", "densenet121").keys() >= {
+        "features.denseblock1.denselayer1.norm1.bias"
+    }
+    older["conv1.weight"][0, 0, 0, 0] = torch.nan
+    torch.save(older, tmp_path / "nan.pth")
+    with pytest.raises(UserError, match=r"conv1\.weight has values that are infinite"):
+        graph.load_state(tmp_path / "nan.pth", "resnet18")
     (tmp_path / "broken.pth").write_bytes(b"PK\x03\x04")
     with pytest.raises(UserError, match="this file is no checkpoint"):
         graph.load_state(tmp_path / "broken.pth", "resnet18")
@@ -135,6 +152,7 @@ def test_its_checkpoint_by_path(inside: Command, few: list[str], tmp_path: Path)
         (["encoder.architecture=resnet19"], "encoder.architecture: there is no model resnet19; did you mean resnet18?"),
         (["layers.style=[layer9]"], "layers.style=layer9: no layer of resnet18; did you mean layer4?"),
         (["tile=24"], "tile=24, trainer.devices=1: encoder.architecture=resnet18 can't be read tile by tile"),
+        (["layers.style=[flatten]"], "layers.style=flatten: of resnet18 doesn't return features (1, C, H, W)"),
         (["precision=bf16"], "precision=bf16: this encoder computes in more bits"),
         (["encoder.padding=reflect"], "encoder: convention, padding, normalize_on: resnet18 is taken as it is"),
         (["encoder.weights=auto"], "encoder.weights=auto: can be had neither from the cache nor from https://"),

@@ -9,6 +9,7 @@ import png
 import pytest
 import tifffile
 import torch
+import yaml
 from PIL import Image, ImageCms
 
 from nst import image, output
@@ -83,6 +84,8 @@ def test_a_picture_is_made_again_with_changes(inside: Command, small: list[str],
         (["rerun=none.png"], "rerun={}/none.png: there is no such file"),
         (["rerun=plain.png"], "rerun={}/plain.png: there is no configuration in this file"),
         (["nosuch=3"], "nosuch=3: there is no key nosuch"),
+        (["-m", "rerun=a.png,b.png"], "rerun: takes one at a time, and can't be swept"),
+        (["style=picasso,scream"], "rerun={}/one/result.png: style=picasso,scream is of no use with it"),
     ],
 )
 def test_mistakes(inside: Command, small: list[str], tmp_path: Path, words: list[str], said: str) -> None:
@@ -91,6 +94,46 @@ def test_mistakes(inside: Command, small: list[str], tmp_path: Path, words: list
     finished = inside("rerun=one/result.png", *words)
     assert finished.returncode == 2
     assert finished.stderr.startswith(f"error: {said.format(tmp_path)}"), finished.stderr
+
+
+def test_of_a_nested_group_only_that_is_anew(inside: Command, small: list[str], tmp_path: Path) -> None:
+    words = [*small, "objective=relative", "weights=relative", "style.scale=1.5"]
+    assert inside(*words, "hydra.run.dir=one").returncode == 0
+    shutil.copy(small[1].partition("=")[2], tmp_path / "more.png")
+    again = ["rerun=one/result.png", *small[:2], "trainer.accelerator=cpu", "objective/style=[mean_std]"]
+    finished = inside(*again, "style/more=[second]", "style.more.second.path=more.png", "hydra.run.dir=two")
+    assert finished.returncode == 0, finished.stderr
+    made = yaml.safe_load((tmp_path / "two" / "config.yaml").read_text())
+    assert list(made["objective"]["style"]) == ["mean_std"]
+    assert made["objective"]["relative"] is True
+    assert made["style"]["scale"] == 1.5
+    assert list(made["style"]["more"]) == ["second"]
+
+
+@pytest.mark.parametrize(
+    "node", [{"_target_": "pathlib.Path.touch", "_partial_": True}, {"kernel_size": "${oc.env:HOME}"}]
+)
+def test_nothing_that_a_picture_names_is_made(
+    inside: Command, small: list[str], tmp_path: Path, node: dict[str, object]
+) -> None:
+    picture = tmp_path / "evil.png"
+    hidden = {"pooling": {"_target_": "torch.nn.AvgPool2d", "inner": node}, "callbacks": {"x": node}}
+    output.save(torch.rand(1, 3, 4, 4), picture, note=output.FIRST_LINE + yaml.safe_dump(hidden))
+    finished = inside(f"rerun={picture}", *small[:2])
+    assert finished.returncode == 2
+    assert "which isn't nst's own, so it isn't made" in finished.stderr
+
+
+def test_what_a_picture_holds_can_be_shown(inside: Command, small: list[str]) -> None:
+    assert inside(*small, "optimizer=adam", "hydra.run.dir=one").returncode == 0
+    shown = inside("rerun=one/result.png", "--cfg", "job")
+    assert shown.returncode == 0, shown.stderr
+    assert "_target_: torch.optim.Adam" in shown.stdout
+
+
+def test_a_note_that_jpeg_can_not_hold_costs_no_picture(tmp_path: Path) -> None:
+    output.save(torch.rand(1, 3, 4, 4), tmp_path / "x.jpg", format="jpeg", note=output.FIRST_LINE + "# x" * 40000)
+    assert image.load(tmp_path / "x.jpg", key="x").shape == (1, 3, 4, 4)
 
 
 def test_a_damaged_note_is_refused(tmp_path: Path) -> None:

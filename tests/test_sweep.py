@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from nst import shared
 from nst.shared import Recipe
@@ -114,6 +115,17 @@ def test_a_sweep_without_runs_is_an_error(nst: Command, small: list[str], tmp_pa
     assert finished.returncode == 2
     assert "error: style=glob(nothing*): this names no value, so there is nothing to run" in finished.stderr
     assert not (tmp_path / "sweep").exists()
+
+
+def test_layers_on_either_side_are_told_apart(inside: Command, small: list[str], tmp_path: Path) -> None:
+    """Content [a] with style [b, c] and content [a, b] with style [c] read the same layers."""
+    words = ["layers.content=[relu2_1],[relu2_1,relu1_1]", "layers.style=[relu1_1,relu3_1],[relu3_1]"]
+    assert inside("-m", *small, *words, "hydra.sweep.dir=sweep").returncode == 0
+    for path in tmp_path.glob("sweep/*/config.yaml"):
+        layers = yaml.safe_load(path.read_text())["layers"]
+        header = path.with_name("losses.csv").read_text().partition("\n")[0].split(",")
+        parts = {f"share/{part}/{name}" for part, names in layers.items() for name in names}
+        assert {column for column in header if column.startswith("share/")} == parts
 
 
 CONFIG = {"size": 64, "weights": {"style": 1e5}, "name": None, "threads": 1, "init": {"_target_": "nst.init.noise"}}

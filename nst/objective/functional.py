@@ -43,7 +43,7 @@ def region_weights(mask: Tensor, size: tuple[int, int]) -> Tensor:
     2017, arXiv:1611.07865, section 4).
     """
     weights = functional.interpolate(mask, size=size, mode="area")
-    return weights / weights.double().mean().to(weights.dtype)
+    return weights / weights.cpu().double().mean().to(weights)
 
 
 def reach(function: object) -> int:
@@ -52,11 +52,11 @@ def reach(function: object) -> int:
     return int(max(given["shifts"])) if getattr(function, "func", function) is gram_of_shifted else 0
 
 
-def kept_bytes(statistic: object, positions: int) -> int:
+def kept_bytes(statistic: object, positions: int, *, weighted: bool) -> int:
     """About what a statistic that tiles can't share takes beyond the features, until the backward pass is over."""
     function, given = getattr(statistic, "func", statistic), getattr(statistic, "keywords", {})
     if function is sorted_projections:  # their values, sorted, and where these come from
-        return 20 * int(given["directions"]) * positions
+        return (36 if weighted else 20) * int(given["directions"]) * positions
     return 0
 
 
@@ -122,10 +122,12 @@ def sorted_projections(features: Tensor, weights: Tensor | None = None, *, direc
     values, order = (_wide(_positions(features)) @ axes).T.contiguous().sort(dim=1)
     if weights is None:
         return values
-    below = weights.flatten().double()[order].cumsum(dim=1)
-    levels = (torch.arange(values.shape[1], device=values.device, dtype=below.dtype) + 0.5) / values.shape[1]
-    places = torch.searchsorted(below, levels * below[:, -1:]).clamp(max=values.shape[1] - 1)
-    return values.gather(1, places)
+    exact = weights.flatten().to(torch.float32 if weights.device.type == "mps" else torch.float64)
+    levels = (torch.arange(len(exact), device=exact.device, dtype=exact.dtype) + 0.5) / len(exact) * exact.sum()
+    places = torch.empty_like(order)
+    for place, row in zip(places, order, strict=True):  # one direction at a time, to spare memory
+        torch.searchsorted(exact[row].cumsum(0), levels, out=place)
+    return values.gather(1, places.clamp_(max=len(exact) - 1))
 
 
 def scaled_squared_difference(gram: Tensor, target: Tensor) -> Tensor:
@@ -182,12 +184,17 @@ def sliced_wasserstein(found: Tensor, target: Tensor) -> Tensor:
 
 
 def shifted_gram_difference(found: Tensor, target: Tensor) -> Tensor:
-    """``mean((G(δ) - A(δ))²)``, each ``gram_of_shifted`` over C·M(δ); a shift that leaves the features is 0."""
+    """``mean((G(δ) - A(δ))²)``, each ``gram_of_shifted`` over C·M(δ); a shift that leaves the features of one is 0.
+
+    0 in all of ``found`` stands for a picture without features.
+    """
 
     def mean(sums: Tensor) -> Tensor:
         return sums[..., :-1] / (sums.shape[1] * sums[..., -1:]).clamp(min=1e-12)
 
-    return (mean(found) - mean(target)).square().mean()
+    there = found[..., -1:] > 0
+    both = (target[..., -1:] > 0) & (there | ~there.any())
+    return (both * (mean(found) - mean(target))).square().mean()
 
 
 def total_variation(image: Tensor, *, exponent: float = 1) -> Tensor:
@@ -370,8 +377,11 @@ def _products(positions: Tensor, others: Tensor | None = None, *, weights: Tenso
     if positions.element_size() >= 4:
         return positions.T @ (others if weights is None else others * _column(weights, others))
     if positions.device.type == "cuda":
-        weighted = others if weights is None else (others * _column(weights, others)).to(others.dtype)
-        return torch.mm(positions.T, weighted, out_dtype=torch.float32)
+        if weights is None:
+            return torch.mm(positions.T, others, out_dtype=torch.float32)
+        largest = weights.max()  # a small region's would leave the range of 16 bits
+        weighted = (others * (_column(weights, others) / largest)).to(others.dtype)
+        return torch.mm(positions.T, weighted, out_dtype=torch.float32) * largest
     total = positions.new_zeros((positions.shape[1],) * 2, dtype=torch.float32)
     others_parts = torch.split(others, max(1, _CHUNK // positions.shape[1]))
     for (part, weight), other in zip(_in_parts(positions, weights), others_parts, strict=True):

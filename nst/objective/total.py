@@ -90,7 +90,7 @@ class Style:
     @property
     def share(self) -> float:
         """Its weight times the fraction of the picture that is its region."""
-        return self.weight * (1.0 if self.region is None else float(self.region.double().mean()))
+        return self.weight * (1.0 if self.region is None else float(self.region.cpu().double().mean()))
 
 
 @dataclass(frozen=True, kw_only=True)
