@@ -115,7 +115,9 @@ def build(
     trainer = nodes.make_trainer(cfg, folder.path, logger=loggers, callbacks=callbacks)
     settled: Any = OmegaConf.to_container(cfg)
     module = painting.module(trainer.strategy.root_device)
-    return Run(module, trainer, record, stop, checkpoint, forecast, config.output, output.note(settled))
+    return Run(
+        module, trainer, record, stop, checkpoint, forecast, config.output, output.note(settled, files.digests())
+    )
 
 
 def build_follower(

@@ -71,7 +71,7 @@ def _kept(painting: Painting, device: torch.device) -> dict[str, int]:
     itemsize = geometry.mean.element_size()
     numbers = 3 * math.prod(painting.files.shape) * itemsize
     styles = sum(3 * math.prod(style) * itemsize for style in painting.style_shapes(stages[-1]).values())
-    masks = len(painting.files.pictures) - 1 - len(config.styles)
+    masks = sum(name.endswith((".region", ".mask")) for name in painting.files.pictures)
     # Of L-BFGS its pairs, and about eight vectors besides; of Adam two moments and what a step needs.
     # As many pairs as the last scale has evaluations: at least what is planned for it, all where it may begin earlier.
     planned = config.resume is None and cfg.schedule.patience is None and len(stages) > 1

@@ -29,7 +29,7 @@ class Inputs:
     """The files of a run.
 
     Attributes:
-        pictures: ``content``, ``style``, ``style.more.NAME``, and masks such as ``style.region``.
+        pictures: ``content``, ``style``, ``style.more.NAME``, ``init``, and masks such as ``style.region``.
         weights: the encoder's.
         normalization: the pictures on which its filters are normalized; their digests make up the asset's.
         architecture: the stand-in's where the one asked for can't be had.
@@ -63,6 +63,19 @@ class Inputs:
             name: {**asdict(part), "path": None if part.path is None else str(part.path)}
             for name, part in parts.items()
         }
+
+    def digests(self) -> dict[str, str | None]:
+        """The SHA-256 of each; None of random weights."""
+        return {name: found["sha256"] for name, found in self.provenance().items()}
+
+    def unlike(self, digests: Mapping[str, Any]) -> list[str]:
+        """Which of the files aren't those that a picture was made of."""
+        return [
+            f"The {name} that the picture was made of had the SHA-256 {digests[name]}, what is taken now has {found}: "
+            "the picture will be another."
+            for name, found in self.digests().items()
+            if name in digests and digests[name] != found
+        ]
 
     def check(self, folder: RunFolder) -> None:
         """Raises UserError where a run began with other pictures or weights."""
@@ -105,6 +118,8 @@ def gather(config: Config) -> Inputs:
         found[key] = _attempt(lines, partial(_picture, key, style, config))
     pictures = {key: asset for key, asset in found.items() if asset is not None}
     pictures |= _masks(config, pictures, lines)
+    if config.init.get("path") is not None:
+        pictures["init"] = asset.from_path(paths.of_user(config.init["path"]))
     weights = _attempt(lines, partial(_weights, config))
     shape = None if "content" not in pictures else _attempt(lines, partial(_shape, config, pictures["content"]))
     normalization = _attempt(lines, partial(_normalization, config))

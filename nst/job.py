@@ -102,7 +102,7 @@ def _folder_of_point(cfg: DictConfig, sweep: Sweep) -> Iterator[tuple[Config, In
         ) as folder:
             _note_failure(folder, error)
         raise
-    used = {name: found["sha256"] for name, found in files.provenance().items()}
+    used = files.digests()
     computed = identity(config.model_dump(by_alias=True), {**used, "architecture": files.architecture})
     with sweep.claim(computed, _name(config, sweep.varied())) as folder, log_to(folder), folder.alone():
         yield config, files, folder
@@ -133,7 +133,8 @@ def _paint(
 ) -> float:
     """Builds, fits, reports. The keys and groups ``named`` make the run's name; ``shown`` are TensorBoard's."""
     try:
-        for warning in files.warnings():
+        made_of = {} if config.rerun is None else output.read_note(paths.of_user(config.rerun), key="rerun")
+        for warning in [*files.warnings(), *files.unlike(made_of.get(output.DIGESTS, {}))]:
             log.warning(warning)
         config = _settle(cfg, config, named)
         provenance.forget_peak_memory()

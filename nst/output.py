@@ -26,14 +26,19 @@ SUFFIXES = {"png": ".png", "png16": ".png", "jpeg": ".jpg", "tiff": ".tif"}
 KEYWORD = "nst"
 FIRST_LINE = "# nst.train: run it again with rerun=FILE\n"
 
+#: What the digests of the files are called in a note.
+DIGESTS = "sha256"
+
 Pixels = np.ndarray[Any, Any]
 
 
-def note(config: Mapping[str, Any]) -> str:
-    """A resolved configuration as it stands in a picture: what was computed, without a path or a time."""
-    return FIRST_LINE + yaml.safe_dump(
-        {key: _without_paths(value) for key, value in config.items() if key not in HOW}, sort_keys=False
-    )
+def note(config: Mapping[str, Any], digests: Mapping[str, str | None]) -> str:
+    """A resolved configuration as it stands in a picture: what was computed, without a path or a time.
+
+    ``digests`` are the SHA-256 of the files that it was made of, by name.
+    """
+    computed = {key: _without_paths(value) for key, value in config.items() if key not in HOW}
+    return FIRST_LINE + yaml.safe_dump({**computed, DIGESTS: dict(digests)}, sort_keys=False)
 
 
 def _without_paths(value: Any) -> Any:

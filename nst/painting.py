@@ -3,7 +3,6 @@
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -102,10 +101,7 @@ class Painting:
     @property
     def largest_file(self) -> int:
         """The pixels of the largest one of the picture files."""
-        files = {name: self.files.path(name) for name in self.files.pictures}
-        if "path" in self.cfg.init:
-            files["init.path"] = Path(self.cfg.init.path)
-        return max(image.pixels(path, key=key) for key, path in files.items())
+        return max(image.pixels(self.files.path(name), key=name) for name in self.files.pictures)
 
     def style_shapes(self, stage: Stage) -> dict[str, Shape]:
         """The height and width in px of each style that counts, in a stage: in proportion to the picture's."""

@@ -22,8 +22,10 @@ from .conftest import Command
 def test_a_picture_has_its_numbers_its_profile_and_its_note(tmp_path: Path, format: str) -> None:  # noqa: A002
     values = torch.rand(1, 3, 9, 14, generator=torch.Generator().manual_seed(0))
     path = tmp_path / f"x{output.SUFFIXES[format]}"
-    output.save(values, path, format=format, note=output.note({"size": 14, "style": {"name": "Grüße"}}))
-    assert output.read_note(path, key="rerun") == {"size": 14, "style": {"name": "Grüße"}}
+    output.save(
+        values, path, format=format, note=output.note({"size": 14, "style": {"name": "Grüße"}}, {"content": "ab"})
+    )
+    assert output.read_note(path, key="rerun") == {"size": 14, "style": {"name": "Grüße"}, "sha256": {"content": "ab"}}
     with Image.open(path) as opened:
         profile = opened.info["icc_profile"]
         assert "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
@@ -38,16 +40,18 @@ def test_a_picture_has_its_numbers_its_profile_and_its_note(tmp_path: Path, form
     read = image.load(path, key="x")
     assert (read - values).abs().max() < {"png": 0.51 / 255, "jpeg": 0.3}.get(format, 1.01 / 255)
     again = tmp_path / f"again{path.suffix}"
-    output.save(values, again, format=format, note=output.note({"size": 14, "style": {"name": "Grüße"}}))
+    output.save(
+        values, again, format=format, note=output.note({"size": 14, "style": {"name": "Grüße"}}, {"content": "ab"})
+    )
     assert path.read_bytes() == again.read_bytes()
 
 
 def test_a_note_has_no_paths_and_nothing_of_how_a_run_is_made() -> None:
     config = {"size": 3, "style": {"path": "/home/me/x.jpg", "more": [{"mask": "/y.png"}]}, "trainer": {"devices": 4}}
-    noted = output.note(config)
+    noted = output.note(config, {})
     assert "/home" not in noted
     assert "trainer" not in noted
-    assert noted.endswith("size: 3\nstyle:\n  path: ???\n  more:\n  - mask: ???\n")
+    assert noted.endswith("size: 3\nstyle:\n  path: ???\n  more:\n  - mask: ???\nsha256: {}\n")
 
 
 @pytest.mark.parametrize("format", output.SUFFIXES)
@@ -122,6 +126,27 @@ def test_nothing_that_a_picture_names_is_made(
     finished = inside(f"rerun={picture}", *small[:2])
     assert finished.returncode == 2
     assert "which isn't nst's own, so it isn't made" in finished.stderr
+
+
+def test_other_files_than_a_picture_was_made_of_are_told(inside: Command, small: list[str], tmp_path: Path) -> None:
+    assert inside(*small, "hydra.run.dir=one").returncode == 0
+    shutil.copy(small[0].partition("=")[2], tmp_path / "same.png")
+    words = ["rerun=one/result.png", "trainer.accelerator=cpu"]
+    same = inside(*words, "content.path=same.png", small[1])
+    assert same.returncode == 0, same.stderr
+    assert "the picture will be another" not in same.stderr
+    other = inside(*words, "content.path=same.png", "style.path=same.png")
+    assert other.returncode == 0
+    assert "The style that the picture was made of had the SHA-256" in other.stderr
+
+
+def test_a_start_that_was_changed_is_refused(inside: Command, small: list[str], tmp_path: Path) -> None:
+    start = shutil.copy(small[0].partition("=")[2], tmp_path / "start.png")
+    assert inside(*small, "init=image", "init.path=start.png", "evaluations=2", "hydra.run.dir=run").returncode == 0
+    shutil.copy(small[1].partition("=")[2], start)
+    finished = inside("resume=run", "evaluations=3")
+    assert finished.returncode == 2
+    assert "the init that the run began with had the SHA-256" in finished.stderr
 
 
 def test_what_a_picture_holds_can_be_shown(inside: Command, small: list[str]) -> None:
