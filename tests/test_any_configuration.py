@@ -151,7 +151,7 @@ VALUES = {
     "style.fit": ["stretch", "fit", "crop", "own"],
     "style.scale": ["1", "1.5"],
 }  # fmt: skip
-GROUPS = ("pooling", "layers", "objective", "weights", "init", "optimizer", "schedule", "logger")
+GROUPS = ("pooling", "layers", "objective", "weights", "init", "optimizer", "schedule", "logger", "callbacks")
 GLOBAL = ("sliced_wasserstein",)
 
 

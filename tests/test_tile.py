@@ -3,7 +3,7 @@
 from functools import partial
 
 import torch
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -134,6 +134,7 @@ def test_tiles_have_the_loss_and_the_gradient_of_the_whole(
     regions: bool,
     padding: str,
 ) -> None:
+    assume((pooling, padding) != ("thirds", "reflect"))  # of 150 px these leave 1, which has no mirror image
     given = {"regions": regions, "padding": padding}
     makers = [make(pooling, layers, content, statistic, shape, size, torch.float64, **given) for size in (None, tile)]
     (whole, gradient), (parts, joined) = (evaluate(objective, shape) for objective in makers)
