@@ -78,8 +78,8 @@ def stylize(content: Picture, style: Picture, overrides: Sequence[str] = (), *, 
         preview: whether a notebook shows the picture on its way (``callbacks=notebook``).
 
     Raises:
-        UserError: every mistake in the arguments, before anything is written; and a run that the memory is too small for,
-            whose folder says so.
+        UserError: every mistake in the arguments, before anything is written; and too small a memory, which the run's
+            folder tells, too.
         DivergedError: the losses did, and the run ended; its folder has the best picture.
         OSError: a disk is full, or can't be written.
         KeyboardInterrupt: the run was stopped; its folder has the best picture and what it takes to go on.
