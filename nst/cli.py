@@ -1,8 +1,4 @@
-"""The command line around a Hydra job: mistakes first, all at once, before anything is written; exit status 2.
-
-Hydra writes its folder before a job starts and ends with status 1 and part of a traceback. So a plain run is composed
-and checked here beforehand, and Hydra's own errors are put into words that name key, value and choices.
-"""
+"""The command line around a Hydra job: mistakes first, all at once, before anything is written; exit status 2."""
 
 import argparse
 import logging

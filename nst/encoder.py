@@ -1,16 +1,14 @@
 """A frozen VGG that returns features by layer name, and the readers of its checkpoints."""
 
-import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nst import architecture as arch
-from nst import frozen
+from nst import frozen, weights
 from nst.errors import UserError, problem
 from nst.graph import GraphEncoder
 
@@ -214,22 +212,11 @@ def load_state(path: Path, architecture: str, *, key: str = "encoder.weights") -
 
     Raises UserError when the file is missing, is no checkpoint, or holds another architecture.
     """
-    if not path.is_file():
-        raise UserError(problem(key, path, "there is no such file"))
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # what the readers raise for damaged and hostile files is of many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(problem(key, path, f"this file is no checkpoint of weights: {reason}")) from error
-    if not isinstance(state, dict):
-        raise UserError(problem(key, path, "this checkpoint holds no dictionary of weights"))
+    state = weights.read(path, key=key)
     _check_architecture(state, architecture, path, key)
-    wrong = [name for name in _held(architecture) if name in state and not _is_number(state[name])]
+    wrong = [name for name in _held(architecture) if name in state and not weights.is_number(state[name])]
     if wrong:
-        raise UserError(problem(key, path, f"{wrong[0]} has values that are infinite, or no floating-point numbers"))
+        raise UserError(problem(key, path, f"{wrong[0]} {weights.NO_NUMBERS}"))
     return _without_batch_norm(state, architecture) if arch.has_batch_norm(architecture) else state
 
 
@@ -244,11 +231,6 @@ def _without_batch_norm(state: State, architecture: str) -> dict[str, Tensor]:
             centred = state[f"{conv}.bias"] - state[f"{norm}.running_mean"]
             folded[f"{conv}.bias"] = centred * scale + state[f"{norm}.bias"]
     return folded
-
-
-def _is_number(tensor: Tensor) -> bool:
-    plain = tensor.layout == torch.strided and not tensor.is_meta
-    return plain and tensor.is_floating_point() and bool(tensor.isfinite().all())
 
 
 def available_layers(state: State, architecture: str) -> list[str]:

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from nst import image, memory, nodes
 from nst.config import Config
 from nst.errors import UserError, problem
+from nst.inputs import is_mask
 from nst.objective import functional
 from nst.painting import Painting
 
@@ -71,7 +72,7 @@ def _kept(painting: Painting, device: torch.device) -> dict[str, int]:
     itemsize = geometry.mean.element_size()
     numbers = 3 * math.prod(painting.files.shape) * itemsize
     styles = sum(3 * math.prod(style) * itemsize for style in painting.style_shapes(stages[-1]).values())
-    masks = sum(name.endswith((".region", ".mask")) for name in painting.files.pictures)
+    masks = sum(map(is_mask, painting.files.pictures))
     # Of L-BFGS its pairs, and about eight vectors besides; of Adam two moments and what a step needs.
     # As many pairs as the last scale has evaluations: at least what is planned for it, all where it may begin earlier.
     planned = config.resume is None and cfg.schedule.patience is None and len(stages) > 1
@@ -90,7 +91,7 @@ def _kept(painting: Painting, device: torch.device) -> dict[str, int]:
         "statistics": sum(
             functional.kept_bytes(statistic, sizes[name][1], weighted=region is not None)
             for region in painting.regions
-            for statistic in nodes.make(cfg, "objective").statistics for name in config.layers.style
+            for statistic in painting.formulas.statistics for name in config.layers.style
         ),
     }  # fmt: skip
 

@@ -3,7 +3,6 @@
 import functools
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
+from nst import weights
 from nst.errors import UserError, problem
 
 #: Sides in px that are tried to find the smallest picture of which a model still makes features.
@@ -93,24 +93,19 @@ def random_state(name: str, seed: int) -> dict[str, Tensor]:
 
 def load_state(path: Path, name: str, *, key: str = "encoder.weights") -> dict[str, Tensor]:
     """Reads a model's checkpoint without executing anything in it. Raises UserError where it is none, or another's."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        state = {_DENSE.sub(r"\1\2", part): tensor for part, tensor in state.items()}
-        shapes = {part: tensor.shape for part, tensor in state.items()}
-    except Exception as error:  # what the readers raise for damaged and hostile files is of many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(problem(key, path, f"this file is no checkpoint of weights: {reason}")) from error
+    read = weights.read(path, key=key)
+    state = {_DENSE.sub(r"\1\2", str(part)): tensor for part, tensor in read.items()}
     for part, tensor in _model(name, "meta").state_dict().items():
         if part.endswith("num_batches_tracked"):  # only training looks at it, and older files don't have it
             state.setdefault(part, torch.zeros((), dtype=torch.long))
-        elif not (part in state and state[part].is_floating_point() and bool(state[part].isfinite().all())):
-            why = "isn't there" if part not in state else "has values that are infinite, or no floating-point numbers"
-            raise UserError(problem(key, path, f"this checkpoint is not of {name}: {part} {why}"))
-        elif shapes.get(part) != tensor.shape:
-            raise UserError(
-                problem(key, path, f"this checkpoint is not of {name}: {part} is not {tuple(tensor.shape)}")
-            )
-    return dict(state)
+        elif not isinstance(state.get(part), Tensor):
+            raise UserError(problem(key, path, f"this checkpoint is not of {name}: {part} isn't there"))
+        elif state[part].shape != tensor.shape:
+            why = f"{part} is not {tuple(tensor.shape)}"
+            raise UserError(problem(key, path, f"this checkpoint is not of {name}: {why}"))
+        elif not weights.is_number(state[part]):
+            raise UserError(problem(key, path, f"{part} {weights.NO_NUMBERS}"))
+    return state
 
 
 class GraphEncoder(nn.Module):

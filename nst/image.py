@@ -92,9 +92,9 @@ def load(path: Path, *, key: str, max_pixels: int = MAX_PIXELS) -> Tensor:
     return torch.from_numpy(array).permute(2, 0, 1).unsqueeze(0).float().div_(255)
 
 
-def to_bytes(image: Tensor) -> Tensor:
-    """An image tensor as uint8 of shape (3, H, W), on the CPU, rounded, not truncated."""
-    return (image.detach()[0].cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+def to_bytes(image: Tensor, dtype: torch.dtype = torch.uint8) -> Tensor:
+    """An image tensor as uint8, or uint16, of shape (3, H, W), on the CPU, rounded, not truncated."""
+    return (image.detach()[0].cpu().clamp(0, 1) * torch.iinfo(dtype).max).round().to(dtype)
 
 
 def fit(height: int, width: int, size: int | None) -> tuple[int, int]:

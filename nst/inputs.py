@@ -182,9 +182,14 @@ def _check_mask(key: str, mask: Asset, of: str, picture: Asset, max_pixels: int)
         raise UserError(problem(key, mask.path, f"{why}; they must have the same shape"))
 
 
+def is_mask(name: str) -> bool:
+    """Whether one of a run's pictures is a mask, by its name among them."""
+    return name.endswith((".region", ".mask"))
+
+
 def _key(name: str) -> str:
     """The key that names a picture's file: masks are files themselves."""
-    return name if name.endswith((".region", ".mask")) else f"{name}.path"
+    return name if is_mask(name) else f"{name}.path"
 
 
 def _shape(config: Config, content: Asset) -> tuple[int, int]:

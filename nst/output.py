@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import png
 import tifffile
+import torch
 import yaml
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
@@ -52,9 +53,8 @@ def _without_paths(value: Any) -> Any:
 
 def save(picture: Tensor, path: Path, *, format: str = "png", note: str = "") -> None:  # noqa: A002
     """Writes an image tensor, each value rounded to the nearest of 256, or of 65536, whole or not at all."""
-    levels, kind = (65535, np.uint16) if format in ("png16", "tiff") else (255, np.uint8)
-    values = (picture.detach()[0].cpu().clamp(0, 1) * levels).round()
-    pixels = values.permute(1, 2, 0).numpy().astype(kind)
+    kind = torch.uint16 if format in ("png16", "tiff") else torch.uint8
+    pixels = image.to_bytes(picture, kind).permute(1, 2, 0).numpy()
     with replacing(path) as temporary, temporary.open("wb") as file:
         _WRITERS[format](pixels, file, note)
 

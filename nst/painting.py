@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -15,7 +16,7 @@ from nst.config import Config
 from nst.encoder import AnyEncoder, Encoder
 from nst.errors import UserError, problem
 from nst.graph import GraphEncoder
-from nst.inputs import NORMALIZING, Inputs, normalizing_pictures
+from nst.inputs import NORMALIZING, Inputs, is_mask, normalizing_pictures
 from nst.module import StyleTransfer
 from nst.objective import Formulas, Objective, Style, Weights, content_targets, functional, style_targets
 from nst.recovery import Recovery
@@ -23,6 +24,15 @@ from nst.schedule import Schedule, Shape, Stage
 from nst.shared import Recipe
 from nst.team import Team
 from nst.tile import windows
+
+
+class Setting(NamedTuple):
+    """What decides the bits of targets besides what they are made of: shape and tiles in px, device and threads."""
+
+    shape: Shape
+    tile: int | None
+    device: torch.device
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ class Painting:
     def _load(self, name: str) -> Tensor:
         """One of the pictures, or of the masks, at its own size."""
         assert self.config.precision != "auto"
-        read = image.load_mask if name.endswith((".region", ".mask")) else image.load
+        read = image.load_mask if is_mask(name) else image.load
         loaded = read(self.files.path(name), key=name, max_pixels=self.config.max_pixels)
         return loaded.to(precision.PICTURE[self.config.precision])
 
@@ -103,12 +113,16 @@ class Painting:
         """The pixels of the largest one of the picture files."""
         return max(image.pixels(self.files.path(name), key=name) for name in self.files.pictures)
 
+    @cached_property
+    def formulas(self) -> Formulas:
+        """What makes up the objective."""
+        made: Formulas = nodes.make(self.cfg, "objective")
+        return made
+
     def style_shapes(self, stage: Stage) -> dict[str, Shape]:
         """The height and width in px of each style that counts, in a stage: in proportion to the picture's."""
         return {
-            key: _in_proportion(self._placed_shape(key), self.files.shape, stage.shape)
-            for key, style in self.config.styles.items()
-            if style.weight
+            key: _in_proportion(placed, self.files.shape, stage.shape) for key, placed in self._placed_shapes.items()
         }
 
     @property
@@ -117,13 +131,18 @@ class Painting:
         masks = [self.files.pictures.get(f"{key}.region") for key, style in self.config.styles.items() if style.weight]
         return {None if mask is None else mask.sha256 for mask in masks}
 
-    def _placed_shape(self, key: str) -> Shape:
-        """The height and width in px of a style beside the finished picture."""
-        style, own = self.config.styles[key], self.files.shape
-        if style.fit in ("fit", "own"):
-            width, height = image.read(self.files.path(key), key=key, max_pixels=self.config.max_pixels).size
-            own = height, width
-        return image.placed_shape(own, self.files.shape, fit=style.fit, scale=style.scale)
+    @cached_property
+    def _placed_shapes(self) -> dict[str, Shape]:
+        """The height and width in px of each style that counts, beside the finished picture."""
+        shapes = {}
+        for key, style in self.config.styles.items():
+            own = self.files.shape
+            if style.weight and style.fit in ("fit", "own"):
+                width, height = image.read(self.files.path(key), key=key, max_pixels=self.config.max_pixels).size
+                own = height, width
+            if style.weight:
+                shapes[key] = image.placed_shape(own, self.files.shape, fit=style.fit, scale=style.scale)
+        return shapes
 
     def check_styles(self) -> None:
         """Raises UserError for a style that is too small for the layers in one of the stages."""
@@ -178,7 +197,7 @@ class Painting:
     def _encoder_key(self) -> Hashable:
         """What tells the encoder from others."""
         weights = self.files.weights.sha256 or self.config.seed
-        layers = tuple(self.config.layers.content), tuple(self.config.layers.style)
+        layers = frozenset(schema.needed_layers(self.config))
         normalized = None if self.files.normalization is None else self.files.normalization.sha256
         made_of = (weights, self._convention, self.config.encoder.padding, normalized)
         return self.files.architecture, made_of, layers, str(self.cfg.pooling), self.config.precision, self._reach
@@ -186,20 +205,21 @@ class Painting:
     @property
     def _reach(self) -> int:
         """How many positions beyond its own the objective looks at."""
-        formulas: Formulas = nodes.make(self.cfg, "objective")
-        return max(map(functional.reach, formulas.statistics), default=0)
+        return max(map(functional.reach, self.formulas.statistics), default=0)
 
     @property
     def _content_key(self) -> Hashable:
-        """What tells the content image tensor from others."""
-        return self.files.pictures["content"].sha256, self.files.shape, self.config.color == "luminance"
+        """What tells the content image tensor, and what is asked of it, from others."""
+        layers, grey = tuple(self.config.layers.content), self.config.color == "luminance"
+        return self.files.pictures["content"].sha256, self.files.shape, grey, layers
 
     def _style_key(self, key: str) -> Hashable:
-        """What tells a style image tensor, with its mask, from others."""
+        """What tells a style image tensor, with its mask and what is asked of it, from others."""
         style, files = self.config.styles[key], self.files.pictures
         digests = [files[name].sha256 for name in (key, f"{key}.mask") if name in files]
         seen = self._content_key if self.config.color == "match" else self.config.color
-        return *digests, self.files.shape, style.fit, style.scale, seen
+        asked = tuple(self.config.layers.style), self.formulas.kept
+        return *digests, self.files.shape, style.fit, style.scale, seen, asked
 
     @property
     def _encoder(self) -> AnyEncoder:
@@ -209,25 +229,23 @@ class Painting:
     @cached_property
     def geometry(self) -> AnyEncoder:
         """The same encoder without its weights' values, which takes neither time nor memory."""
-        if self.config.encoder.is_graph:
-            return self._make_encoder(None)
-        return self._make_encoder(encoder.no_state(self.files.architecture))
+        return self._make_encoder(None)
 
     def _make_encoder(self, state: encoder.State | None) -> AnyEncoder:
         assert self.config.precision != "auto"
+        architecture, layers = self.files.architecture, schema.needed_layers(self.config)
+        dtype = precision.ENCODER[self.config.precision]
         if self.config.encoder.is_graph:
-            layers, dtype = schema.needed_layers(self.config), precision.ENCODER[self.config.precision]
-            return GraphEncoder(self.files.architecture, layers, state=state, dtype=dtype)
-        assert state is not None
+            return GraphEncoder(architecture, layers, state=state, dtype=dtype)
         return Encoder(
-            architecture=self.files.architecture,
-            layers=schema.needed_layers(self.config),
+            architecture=architecture,
+            layers=layers,
             pooling=nodes.make(self.cfg, "pooling"),
-            state=state,
+            state=encoder.no_state(architecture) if state is None else state,
             convention=self._convention,
             padding=self.config.encoder.padding,
             reach=self._reach,
-            dtype=precision.ENCODER[self.config.precision],
+            dtype=dtype,
         )
 
     @property
@@ -237,14 +255,11 @@ class Painting:
 
     def _weights(self) -> encoder.State:
         files, wanted = self.files, self.config.encoder.normalize_on
-        if self.config.encoder.is_graph:
-            if files.weights.path is not None:
-                return graph.load_state(files.weights.path, files.architecture)
-            return graph.random_state(files.architecture, self.config.seed)
+        kind = graph if self.config.encoder.is_graph else encoder
         if files.weights.path is not None:
-            state: encoder.State = encoder.load_state(files.weights.path, files.architecture)
+            state: encoder.State = kind.load_state(files.weights.path, files.architecture)
         else:
-            state = encoder.random_state(files.architecture, self.config.seed)
+            state = kind.random_state(files.architecture, self.config.seed)
         if wanted is None:
             return state
         pictures = (
@@ -266,19 +281,18 @@ class Painting:
         def content() -> Tensor:
             return image.resize(self.pictures["content"], stage.shape).to(device)
 
-        formulas = nodes.make(self.cfg, "objective")
         layers = self.config.layers
         encoder, team = self._encoder.to(device), Team.present()
         if tile is not None and team.size > 1 and len(windows(encoder, stage.shape, tile)) < team.size:
             tile = memory.share_out(encoder, stage.shape, tile, team.size)  # a smaller scale has fewer
-        here = (stage.shape, tile, device, torch.get_num_threads())
+        here = Setting(stage.shape, tile, device, torch.get_num_threads())
         weights = self.config.weights.model_dump()
         for name in ("content", "style", "tv"):
             weights[name] *= getattr(stage, name)
         weights["laplacian"] *= stage.content
         return Objective(
             encoder=encoder,
-            formulas=formulas,
+            formulas=self.formulas,
             weights=Weights(**weights),
             picture=content() if self.config.weights.laplacian else None,
             view=color.luminance if self.config.color == "luminance" else None,
@@ -287,14 +301,11 @@ class Painting:
             content=shared.content_targets((self._encoder_key, self._content_key))(
                 Recipe(here, lambda: content_targets(encoder, content(), layers.content, tile=tile))
             ),
-            styles=list(self._styles(stage, encoder, formulas, tile, device)),
+            styles=list(self._styles(stage, encoder, here)),
         ).to(device)
 
-    def _styles(
-        self, stage: Stage, encoder: AnyEncoder, formulas: Formulas, tile: int | None, device: torch.device
-    ) -> Iterator[Style]:
+    def _styles(self, stage: Stage, encoder: AnyEncoder, here: Setting) -> Iterator[Style]:
         """The styles that count, at a stage's size; equal regions are one."""
-        here = (stage.shape, tile, device, torch.get_num_threads())
         regions: dict[str | None, Tensor | None] = {None: None}
         for key, shape in self.style_shapes(stage).items():
 
@@ -303,22 +314,20 @@ class Painting:
                 assert picture is not None
                 return style_targets(
                     encoder,
-                    image.resize(picture, shape).to(device),
+                    image.resize(picture, shape).to(here.device),
                     self.config.layers.style,
-                    formulas.statistics,
-                    mask=None if mask is None else image.resize(mask, shape).to(device),
-                    tile=tile,
+                    self.formulas.statistics,
+                    mask=None if mask is None else image.resize(mask, shape).to(here.device),
+                    tile=here.tile,
                 )
 
             style = self.config.styles[key]
             region = self.files.pictures.get(f"{key}.region")
             digest = None if region is None else region.sha256
             if digest not in regions:
-                regions[digest] = image.resize(self.pictures[f"{key}.region"], stage.shape).to(device)
+                regions[digest] = image.resize(self.pictures[f"{key}.region"], stage.shape).to(here.device)
             yield Style(
-                targets=shared.style_targets(
-                    Recipe((self._encoder_key, here, self._style_key(key), formulas.kept), targets)
-                ),
+                targets=shared.style_targets(Recipe((self._encoder_key, here, self._style_key(key)), targets)),
                 weight=style.weight,
                 region=regions[digest],
             )

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -116,17 +116,29 @@ def _resumed(folder: Path, overrides: list[str]) -> Source:
 
 
 def _rerun(picture: Path, overrides: list[str]) -> Source:
-    """The configuration in a picture, as a file that Hydra can begin with; groups that are given anew are anew."""
+    """The configuration in a picture, as a file that Hydra can begin with."""
     from nst import output  # imports torch, which --help need not wait for
 
     saved = output.read_note(picture, key="rerun")
     foreign = sorted(set(_targets(saved)) - _own_targets())
     if foreign:
-        raise UserError(
-            problem("rerun", picture, f"names {', '.join(foreign)}, which isn't nst's own, so it isn't made")
-        )
-    usual = Source(paths.configs(), "train", [], [])
-    with usual.initialized():
+        why = f"names {', '.join(foreign)}, which isn't nst's own, so it isn't made"
+        raise UserError(problem("rerun", picture, why))
+    groups = _groups_anew(picture, overrides)
+    cfg: Any = OmegaConf.to_container(_with_anew(saved, groups))
+    raw: Any = yaml.safe_load((paths.configs() / "train.yaml").read_text(encoding="utf-8"))
+    cfg |= {"defaults": ["_self_", {"override hydra/job_logging": "nst"}], "hydra": raw["hydra"]}
+    folder = Path(tempfile.mkdtemp(prefix="nst-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    write_text(folder / "train.yaml", yaml.safe_dump(cfg, sort_keys=False))
+    rest = [text for text in overrides if text not in groups]
+    flags = ["--config-path", str(folder), "--config-name", "train"]
+    return Source(folder, "train", [*rest, _search(paths.configs())], flags)
+
+
+def _groups_anew(picture: Path, overrides: list[str]) -> dict[str, str]:
+    """The overrides that pick a group's option, and where it stands. Raises UserError for those that can't."""
+    with Source(paths.configs(), "train", [], []).initialized():
         loader = GlobalHydra.instance().config_loader()
         groups = [override for override in parse(overrides) if loader.get_group_options(override.key_or_group)]
     lines = [
@@ -139,26 +151,17 @@ def _rerun(picture: Path, overrides: list[str]) -> Source:
     ]
     if lines:
         raise UserError(lines)
-    words = [str(override.input_line) for override in groups]
-    cfg: Any = OmegaConf.to_container(replace(usual, overrides=words).compose())
-    anew = {override.key_or_group: OmegaConf.select(OmegaConf.create(cfg), _key(override)) for override in groups}
-    cfg |= {key: value for key, value in saved.items() if key in Config.model_fields and key not in (*HOW, *anew)}
-    for group in anew:
-        if "/" in group:  # the rest of the group that it stands in is the picture's
-            node = cfg[group.split("/")[0]]
-            node[group.split("/")[1]] = OmegaConf.to_container(anew[group])
-    raw: Any = yaml.safe_load((paths.configs() / "train.yaml").read_text(encoding="utf-8"))
-    cfg |= {"defaults": ["_self_", {"override hydra/job_logging": "nst"}], "hydra": raw["hydra"]}
-    folder = Path(tempfile.mkdtemp(prefix="nst-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    write_text(folder / "train.yaml", yaml.safe_dump(cfg, sort_keys=False))
-    rest = [text for text in overrides if text not in words]
-    flags = ["--config-path", str(folder), "--config-name", "train"]
-    return Source(folder, "train", [*rest, _search(paths.configs())], flags)
+    return {str(override.input_line): override.key_or_group.replace("/", ".") for override in groups}
 
 
-def _key(override: Override) -> str:
-    return override.key_or_group.replace("/", ".")
+def _with_anew(saved: Mapping[str, Any], groups: Mapping[str, str]) -> DictConfig:
+    """What a picture holds on top of the usual configuration, and on top of that the groups that are given anew."""
+    usual = Source(paths.configs(), "train", list(groups), []).compose()
+    kept = {key: value for key, value in saved.items() if key in Config.model_fields and key not in HOW}
+    cfg = OmegaConf.create({**OmegaConf.to_container(usual), **kept})  # type: ignore[dict-item]
+    for place in groups.values():
+        OmegaConf.update(cfg, place, OmegaConf.select(usual, place), merge=False)
+    return cfg
 
 
 def _targets(node: Any) -> Iterator[str]:

@@ -112,6 +112,21 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
     return run
 
 
+def assert_equal(one: Path, other: Path) -> None:
+    """Two runs have the same picture and losses, bit by bit."""
+    for name in ("result.png", "losses.csv"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), (one, other, name)
+
+
+def assert_goes_on(run: Command, folder: Path, *words: str) -> None:
+    """A run that goes on after three of its six evaluations, in the folder ``parts``, ends as one made in ``whole``."""
+    words = (*words, "schedule=single", "callbacks.checkpoint.keep_history=true")
+    assert run(*words, "hydra.run.dir=whole").returncode == 0
+    assert run(*words, "evaluations=3", "hydra.run.dir=parts").returncode == 0
+    assert run("resume=parts", "evaluations=6").returncode == 0
+    assert_equal(folder / "whole", folder / "parts")
+
+
 def image(seed: int, height: int = 24, width: int = 20) -> Tensor:
     """A random image tensor in float64."""
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -16,7 +16,7 @@ from nst import image as images
 from nst.encoder import Encoder
 from nst.objective import Formulas, Objective, Style, Term, Weights, functional, style_targets
 
-from .conftest import Command, image
+from .conftest import Command, assert_goes_on, image
 
 LAYERS = ["relu1_1", "relu2_1", "relu3_1"]
 #: How far in px relu3_1 looks: two convolutions at each of 1 and 2 px, one at 4 px, and the poolings between.
@@ -176,13 +176,8 @@ def test_a_controlled_run_goes_on_bit_by_bit(
         opened.convert("L").save(tmp_path / "region.png")
     words = [
         *small, *second, "style.more.second.region=region.png", "style.fit=crop", "style.scale=1.5", "color=luminance",
-        "schedule=single", "callbacks.checkpoint.keep_history=true",
     ]  # fmt: skip
-    assert inside(*words, "hydra.run.dir=whole").returncode == 0
-    assert inside(*words, "evaluations=3", "hydra.run.dir=parts").returncode == 0
-    assert inside("resume=parts", "evaluations=6").returncode == 0
-    for name in ("result.png", "losses.csv"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+    assert_goes_on(inside, tmp_path, *words)
     assets = json.loads((tmp_path / "whole" / "summary.json").read_text())["assets"]
     assert {"content", "style", "style.more.second", "style.more.second.region", "weights"} == set(assets)
 
@@ -265,11 +260,10 @@ def test_sizes_of_a_style(fit: str, scale: float, shape: tuple[int, int]) -> Non
 
 
 def test_a_style_is_not_named_as_a_key(inside: Command, small: list[str], second: list[str]) -> None:
-    words = [word.replace("style.more.second.path", "style.more.second.path") for word in second]
     given = (
         "{name: x, path: second.png, url: null, sha256: null, weight: 1, region: null, mask: null, fit: own, scale: 1}"
     )
-    finished = inside(*small, words[0], words[1], f"+style.more.mask={given}")
+    finished = inside(*small, *second, f"+style.more.mask={given}")
     assert finished.returncode == 2
     assert finished.stderr == "error: style.more: mask: this is the name of a key; choose another for the style\n"
 

@@ -5,12 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from .conftest import Command
-
-
-def assert_equal(one: Path, other: Path) -> None:
-    for name in ("result.png", "losses.csv"):
-        assert (one / name).read_bytes() == (other / name).read_bytes(), (one, other, name)
+from .conftest import Command, assert_equal
 
 
 @pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.soak)])

@@ -13,7 +13,7 @@ from nst import graph
 from nst.errors import UserError
 from nst.graph import GraphEncoder
 
-from .conftest import Command, image
+from .conftest import Command, assert_goes_on, image
 
 MEAN, STD = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
@@ -99,19 +99,7 @@ def few(small: list[str]) -> list[str]:
 
 
 def test_a_run_with_a_model_of_torchvisions_goes_on(inside: Command, few: list[str], tmp_path: Path) -> None:
-    words = [
-        *few,
-        *SMALL,
-        "layers.style=[relu,layer2.0.add]",
-        "schedule=single",
-        "callbacks.checkpoint.keep_history=true",
-        "style.scale=1.5",
-    ]
-    assert inside(*words, "hydra.run.dir=whole").returncode == 0
-    assert inside(*words, "evaluations=3", "hydra.run.dir=parts").returncode == 0
-    assert inside("resume=parts", "evaluations=6").returncode == 0
-    for name in ("result.png", "losses.csv"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+    assert_goes_on(inside, tmp_path, *few, *SMALL, "layers.style=[relu,layer2.0.add]", "style.scale=1.5")
     summary = json.loads((tmp_path / "whole" / "summary.json").read_text())
     assert summary["precision"] == 32
     assert summary["predicted_memory_bytes"] > 0

@@ -65,12 +65,11 @@ def digest_of(run: Run, key: str) -> str | None:
 def _inputs(run: Run) -> dict[str, Value]:
     names: dict[str, Value] = {}
     more = section(section(run.config, "style"), "more")
-    for key in ("content", "style", *(f"style.more.{name}" for name in more)):
-        group, _, name = key.rpartition(".")
-        node = section(more, name) if group else section(run.config, key)
-        path, named = node.get("path"), node.get("name")
-        if path or named:
-            names[key] = Path(str(path)).stem if path else str(named)
+    nodes = {key: section(run.config, key) for key in ("content", "style")}
+    for key, node in {**nodes, **{f"style.more.{name}": section(more, name) for name in more}}.items():
+        path, name = node.get("path"), node.get("name")
+        if path or name:
+            names[key] = Path(str(path)).stem if path else str(name)
     encoder = section(run.config, "encoder")
     if "architecture" in encoder:
         names["encoder"] = _encoder(str(encoder["architecture"]), run.asset("weights"))
