@@ -74,6 +74,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.reach = reach
+        self.dtype = dtype
         expected = CONVENTIONS[convention]
         if expected.bgr:
             state = {**state, "features.0.weight": state["features.0.weight"].flip(1)}
@@ -82,6 +83,16 @@ class Encoder(nn.Module):
         self.register_buffer("mean", torch.tensor(expected.mean, dtype=exact).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(expected.std, dtype=exact).view(1, 3, 1, 1))
         self.sequence = nn.ModuleDict(dict(_sequence(architecture, self.layers, pooling, state, padding, dtype, exact)))
+
+    def shapes(self, shape: Sequence[int]) -> dict[str, torch.Size]:
+        """Of each layer's output, wanted or not, for a picture of ``shape`` (height, width); nothing is computed."""
+        sizes = {}
+        (height, width), channels = shape, 3
+        for name, layer in self.sequence.items():
+            assert isinstance(layer, frozen.Layer)
+            height, width, channels = layer.size(height), layer.size(width), layer.channels(channels)
+            sizes[name] = torch.Size((1, channels, height, width))
+        return sizes
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Features by layer name, each (1, C, H, W), of an image tensor (1, 3, H, W) in [0, 1]."""

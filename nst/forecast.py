@@ -79,7 +79,7 @@ def _kept(painting: Painting, device: torch.device) -> dict[str, int]:
     last = stages[-1].end - (stages[-2].end if planned else 0)
     pairs = min(cfg.optimizer.get("history_size", 0), last)
     pairs *= 1 if cfg.optimizer.get("history_dtype") is None else 0.5
-    sizes = memory.layer_sizes(geometry, painting.files.shape)
+    shapes = geometry.shapes(painting.files.shape)
     return {
         "program": memory.of_program(device),
         "encoder": sum(weight.nbytes for weight in (*geometry.parameters(), *geometry.buffers())),
@@ -89,7 +89,7 @@ def _kept(painting: Painting, device: torch.device) -> dict[str, int]:
             memory.feature_bytes(geometry, stage.shape, config.layers.content) for stage in stages
         ),
         "statistics": sum(
-            functional.kept_bytes(statistic, sizes[name][1], weighted=region is not None)
+            functional.kept_bytes(statistic, shapes[name][2:].numel(), weighted=region is not None)
             for region in painting.regions
             for statistic in painting.formulas.statistics for name in config.layers.style
         ),

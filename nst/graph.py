@@ -133,6 +133,7 @@ class GraphEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.name = name
+        self.dtype = dtype
         self.layers = frozenset(layers)
         model = _model(name, "meta")
         if state is not None:

@@ -130,23 +130,8 @@ def reading_bytes(pixels: int, itemsize: int) -> int:
 
 def feature_bytes(encoder: AnyEncoder, shape: Sequence[int], layers: Sequence[str]) -> int:
     """Of the features in the layers, for a picture of ``shape`` (height, width)."""
-    if isinstance(encoder, GraphEncoder):
-        sizes, itemsize = layer_sizes(encoder, shape), encoder.mean.element_size()
-        return sum(math.prod(sizes[name]) * itemsize for name in layers)
-    return sum(after for name, _, _, after, _ in _walk(encoder, shape) if name in layers)
-
-
-def layer_sizes(encoder: AnyEncoder, shape: Sequence[int]) -> dict[str, tuple[int, int]]:
-    """Each layer's channels and positions, for a picture of ``shape`` (height, width)."""
-    if isinstance(encoder, GraphEncoder):
-        return {name: (found[1], found[2] * found[3]) for name, found in encoder.shapes(shape).items()}
-    sizes = {}
-    (height, width), channels = shape, 3
-    for name, layer in encoder.sequence.items():
-        assert isinstance(layer, Layer)
-        height, width, channels = layer.size(height), layer.size(width), layer.channels(channels)
-        sizes[name] = channels, height * width
-    return sizes
+    shapes = encoder.shapes(shape)
+    return sum(shapes[name].numel() * encoder.dtype.itemsize for name in layers)
 
 
 def evaluation_bytes(encoder: AnyEncoder, shape: Sequence[int], tile: int | None, *, traced: bool = True) -> int:
@@ -186,11 +171,11 @@ def _walk(encoder: Encoder, shape: Sequence[int]) -> Iterator[tuple[str, Layer, 
     """Each layer by name, with the bytes of its inputs, of its outputs, and of a number, for a crop (height, width)."""
     itemsize = encoder.mean.element_size()
     before = 3 * math.prod(shape) * itemsize
-    for name, (channels, positions) in layer_sizes(encoder, shape).items():
+    for name, found in encoder.shapes(shape).items():
         layer = encoder.sequence[name]
         assert isinstance(layer, Layer)
         if isinstance(layer, Convolution):
             itemsize = layer.dtype.itemsize
-        after = channels * positions * itemsize
+        after = found.numel() * itemsize
         yield name, layer, before, after, itemsize
         before = after
