@@ -1,4 +1,4 @@
-"""Pictures and weights by name: path → cache → download → bundled stand-in."""
+"""Pictures and weights by name: path → cache → download → package → bundled stand-in."""
 
 import functools
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 #: Seconds to wait for a server to answer, and between two pieces of a file.
 TIMEOUT = 10
 
-Source = Literal["path", "cache", "download", "bundled", "stand-in", "random"]
+Source = Literal["path", "cache", "download", "package", "bundled", "stand-in", "random"]
 
 
 @dataclass(frozen=True)

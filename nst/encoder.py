@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nst import architecture as arch
-from nst import frozen, weights
+from nst import frozen, oxford, weights
 from nst.errors import UserError, problem
 from nst.graph import GraphEncoder
 
@@ -105,6 +106,32 @@ class Encoder(nn.Module):
 #: The fraction of its layer's mean activation below which ``normalize`` takes a filter for idle.
 RARE = 0.01
 
+#: The cosine of two filters from which they are the same but for their scale. One in BGR and its copy in RGB: -0.67.
+ALIKE = 0.995
+
+#: Oxford's VGG-19: the second filter of conv1_1, as (blue, green, red) × 3 × 3.
+_OXFORD_VGG19 = (
+    0.0951, 0.1349, 0.0652, 0.1349, 0.1855, 0.0804, 0.1020, 0.1410, 0.0652,
+    0.0334, 0.0517, -0.0070, 0.0569, 0.0894, -0.0070, 0.0382, 0.0602, -0.0070,
+    -0.0841, -0.0794, -0.1154, -0.0794, -0.0610, -0.1335, -0.0794, -0.0714, -0.1154,
+)  # fmt: skip
+
+#: Published networks: what each is, its convention, and the number and the values of a filter of its conv1_1.
+_PUBLISHED = (
+    ("Oxford's VGG-19", "caffe", 1, _OXFORD_VGG19),
+    ("Oxford's VGG-19, in RGB", "torchvision", 1, (*_OXFORD_VGG19[18:], *_OXFORD_VGG19[9:18], *_OXFORD_VGG19[:9])),
+    ("torchvision's VGG-19", "torchvision", 0, (
+        -0.0535, -0.0493, -0.0679, 0.0153, 0.0451, 0.0021, 0.0362, 0.0200, 0.0199,
+        0.0170, 0.0554, -0.0062, 0.1417, 0.2271, 0.1376, 0.1200, 0.2003, 0.0921,
+        -0.0449, 0.0127, -0.0145, 0.0597, 0.1396, 0.0541, -0.0010, 0.0583, -0.0297,
+    )),
+    ("torchvision's VGG-16", "torchvision", 0, (
+        -0.5537, 0.1427, 0.5290, -0.5831, 0.3566, 0.7657, -0.6902, -0.0480, 0.4841,
+        0.1755, 0.0099, -0.0814, 0.0441, -0.0703, -0.2604, 0.1324, -0.1728, -0.1323,
+        0.3130, -0.1659, -0.4275, 0.4752, -0.0827, -0.4870, 0.6320, 0.0193, -0.2775,
+    )),
+)  # fmt: skip
+
 #: Either kind.
 AnyEncoder = Encoder | GraphEncoder
 
@@ -186,21 +213,16 @@ def rescale(state: State, architecture: str, scales: Mapping[str, Tensor]) -> di
 
 
 @torch.no_grad()
-def normalize(
+def mean_activations(
     state: State,
     architecture: str,
     pictures: Iterable[Tensor],
     *,
-    pooling: Callable[[], nn.Module],
+    pooling: Callable[[], nn.Module] = lambda: nn.AvgPool2d(2),
     convention: str,
-    padding: str,
+    padding: str = "zeros",
 ) -> dict[str, Tensor]:
-    """Weights with which the mean activation of each filter over image tensors and their positions is 1.
-
-    Gatys et al. 2015 (arXiv:1508.06576), Methods. One that hardly ever is active, with less than RARE of its layer's
-    mean, is scaled as if it had that: else the little that it says, and all that it leaves unsaid before its ReLU,
-    would drown the others.
-    """
+    """Return each filter's mean activation after its ReLU, (C,) by layer, over image tensors and their positions."""
     layers = [name for name in available_layers(state, architecture) if name.startswith("relu")]
     network = Encoder(
         architecture=architecture, layers=layers, pooling=pooling, state=state, convention=convention, padding=padding
@@ -210,13 +232,32 @@ def normalize(
         for name, features in network(picture).items():
             sums[name] = sums[name] + features.double().sum((0, 2, 3))
             positions[name] += features[0, 0].numel()
-    means = {name: sums[name] / positions[name] for name in layers}
+    return {name: sums[name] / positions[name] for name in layers}
+
+
+def normalize(state: State, architecture: str, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights with which the mean activation of each filter is 1, given its ``mean_activations``.
+
+    Gatys et al. 2015 (arXiv:1508.06576), Methods. A filter whose mean is less than RARE of its layer's is scaled as if
+    it had that: else the little that it says, and all that it leaves unsaid before its ReLU, would drown the others.
+    """
     scales = {name: 1 / mean.clamp(min=max(RARE * float(mean.mean()), 1e-12)).float() for name, mean in means.items()}
     return rescale(state, architecture, {name.replace("relu", "conv"): scale for name, scale in scales.items()})
 
 
+def calibrate(state: State, architecture: str, means: Mapping[str, float]) -> dict[str, Tensor]:
+    """Return weights with which the mean activation of each layer is 1, given what it is.
+
+    One positive factor a layer leaves the network as it is: ReLUs and poolings commute with it. It gives weights such
+    as ``weights.style`` the same meaning whatever the scale at which the network was trained.
+    """
+    scales = {name.replace("relu", "conv"): torch.tensor(1 / max(means[name], 1e-12)) for name in means}
+    held = {name.replace("relu", "conv") for name in available_layers(state, architecture)}
+    return rescale(state, architecture, {name: scale for name, scale in scales.items() if name in held})
+
+
 def load_state(path: Path, architecture: str, *, key: str = "encoder.weights") -> dict[str, Tensor]:
-    """Reads a checkpoint in torchvision's layout without executing anything in it.
+    """Reads a checkpoint in torchvision's layout, or in that of ``nst.oxford``, without executing anything in it.
 
     It may be partial: convolutions missing at the end are allowed, ones in the middle are not. Batch normalizations,
     which don't change any more, become part of the convolutions before them.
@@ -224,6 +265,8 @@ def load_state(path: Path, architecture: str, *, key: str = "encoder.weights") -
     Raises UserError when the file is missing, is no checkpoint, or holds another architecture.
     """
     state = weights.read(path, key=key)
+    if oxford.is_packed(state):
+        state = oxford.unpack(state, path, key)
     _check_architecture(state, architecture, path, key)
     wrong = [name for name in _held(architecture) if name in state and not weights.is_number(state[name])]
     if wrong:
@@ -242,6 +285,20 @@ def _without_batch_norm(state: State, architecture: str) -> dict[str, Tensor]:
             centred = state[f"{conv}.bias"] - state[f"{norm}.running_mean"]
             folded[f"{conv}.bias"] = centred * scale + state[f"{norm}.bias"]
     return folded
+
+
+def published_convention(state: State) -> tuple[str, str] | None:
+    """Return the published network that ``state`` is, and the convention that it is in; None if it is none of them.
+
+    It is told by one filter of conv1_1, whatever its scale, so that rescaled copies are known as well.
+    """
+    first = state["features.0.weight"]
+    for network, convention, number, values in _PUBLISHED:
+        if number < len(first):
+            filters = first[number].flatten().double(), torch.tensor(values, dtype=torch.float64)
+            if functional.cosine_similarity(*filters, dim=0) > ALIKE:
+                return network, convention
+    return None
 
 
 def available_layers(state: State, architecture: str) -> list[str]:

@@ -3,7 +3,7 @@
 import functools
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,9 @@ class GraphEncoder(nn.Module):
         layers: names of nodes whose values are features (1, C, H, W).
         state: the weights; without them the encoder is only asked for its geometry.
         dtype: of the weights and the features.
+
+    Attributes:
+        factors: of each layer's features, by its name; 1 where it has none.
     """
 
     mean: Tensor
@@ -135,6 +138,7 @@ class GraphEncoder(nn.Module):
         self.name = name
         self.dtype = dtype
         self.layers = frozenset(layers)
+        self.factors: dict[str, float] = {}
         model = _model(name, "meta")
         if state is not None:
             model.load_state_dict(state, assign=True)
@@ -151,7 +155,18 @@ class GraphEncoder(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Features by node name, each (1, C, H, W), of an image tensor (1, 3, H, W) in [0, 1]."""
         features: dict[str, Tensor] = self.extractor((image - self.mean) / self.std)
-        return features
+        return {name: found * self.factors[name] if name in self.factors else found for name, found in features.items()}
+
+    @torch.no_grad()
+    def calibrate(self, pictures: Iterable[Tensor]) -> None:
+        """Scale each layer so that the mean magnitude of its features over image tensors and their positions is 1."""
+        self.factors = {}
+        sums, numbers = dict.fromkeys(self.layers, 0.0), dict.fromkeys(self.layers, 0)
+        for picture in pictures:
+            for name, features in self(picture.to(self.mean)).items():
+                sums[name] += float(features.double().abs().sum())
+                numbers[name] += features.numel()
+        self.factors = {name: numbers[name] / sums[name] for name in self.layers if sums[name]}
 
     def shapes(self, shape: Sequence[int]) -> dict[str, torch.Size]:
         """Of the features of a picture of ``shape`` (height, width); nothing is computed."""

@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nst import architecture as arch
-from nst import asset, encoder, graph, image, paths
+from nst import asset, encoder, graph, image, oxford, paths
 from nst.asset import Asset
 from nst.config import Config, Picture, needed_layers, smallest_side, styles_in
 from nst.errors import UserError, problem
@@ -17,7 +17,7 @@ from nst.run_folder import RunFolder
 
 T = TypeVar("T")
 
-#: The longest side in px of the pictures on which an encoder's filters are normalized.
+#: The longest side in px of the pictures on which an encoder's filters are normalized, and its layers calibrated.
 NORMALIZING = 256
 
 #: The architecture of the bundled encoder, which stands in for VGG where its weights can't be had.
@@ -53,6 +53,10 @@ class Inputs:
         parts = (*self.pictures.values(), self.weights)
         stand_ins = [part.detail for part in parts if part.source == "stand-in" and part.detail]
         return [*stand_ins, *(line for name in self.pictures for line in _animated(_key(name), self.path(name)))]
+
+    def notices(self) -> list[str]:
+        """Return what is not what was asked for, but no stand-in either: the weights that a package ships."""
+        return [str(self.weights.detail)] if self.weights.source == "package" else []
 
     def provenance(self) -> dict[str, dict[str, str | None]]:
         """Where each came from and its SHA-256, for the summary."""
@@ -101,7 +105,7 @@ def problems(raw: Mapping[str, Any]) -> list[str]:
                 _attempt(lines, partial(read, paths.of_user(path), key=f"{key}.{part}", max_pixels=limit))
     weights, architecture = _get(raw, "encoder", "weights"), _get(raw, "encoder", "architecture")
     if isinstance(weights, str) and weights not in ("", "auto", "random") and architecture in arch.known():
-        check = partial(_check_depth, raw) if architecture in arch.BLOCKS else graph.load_state
+        check = partial(_check_checkpoint, raw) if architecture in arch.BLOCKS else graph.load_state
         _attempt(lines, partial(check, paths.of_user(weights), str(architecture)))
     return lines
 
@@ -143,8 +147,11 @@ def _get(raw: Mapping[str, Any], group: str, key: str) -> object:
     return node.get(key) if isinstance(node, Mapping) else None
 
 
-def _check_depth(raw: Mapping[str, Any], path: Path, architecture: str) -> None:
-    held = encoder.available_layers(encoder.load_state(path, architecture), architecture)
+def _check_checkpoint(raw: Mapping[str, Any], path: Path, architecture: str) -> None:
+    """Refuse a checkpoint of another architecture or convention, or one that ends before the layers."""
+    state = encoder.load_state(path, architecture)
+    _check_convention(state, path, architecture, _get(raw, "encoder", "convention"))
+    held = encoder.available_layers(state, architecture)
     layers = raw.get("layers")
     if not isinstance(layers, Mapping):
         return
@@ -157,6 +164,16 @@ def _check_depth(raw: Mapping[str, Any], path: Path, architecture: str) -> None:
     ]
     if lines:
         raise UserError(lines)
+
+
+def _check_convention(state: encoder.State, path: Path, architecture: str, convention: object) -> None:
+    published = encoder.published_convention(state)
+    if published is None or published[1] == convention or convention not in encoder.CONVENTIONS:
+        return
+    network, theirs = published
+    option = architecture + {"caffe": "_caffe", "torchvision": ""}[theirs]
+    why = f"its first filters are those of {network}, in the convention {theirs}, but encoder.convention={convention}"
+    raise UserError(problem("encoder.weights", path, f"{why}; choose encoder={option}"))
 
 
 def _masks(config: Config, pictures: Mapping[str, Asset], lines: list[str]) -> dict[str, Asset]:
@@ -287,16 +304,26 @@ def _weights(config: Config) -> Asset:
             raise UserError(problem("encoder.weights", wanted.weights, why)) from error
     assert wanted.url is not None
     assert wanted.sha256 is not None
+    shipped = wanted.architecture == oxford.ARCHITECTURE
+    if shipped and wanted.convention == "caffe":  # the same network, without a download
+        packaged = oxford.find()
+        if packaged is not None:
+            return replace(packaged, detail=f"The encoder is {packaged.detail}.")
     try:
         return asset.fetch(key="encoder.url", url=wanted.url, digest=wanted.sha256, cache=paths.weights_cache())
     except OSError as error:
+        packaged = oxford.find() if shipped else None
+        if packaged is not None:
+            why = f"torchvision's weights of {wanted.architecture} could not be downloaded ({error})"
+            return replace(packaged, detail=f"The encoder is {packaged.detail}; {why}.")
         if config.assets == "strict":
             why = f"can be had neither from the cache nor from {wanted.url} ({error}); give encoder.weights=FILE"
             raise UserError(problem("encoder.weights", wanted.weights, why)) from error
         why = (
             f"STAND-IN ENCODER: the weights of {wanted.architecture} could not be downloaded ({error}). "
             f"The small encoder that is bundled ({BUNDLED}) takes its place, and the picture will not be what "
-            f"{wanted.architecture} paints. To get the real weights, connect to the internet, or give a "
-            "checkpoint with encoder.weights=FILE; assets=strict makes this an error."
+            f"{wanted.architecture} paints. To get the real weights, connect to the internet, install the package "
+            f"{oxford.PACKAGE} for {oxford.ARCHITECTURE}, or give a checkpoint with encoder.weights=FILE; "
+            "assets=strict makes this an error."
         )
         return Asset(bundled, "stand-in", sha256(bundled), why)

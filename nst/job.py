@@ -134,6 +134,8 @@ def _paint(
     """Builds, fits, reports. The keys and groups ``named`` make the run's name; ``shown`` are TensorBoard's."""
     try:
         made_of = {} if config.rerun is None else output.read_note(paths.of_user(config.rerun), key="rerun")
+        for notice in files.notices():
+            log.info(notice)
         for warning in [*files.warnings(), *files.unlike(made_of.get(output.DIGESTS, {}))]:
             log.warning(warning)
         config = _settle(cfg, config, named)

@@ -146,10 +146,12 @@ class StyleTransfer(pl.LightningModule):
             optimizer.optimizer.evaluations_left = self.stage.end - self.evaluation.number
         try:
             accepted = float(optimizer.step(closure=closure))
-            if self.recovery.exploded(accepted, self.best.losses["total"]):
-                raise DivergedError(f"the total loss is {accepted:.4g}, the lowest was {self.best.losses['total']:.4g}")
         except DivergedError as error:
             self._recover(error)
+            return
+        best = self.best.losses["total"]
+        if self.recoveries < self.recovery.at_most and self.recovery.exploded(accepted, best):
+            self._recover(DivergedError(f"the total loss is {accepted:.4g}, the lowest was {best:.4g}"))
 
     def on_train_start(self) -> None:
         self._proceed()

@@ -20,9 +20,12 @@ class LBFGS(torch.optim.Optimizer):
     from it. The first step evaluates the start only; each later one moves, and without a line search costs exactly
     one evaluation.
 
+    It departs from torch's where the first pairs have no positive curvature and are refused: torch's next step is then
+    the whole gradient, however large; here it is as short as the first.
+
     Args:
         params: the one tensor to optimize.
-        lr: length of the first trial step along each direction; the very first is also divided by |gradient|₁.
+        lr: length of the first trial step along each direction; without a pair it is also divided by |gradient|₁.
         history_size: curvature pairs kept, each of twice the tensor's bytes.
         history_dtype: what these are kept in: None for the tensor's own type, or ``bfloat16`` for half of 32 bits.
         line_search_fn: None, or ``strong_wolfe``.
@@ -116,7 +119,7 @@ class LBFGS(torch.optim.Optimizer):
     def _aim(self, state: dict[str, Any], *, moved: bool) -> None:
         """Sets out the next iteration, or finds that there is none."""
         gradient = state["gradient"]
-        length = self._first_length(gradient) if "direction" not in state else self._lr
+        length = self._lr if state["y"] else self._first_length(gradient)
         direction = self._direction(state, gradient)
         slope = gradient.dot(direction)
         flat = bool(gradient.abs().max() <= self.tolerance_grad)

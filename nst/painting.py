@@ -1,8 +1,9 @@
 """What a run computes: its pictures, its scales, and the objective of each of them."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from nst import architecture as arch
-from nst import color, encoder, graph, image, memory, nodes, precision, shared
+from nst import color, encoder, graph, image, memory, nodes, oxford, precision, shared
 from nst import config as schema
 from nst.config import Config
 from nst.encoder import AnyEncoder, Encoder
@@ -199,7 +200,7 @@ class Painting:
         weights = self.files.weights.sha256 or self.config.seed
         layers = frozenset(schema.needed_layers(self.config))
         normalized = None if self.files.normalization is None else self.files.normalization.sha256
-        made_of = (weights, self._convention, self.config.encoder.padding, normalized)
+        made_of = (weights, self._convention, self.config.encoder.padding, normalized, self._calibrated)
         return self.files.architecture, made_of, layers, str(self.cfg.pooling), self.config.precision, self._reach
 
     @property
@@ -236,7 +237,10 @@ class Painting:
         architecture, layers = self.files.architecture, schema.needed_layers(self.config)
         dtype = precision.ENCODER[self.config.precision]
         if self.config.encoder.is_graph:
-            return GraphEncoder(architecture, layers, state=state, dtype=dtype)
+            model = GraphEncoder(architecture, layers, state=state, dtype=dtype)
+            if state is not None and self._calibrated:
+                model.calibrate(self._small(normalizing_pictures("bundled"), key="encoder.calibrate"))
+            return model
         return Encoder(
             architecture=architecture,
             layers=layers,
@@ -250,30 +254,52 @@ class Painting:
 
     @property
     def _convention(self) -> str:
-        """Which one the weights have: stand-ins have torchvision's."""
-        return "torchvision" if self.files.weights.source == "stand-in" else self.config.encoder.convention
+        """Which one the weights have, wherever they come from."""
+        own = {"package": "caffe", "stand-in": "torchvision"}
+        return own.get(self.files.weights.source, self.config.encoder.convention)
+
+    @property
+    def _calibrated(self) -> bool:
+        """Whether the layers are scaled: not the bundled encoder's, whose training did it, nor normalized filters."""
+        wanted = self.config.encoder
+        return wanted.calibrate and wanted.normalize_on is None and self.files.weights.source != "stand-in"
 
     def _weights(self) -> encoder.State:
-        files, wanted = self.files, self.config.encoder.normalize_on
-        kind = graph if self.config.encoder.is_graph else encoder
+        files, wanted = self.files, self.config.encoder
+        kind = graph if wanted.is_graph else encoder
         if files.weights.path is not None:
             state: encoder.State = kind.load_state(files.weights.path, files.architecture)
         else:
             state = kind.random_state(files.architecture, self.config.seed)
-        if wanted is None:
+        if wanted.normalize_on is not None:
+            pictures = self._small(normalizing_pictures(wanted.normalize_on), key="encoder.normalize_on")
+            pooling = nodes.make(self.cfg, "pooling")
+            means = encoder.mean_activations(
+                state,
+                files.architecture,
+                pictures,
+                pooling=pooling,
+                convention=self._convention,
+                padding=wanted.padding,
+            )
+            return encoder.normalize(state, files.architecture, means)
+        if not self._calibrated or wanted.is_graph:
             return state
-        pictures = (
-            image.load(path, key="encoder.normalize_on", max_pixels=self.config.max_pixels)
-            for path in normalizing_pictures(wanted)
-        )
-        return encoder.normalize(
-            state,
-            files.architecture,
-            (image.resize(each, image.fit(each.shape[-2], each.shape[-1], NORMALIZING)) for each in pictures),
-            pooling=nodes.make(self.cfg, "pooling"),
-            convention=self._convention,
-            padding=self.config.encoder.padding,
-        )
+        return encoder.calibrate(state, files.architecture, self._means(state))
+
+    def _means(self, state: encoder.State) -> Mapping[str, float]:
+        """The mean activation of each layer on the bundled pictures; those of the packaged network are known."""
+        if self.files.weights.source == "package":
+            return oxford.MEANS
+        pictures = self._small(normalizing_pictures("bundled"), key="encoder.calibrate")
+        means = encoder.mean_activations(state, self.files.architecture, pictures, convention=self._convention)
+        return {name: float(mean.mean()) for name, mean in means.items()}
+
+    def _small(self, files: Sequence[Path], *, key: str) -> Iterator[Tensor]:
+        """Pictures at the size at which filters are normalized."""
+        for path in files:
+            picture = image.load(path, key=key, max_pixels=self.config.max_pixels)
+            yield image.resize(picture, image.fit(picture.shape[-2], picture.shape[-1], NORMALIZING))
 
     def _objective(self, stage: Stage, device: torch.device, tile: int | None) -> Objective:
         """What a stage minimizes; each process computes the targets for itself, from both pictures at its size."""

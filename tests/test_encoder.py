@@ -119,7 +119,7 @@ def test_normalized_filters_have_a_mean_activation_of_1(pooling: str) -> None:
     state = encoder.random_state("slim", 0)
     pictures = [image(seed, *size).float() for seed, size in ((1, (32, 40)), (2, (48, 32)))]
     usual = {"pooling": POOLS[pooling], "convention": "caffe", "padding": "reflect"}
-    normalized = encoder.normalize(state, "slim", pictures, **usual)
+    normalized = encoder.normalize(state, "slim", encoder.mean_activations(state, "slim", pictures, **usual))
     layers = [name for name in arch.layer_names("slim") if name.startswith("relu")]
     before, after = (
         [Encoder(architecture="slim", layers=layers, state=each, **usual)(picture) for picture in pictures]

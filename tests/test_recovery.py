@@ -16,7 +16,7 @@ from nst.module import StyleTransfer
 from nst.objective import Losses
 from nst.recovery import Recovery
 
-from .conftest import Command
+from .conftest import NOWHERE, Command
 from .test_optimization import (
     OPTIMIZERS,
     RECOVERY,
@@ -133,13 +133,35 @@ def test_a_run_resumed_after_a_recovery_equals_the_uninterrupted_one(name: str, 
         assert (module.recoveries, module.best) == (2, whole.best)
 
 
+def test_explosions_beyond_the_last_recovery_are_let_be() -> None:
+    """A run that would come back by itself isn't ended; its best image is kept all the same."""
+    module, counted = make_faulty(
+        "clamped lbfgs", "loss explodes", lambda number: number >= 10, replace(RECOVERY, at_most=3)
+    )
+    make_trainer().fit(module, itertools.repeat(0))
+    assert (module.recoveries, module.evaluation.number) == (3, N)
+    assert module.best.number < 10
+    assert torch.equal(module.best_image, counted.seen[module.best.number - 1])
+
+
+def not_after(features: Tensor, target: Tensor, *, evaluations: int) -> Tensor:
+    """The mean squared difference, which is no number after so many evaluations."""
+    CALLS.append(None)
+    return (features - target).square().mean() * (1 if len(CALLS) <= evaluations else torch.nan)
+
+
+CALLS: list[None] = []
+
+
 def test_the_summary_counts_recoveries_and_a_diverged_run_keeps_its_picture(
-    nst: Command, small: list[str], tmp_path: Path
+    inside: Command, small: list[str], tmp_path: Path
 ) -> None:
-    strict = ["optimizer=adam", "optimizer.lr=0.5", "evaluations=60", "init=content", "recovery.explosion=1.01"]
-    finished = nst(*small, *strict, "recovery.at_most=2", "hydra.run.dir=run")
+    CALLS.clear()
+    content = ["objective.content._target_=tests.test_recovery.not_after", "+objective.content.evaluations=4"]
+    strict = ["optimizer=adam", "schedule=single", "tile=off", "evaluations=60", *content]
+    finished = inside(*small, *strict, "recovery.at_most=2", "hydra.run.dir=run")
     assert finished.returncode == 1
-    assert "error: the run diverged: the total loss is" in finished.stderr
+    assert "error: the run diverged: the total loss is nan" in finished.stderr
     assert "after 2 recoveries. Try a smaller optimizer.lr or weights.style" in finished.stderr
     assert "Traceback" not in finished.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -147,3 +169,24 @@ def test_the_summary_counts_recoveries_and_a_diverged_run_keeps_its_picture(
     assert (tmp_path / "run" / "result.png").is_file()
     lines = (tmp_path / "run" / "losses.csv").read_text().splitlines()
     assert len(lines) == 1 + summary["evaluations"]
+
+
+def test_recoveries_are_counted_where_the_loss_comes_back(inside: Command, small: list[str], tmp_path: Path) -> None:
+    """A rate that explodes again and again: the run uses its recoveries, goes on, and keeps its best picture."""
+    strict = ["optimizer=adam", "optimizer.lr=0.5", "evaluations=60", "init=content", "recovery.explosion=1.01"]
+    assert inside(*small, *strict, "recovery.at_most=2", "hydra.run.dir=run").returncode == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["status"], summary["recoveries"], summary["evaluations"]) == ("completed", 2, 60)
+
+
+def test_the_baselines_recipe_completes_at_caffes_own_scale(inside: Command, tmp_path: Path) -> None:
+    """Its first pairs have negative curvature: a step as long as the gradient would go 600 times too far."""
+    recipe = ["encoder=vgg19_caffe", "encoder.calibrate=false", "weights.style=300", "optimizer=lbfgs_clamped"]
+    small = ["size=96", "schedule=single", "precision=32", "evaluations=30", "logger=none", "callbacks.film=null"]
+    urls = [f"{group}.url={NOWHERE}/none.jpg" for group in ("content", "style")]
+    finished = inside(*recipe, *small, *urls, "trainer.accelerator=cpu", "hydra.run.dir=run")
+    assert finished.returncode == 0, finished.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["status"], summary["recoveries"]) == ("completed", 0)
+    totals = [float(line.split(",")[1]) for line in (tmp_path / "run" / "losses.csv").read_text().splitlines()[1:]]
+    assert min(totals) < 0.5 * totals[0]
