@@ -37,7 +37,15 @@ def recipe_and_ours(tmp_path: Path, pixels: pictures.Shape) -> tuple[seed.Recipe
     files = {kind: paths.bundled(kind, name) for kind, name in (("content", "tubingen"), ("style", "starry_night"))}
     overrides = [f"{kind}.path={quoted(path)}" for kind, path in files.items()]
     run = ours.make(
-        [*overrides, "encoder.weights=random", "logger=none", f"size={max(pixels)}", "threads=1", "precision=32"],
+        [
+            *overrides,
+            "encoder.weights=random",
+            "encoder.calibrate=false",
+            "logger=none",
+            f"size={max(pixels)}",
+            "threads=1",
+            "precision=32",
+        ],
         tmp_path,
     )
     ours.fit(run, ours.Ready())

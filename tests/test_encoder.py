@@ -10,7 +10,7 @@ from torchvision import models
 from torchvision.models import vgg
 
 from nst import architecture as arch
-from nst import encoder
+from nst import encoder, oxford
 from nst.encoder import MEAN, STD, Encoder
 from nst.errors import UserError
 
@@ -132,6 +132,43 @@ def test_normalized_filters_have_a_mean_activation_of_1(pooling: str) -> None:
         torch.testing.assert_close(whole.mean(1)[active], torch.ones(int(active.sum())), rtol=1e-2, atol=0)
         wanted = plain / plain.mean(1).clamp(min=least)[:, None]
         assert (whole - wanted).norm() < 1e-3 * wanted.norm()
+
+
+@pytest.mark.parametrize("factor", [1, 0.01])
+def test_published_filters_are_known_at_any_scale(factor: float) -> None:
+    packaged = oxford.find()
+    assert packaged is not None
+    assert packaged.path is not None
+    state = encoder.load_state(packaged.path, "vgg19")
+    first = factor * state["features.0.weight"]
+    assert encoder.published_convention({"features.0.weight": first}) == ("Oxford's VGG-19", "caffe")
+    assert encoder.published_convention({"features.0.weight": first.flip(1)}) == (
+        "Oxford's VGG-19, in RGB",
+        "torchvision",
+    )
+    for network in ("torchvision's VGG-19", "torchvision's VGG-16"):
+        [values] = [values for name, _, _, values in encoder._PUBLISHED if name == network]
+        first[0] = factor * torch.tensor(values).view(3, 3, 3)
+        first[1] = 0
+        assert encoder.published_convention({"features.0.weight": first}) == (network, "torchvision")
+    assert encoder.published_convention(encoder.random_state("vgg19", 0)) is None
+
+
+def test_the_layers_of_any_checkpoint_are_calibrated() -> None:
+    state = encoder.random_state("slim", 0)
+    pictures = [image(seed, *size).float() for seed, size in ((1, (32, 40)), (2, (48, 32)))]
+    found = encoder.mean_activations(state, "slim", pictures, convention="torchvision")
+    calibrated = encoder.calibrate(state, "slim", {name: float(mean.mean()) for name, mean in found.items()})
+    after = encoder.mean_activations(calibrated, "slim", pictures, convention="torchvision")
+    for name, mean in after.items():
+        assert float(mean.mean()) == pytest.approx(1, rel=1e-4)
+        torch.testing.assert_close(mean, found[name] / found[name].mean(), rtol=1e-4, atol=1e-6)  # one factor a layer
+
+
+def test_a_damaged_file_of_the_packages_layout_is_refused(tmp_path: Path) -> None:
+    torch.save({"block1_conv1_W_q": torch.zeros(64, 3, 3, 3)}, tmp_path / "packed.bin")
+    with pytest.raises(UserError, match="this checkpoint is damaged: block1_conv1 is incomplete"):
+        encoder.load_state(tmp_path / "packed.bin", "vgg19")
 
 
 def test_a_checkpoint_with_batch_norm_is_not_one_without(tmp_path: Path) -> None:

@@ -105,6 +105,17 @@ def test_a_run_with_a_model_of_torchvisions_goes_on(inside: Command, few: list[s
     assert summary["predicted_memory_bytes"] > 0
 
 
+def test_its_layers_are_calibrated() -> None:
+    encoder = graph.GraphEncoder("resnet18", ["relu", "layer1", "bn1"], state=graph.random_state("resnet18", 0))
+    pictures = [image(seed, 64, 48).float() for seed in (1, 2)]
+    plain = encoder(pictures[0])
+    encoder.calibrate(pictures)
+    found = [encoder(picture) for picture in pictures]
+    for name in ("relu", "layer1", "bn1"):
+        assert float(torch.cat([each[name] for each in found]).abs().mean()) == pytest.approx(1, rel=1e-5)
+        torch.testing.assert_close(found[0][name], plain[name] * encoder.factors[name])
+
+
 def test_its_checkpoint_by_path(inside: Command, few: list[str], tmp_path: Path) -> None:
     torch.save(graph.random_state("resnet18", 0), tmp_path / "resnet18.pth")
     torch.save(graph.random_state("squeezenet1_1", 0), tmp_path / "other.pth")

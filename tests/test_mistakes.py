@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nst import cli
+from nst import cli, encoder, oxford
 from nst.train import train
 
 from .conftest import NOWHERE, Command
@@ -250,6 +250,22 @@ def test_a_mistake_gets_one_clear_message(
     assert lines[0].startswith("error: ")
     for part in expected:
         assert part in lines[0]
+
+
+def test_a_checkpoint_in_another_convention_is_named(invoke: Invoke, tmp_path: Path) -> None:
+    packaged = oxford.find()
+    assert packaged is not None
+    theirs = encoder.random_state("vgg19", 0)
+    theirs["features.0.weight"][0] = torch.tensor(encoder._PUBLISHED[2][3]).view(3, 3, 3)
+    torch.save(theirs, tmp_path / "theirs.pth")
+    for option, path, network, right in (
+        ("vgg19", packaged.path, "Oxford's VGG-19, in the convention caffe", "vgg19_caffe"),
+        ("vgg19_caffe", tmp_path / "theirs.pth", "torchvision's VGG-19, in the convention torchvision", "vgg19"),
+    ):
+        status, [line] = invoke(f"encoder={option}", f"encoder.weights={path}")
+        assert status == 2
+        assert line.startswith(f"error: encoder.weights={path}: its first filters are those of {network}")
+        assert line.endswith(f"choose encoder={right}")
 
 
 def test_several_mistakes_are_reported_together(invoke: Invoke, files: dict[str, Path]) -> None:

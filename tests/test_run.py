@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nst import paths
+from nst import oxford, paths
 from nst.callbacks import Stop
 from nst.source import make_folder
 
@@ -310,7 +310,10 @@ def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> Non
     assert made == ["12-00-00", "12-00-00-2", "12-00-00-3"]
 
 
-def test_stand_ins_are_loud_and_recorded(inside: Command, small: list[str], tmp_path: Path) -> None:
+def test_stand_ins_are_loud_and_recorded(
+    inside: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oxford, "PACKAGE", "not_installed")
     arguments = [*small, "content.path=null", "style.path=null", "encoder=vgg19", "encoder.weights=auto"]
     urls = [f"{group}.url={NOWHERE}/{group}.bin" for group in ("content", "style", "encoder")]
     finished = inside(*arguments, *urls, "hydra.run.dir=run")
@@ -321,6 +324,35 @@ def test_stand_ins_are_loud_and_recorded(inside: Command, small: list[str], tmp_
     assert [assets[name]["source"] for name in ("content", "style", "weights")] == ["stand-in"] * 3  # type: ignore[index]
     [text] = events(tmp_path / "run").Tensors("assets/text_summary")
     assert text.tensor_proto.string_val[0].count(b"STAND-IN") == 3
+
+
+@pytest.mark.parametrize("option", ["vgg19", "vgg19_caffe"])
+def test_the_packaged_network_is_told_calmly_and_recorded(
+    inside: Command, small: list[str], tmp_path: Path, option: str
+) -> None:
+    words = [*small, f"encoder={option}", "encoder.weights=auto", f"encoder.url={NOWHERE}/none.pth"]
+    layers = ["layers.content=[relu1_1]", "layers.style=[relu1_1]"]
+    finished = inside(*words, *layers, "hydra.run.dir=run")
+    assert finished.returncode == 0, finished.stderr
+    said = finished.stdout + finished.stderr
+    assert said.count("INFO: The encoder is Oxford's VGG-19, the paper's own network, at 8 bits a weight") == 1
+    assert ("torchvision's weights of vgg19 could not be downloaded" in said) == (option == "vgg19")
+    assert "WARNING" not in said
+    weights = summary(tmp_path / "run")["assets"]["weights"]  # type: ignore[index]
+    assert (weights["source"], weights["sha256"]) == ("package", oxford.SHA256)
+
+
+def test_whether_the_layers_are_calibrated_decides_the_picture(
+    inside: Command, small: list[str], tmp_path: Path
+) -> None:
+    """In one process, which keeps the encoder and the targets from run to run."""
+    layers = ["layers.content=[relu1_1]", "layers.style=[relu1_1]", "evaluations=2"]
+    finished = inside(
+        "-m", *small, "encoder=vgg19_caffe", *layers, "encoder.calibrate=true,false", "hydra.sweep.dir=both"
+    )
+    assert finished.returncode == 0, finished.stderr
+    calibrated, raw = sorted(float(rows(run)[1]["content"]) for run in (tmp_path / "both").glob("*-*"))
+    assert raw > 1e2 * calibrated
 
 
 @pytest.mark.parametrize("logger", ["csv", "none"])

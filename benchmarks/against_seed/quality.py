@@ -14,7 +14,7 @@ from typing import Any
 from torch import Generator
 
 from benchmarks import seed
-from benchmarks.against_seed import ours, pictures
+from benchmarks.against_seed import ours, packaged, pictures
 from benchmarks.against_seed.clock import now
 from benchmarks.against_seed.race import Race
 from benchmarks.against_seed.results import Record, Results, described, place
@@ -23,14 +23,16 @@ from nst.errors import DivergedError, UserError, problem
 from nst.file import sha256
 from nst.source import quoted
 
-#: The layers that a checkpoint up to conv3_1 has.
-LAYERS = ["layers.content=[relu3_1]", "layers.style=[relu1_1,relu2_1,relu3_1]"]
+#: The layers of a checkpoint that ends at conv3_1.
+FIRST_LAYERS = ["layers.content=[relu3_1]", "layers.style=[relu1_1,relu2_1,relu3_1]"]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What this part can be told."""
     parser.add_argument("--pictures", type=Path, required=True, help="folder of content/NAME.jpg and style/NAME.jpg")
-    parser.add_argument("--weights", type=Path, required=True, help="a checkpoint of VGG-19; it may be partial")
+    parser.add_argument(
+        "--weights", type=Path, help="a checkpoint of VGG-19, which may end at conv3_1; default: the packaged network"
+    )
     parser.add_argument("--contents", nargs="+", default=["tubingen", "ballerina"], metavar="NAME")
     parser.add_argument("--styles", nargs="+", default=["starry_night", "picasso", "scream"], metavar="NAME")
     parser.add_argument("--start", default="content_noise", choices=["noise", "content_noise"])
@@ -56,7 +58,8 @@ class Match:
         """Of ours: an ordinary run, with everything that one has switched on."""
         return [
             f"content.path={quoted(self.content)}", f"style.path={quoted(self.style)}", "encoder=vgg19",
-            f"encoder.weights={quoted(self.options.weights)}", *LAYERS, f"init={self.options.start}",
+            f"encoder.weights={quoted(self.options.weights)}", "encoder.calibrate=false", *self.options.layers,
+            f"init={self.options.start}",
             f"size={self.options.size}", f"evaluations={self.options.evaluations}", "name=ours",
             ours.where(self.options.device), *self.options.overrides,
         ]  # fmt: skip
@@ -79,7 +82,11 @@ class Match:
 
 def measure(options: argparse.Namespace, results: Results) -> None:
     """Every pair; a finished one is kept."""
+    if options.weights is None:
+        options.weights = packaged.write(Path("outputs/packaged_vgg19.pth"))
     _check_files(options)
+    held = encoder.available_layers(encoder.load_state(options.weights, "vgg19"), "vgg19")
+    options.layers = [] if "relu5_1" in held else FIRST_LAYERS
     for content, style in itertools.product(options.contents, options.styles):
         files = (options.pictures / "content" / f"{content}.jpg", options.pictures / "style" / f"{style}.jpg")
         match = Match(*files, options)

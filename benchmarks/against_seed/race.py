@@ -2,14 +2,24 @@
 
 import statistics
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from benchmarks.against_seed.clock import now, seconds
-from benchmarks.seed import Recipe
+
+
+class Objective(Protocol):
+    """A judge: the loss of an image tensor of one shape."""
+
+    shape: torch.Size
+
+    def __call__(self, picture: Tensor) -> Tensor: ...
+
+    def buffers(self) -> Iterator[Tensor]: ...
+
 
 #: Evaluation, seconds, the seed's loss of our best picture.
 Point = tuple[int, float, float]
@@ -26,19 +36,30 @@ class Race(pl.Callback):
         evaluations: the seed's, one by one.
         goal: ends the run when our picture is as good.
         block: evaluations of ours between two turns of the seed.
+        every: evaluations of ours between two looks at its best picture.
         whole: don't end the run there.
 
     Attributes:
-        curve: each time that our best picture changed.
+        curve: each time that our best picture had changed when it was looked at.
         reached: the first point of the curve that is as good, or None.
     """
 
-    def __init__(self, recipe: Recipe, evaluations: Iterator[float], *, goal: float, block: int, whole: bool) -> None:
+    def __init__(
+        self,
+        recipe: Objective,
+        evaluations: Iterator[object],
+        *,
+        goal: float,
+        block: int,
+        whole: bool,
+        every: int = 1,
+    ) -> None:
         self.recipe = recipe
         self.evaluations = evaluations
         self.goal = goal
         self.block = block
         self.whole = whole
+        self.every = every
         self.device = next(recipe.buffers()).device
         self.curve: list[Point] = []
         self.reached: Point | None = None
@@ -54,7 +75,7 @@ class Race(pl.Callback):
     def on_after_backward(self, trainer: pl.Trainer, module: Any) -> None:
         self.seconds += now(self.device) - self.began
         number = module.evaluation.number
-        if module.best.number == number:
+        if number % self.every == 0 and module.best.number > number - self.every:
             self._judge(number, module.best_image)
         if self.reached is not None and not self.whole:
             trainer.should_stop = True

@@ -82,6 +82,8 @@ def _encoder(architecture: str, weights: Mapping[str, Any]) -> str:
         return f"{architecture} from {Path(str(weights.get('path'))).name}"
     if source == "stand-in":
         return f"stand-in for {architecture}"
+    if source == "package":
+        return f"{architecture}, Oxford's at 8 bits"
     return f"{architecture}, random" if source == "random" else architecture
 
 
