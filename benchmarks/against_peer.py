@@ -37,7 +37,7 @@ CONTENT_WEIGHT, STYLE_WEIGHT = 0.01, 10.0
 #: Of our configuration: the peer's objective and start.
 OBJECTIVE = [
     "encoder=vgg19_caffe", "encoder.calibrate=false", "pooling=max", f"weights.content={CONTENT_WEIGHT}",
-    f"weights.style={STYLE_WEIGHT}", "init=content",
+    f"weights.style={STYLE_WEIGHT}", "weights.tv=0", "init=content",
 ]  # fmt: skip
 
 

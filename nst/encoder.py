@@ -106,6 +106,10 @@ class Encoder(nn.Module):
 #: The fraction of its layer's mean activation below which ``normalize`` takes a filter for idle.
 RARE = 0.01
 
+#: What each layer of the bundled encoder is divided by when it is calibrated: the mean activation of its relu4_2. Its
+#: training has balanced the layers among each other, so that all have the same factor.
+SLIM_MEAN = 0.3097
+
 #: The cosine of two filters from which they are the same but for their scale. One in BGR and its copy in RGB: -0.67.
 ALIKE = 0.995
 
@@ -246,14 +250,14 @@ def normalize(state: State, architecture: str, means: Mapping[str, Tensor]) -> d
 
 
 def calibrate(state: State, architecture: str, means: Mapping[str, float]) -> dict[str, Tensor]:
-    """Return weights with which the mean activation of each layer is 1, given what it is.
+    """Return weights with which the mean activation of each layer after its ReLU is 1, given what it is.
 
     One positive factor a layer leaves the network as it is: ReLUs and poolings commute with it. It gives weights such
     as ``weights.style`` the same meaning whatever the scale at which the network was trained.
     """
-    scales = {name.replace("relu", "conv"): torch.tensor(1 / max(means[name], 1e-12)) for name in means}
-    held = {name.replace("relu", "conv") for name in available_layers(state, architecture)}
-    return rescale(state, architecture, {name: scale for name, scale in scales.items() if name in held})
+    relus = [name for name in available_layers(state, architecture) if name.startswith("relu")]
+    scales = {name.replace("relu", "conv"): torch.tensor(1 / max(means[name], 1e-12)) for name in relus}
+    return rescale(state, architecture, scales)
 
 
 def load_state(path: Path, architecture: str, *, key: str = "encoder.weights") -> dict[str, Tensor]:

@@ -260,9 +260,8 @@ class Painting:
 
     @property
     def _calibrated(self) -> bool:
-        """Whether the layers are scaled: not the bundled encoder's, whose training did it, nor normalized filters."""
-        wanted = self.config.encoder
-        return wanted.calibrate and wanted.normalize_on is None and self.files.weights.source != "stand-in"
+        """Whether the layers are scaled; normalized filters are already."""
+        return self.config.encoder.calibrate and self.config.encoder.normalize_on is None
 
     def _weights(self) -> encoder.State:
         files, wanted = self.files, self.config.encoder
@@ -288,9 +287,11 @@ class Painting:
         return encoder.calibrate(state, files.architecture, self._means(state))
 
     def _means(self, state: encoder.State) -> Mapping[str, float]:
-        """The mean activation of each layer on the bundled pictures; those of the packaged network are known."""
+        """The mean activation of each layer on the bundled pictures, where it isn't known."""
         if self.files.weights.source == "package":
             return oxford.MEANS
+        if self.files.architecture == "slim":
+            return dict.fromkeys(encoder.available_layers(state, "slim"), encoder.SLIM_MEAN)
         pictures = self._small(normalizing_pictures("bundled"), key="encoder.calibrate")
         means = encoder.mean_activations(state, self.files.architecture, pictures, convention=self._convention)
         return {name: float(mean.mean()) for name, mean in means.items()}

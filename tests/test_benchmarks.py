@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from benchmarks import seed
+from benchmarks import against_peer, seed
 from benchmarks.against_seed import __main__ as command
-from benchmarks.against_seed import evaluation, memory, ours, pictures, quality, race
-from nst import encoder, paths
+from benchmarks.against_seed import evaluation, memory, ours, packaged, pictures, quality, race
+from nst import encoder, oxford, paths
+from nst.encoder import Encoder
 from nst.errors import UserError
 from nst.source import quoted
 from tests.conftest import paint
@@ -41,6 +43,7 @@ def recipe_and_ours(tmp_path: Path, pixels: pictures.Shape) -> tuple[seed.Recipe
             *overrides,
             "encoder.weights=random",
             "encoder.calibrate=false",
+            "weights=seed",
             "logger=none",
             f"size={max(pixels)}",
             "threads=1",
@@ -233,6 +236,40 @@ def test_a_picture_on_its_way_through_smaller_sizes_is_not_judged() -> None:
     assert judge.reached is None
     judge._judge(2, torch.rand(1, 3, 32, 32))
     assert judge.reached is not None
+
+
+def test_the_packaged_network_is_the_same_in_torchvisions_convention(tmp_path: Path) -> None:
+    """But at the border, where the zeros around the picture stand for another colour."""
+    found = oxford.find()
+    assert found is not None
+    assert found.path is not None
+    calibrated = encoder.calibrate(encoder.load_state(found.path, "vgg19"), "vgg19", oxford.MEANS)
+    written = encoder.load_state(packaged.write(tmp_path / "packaged.pth"), "vgg19")
+    picture = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(0))
+    features = []
+    for state, convention in ((written, "torchvision"), (calibrated, "caffe")):
+        network = Encoder(
+            architecture="vgg19",
+            layers=["relu3_1"],
+            pooling=lambda: nn.AvgPool2d(2),
+            state=state,
+            convention=convention,
+        )
+        features.append(network(picture)["relu3_1"][..., 4:-4, 4:-4])
+    torch.testing.assert_close(*features, rtol=1e-3, atol=1e-3)
+
+
+def test_the_peer_is_judged_by_its_own_objective(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--pictures", str(folder), "--contents", "shore", "--styles", "waves", "--size", "48", "--steps", "10"]
+    words += ["--evaluations", "10", "--overrides", "precision=32", "schedule=single", "threads=1"]
+    assert against_peer.main(words) == 0
+    assert "median of 1 pairs" in capsys.readouterr().out
+    [record] = json.loads((folder / "outputs/against_peer.json").read_text())
+    curve = record["values"]["curve"]
+    assert [point[0] for point in curve] == [5, 10]
+    assert curve[-1][2] < curve[0][2]
+    assert record["values"]["peer"]["loss"] > 0
+    assert against_peer.main(words) == 0  # kept
 
 
 def test_drift_is_how_much_longer_the_same_evaluations_take() -> None:

@@ -12,11 +12,11 @@ from nst import paths
 
 from .conftest import NOWHERE, Command
 
-#: How many runs each study names.
+#: How many runs each study names; of `weights`, with one encoder.
 STUDIES = {
     "seed_lbfgs": 10, "seed_adam": 8, "seed_style_layers": 5, "seed_style_weight": 5, "seed_vs_start": 4,
     "gatys_figure3": 20, "optimizers": 7, "pooling": 6, "objectives": 21, "control": 15,
-    "gatys_figure1_content": 5, "gatys_figure1_style": 5,
+    "gatys_figure1_content": 5, "gatys_figure1_style": 5, "weights": 6,
 }  # fmt: skip
 SEED = ["seed_lbfgs", "seed_style_layers", "seed_style_weight", "seed_vs_start"]
 

@@ -63,7 +63,7 @@ def random_filters(content: Path, style: Path, device: torch.device) -> list[str
     """The overrides of a run of which only the cost counts, on two pictures of one shape."""
     return [
         f"content.path={quoted(content)}", f"style.path={quoted(style)}", "encoder=vgg19", "encoder.weights=random",
-        "encoder.calibrate=false", "size=null", "schedule=single", "logger=none", where(device),
+        "encoder.calibrate=false", "weights=seed", "size=null", "schedule=single", "logger=none", where(device),
     ]  # fmt: skip
 
 

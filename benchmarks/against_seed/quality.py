@@ -58,8 +58,8 @@ class Match:
         """Of ours: an ordinary run, with everything that one has switched on."""
         return [
             f"content.path={quoted(self.content)}", f"style.path={quoted(self.style)}", "encoder=vgg19",
-            f"encoder.weights={quoted(self.options.weights)}", "encoder.calibrate=false", *self.options.layers,
-            f"init={self.options.start}",
+            f"encoder.weights={quoted(self.options.weights)}", "encoder.calibrate=false", "weights=seed",
+            *self.options.layers, f"init={self.options.start}",
             f"size={self.options.size}", f"evaluations={self.options.evaluations}", "name=ours",
             ours.where(self.options.device), *self.options.overrides,
         ]  # fmt: skip

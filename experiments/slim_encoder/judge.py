@@ -31,7 +31,10 @@ from torch import Tensor, nn
 from nst import encoder, image
 from nst.objective.functional import gram_per_position
 
-PAINTED = ["encoder=slim", "layers.content=[relu1_2,relu2_1,relu3_1]", "weights.style=1.8e6", "schedule=single"]
+PAINTED = [
+    "encoder=slim", "encoder.calibrate=false", "layers.content=[relu1_2,relu2_1,relu3_1]", "weights.style=1.8e6",
+    "weights.tv=0", "schedule=single",
+]  # fmt: skip
 STYLE_LAYERS = ["relu1_1", "relu2_1", "relu3_1"]
 CONTENT_LAYER = "relu3_1"
 
