@@ -104,7 +104,7 @@ def pyramid(
     sides = _sides(shape, scales, smallest, ratio) if sizes is None else list(sizes)
     lists = {"shares": shares, **{f"factors.{name}": values for name, values in factors.items()}}
     fixed = sizes is not None or any(lists.values())
-    while _starved(ends := _ends(evaluations, shares or _half_for_the_last(len(sides)))) and sides and not fixed:
+    while _starved(ends := _ends(evaluations, shares or _doubling(len(sides) + 1))) and sides and not fixed:
         del sides[0]
     count = len(sides) + 1
     lines = list(_problems([*sides, longest], sizes, lists))
@@ -144,9 +144,9 @@ def _sides(shape: Shape, scales: int | None, smallest: int | None, ratio: float)
     return sides[::-1]
 
 
-def _half_for_the_last(before: int) -> list[float]:
-    """The shares of so many scales before the last, and of the last."""
-    return [*[1.0] * before, max(1.0, before)]
+def _doubling(scales: int) -> list[float]:
+    """The shares of so many scales: each has twice as many evaluations as the one before."""
+    return [2.0**number for number in range(scales)]
 
 
 def _ends(evaluations: int, shares: Sequence[float]) -> list[int]:
