@@ -76,12 +76,14 @@ def test_pairs_have_the_seeds_settings(pair: str) -> None:
     assert (list(cfg.layers.content), cfg.weights.style) == ([PAIRS[pair][0]], PAIRS[pair][1])
 
 
-def test_the_defaults_are_the_seeds_recipe_for_fewer_evaluations() -> None:
+def test_the_defaults() -> None:
     cfg = composed()
     assert list(cfg.layers.style) == ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
-    assert (cfg.weights.content, cfg.weights.style) == (1, 1e6)
-    assert (cfg.optimizer.lr, cfg.optimizer.history_size, cfg.evaluations) == (1, 100, 400)
+    assert (cfg.weights.content, cfg.weights.style, cfg.weights.tv) == (1, 1e6, 3)
+    assert (cfg.optimizer.lr, cfg.optimizer.history_size, cfg.evaluations) == (1, 100, 350)
     assert cfg.init.deviation == 0.01
+    recipe = composed("experiment=seed_recipe")
+    assert (recipe.weights.content, recipe.weights.style, recipe.weights.tv, recipe.evaluations) == (1, 1e6, 0, 600)
 
 
 def test_all_mistakes_are_reported_at_once() -> None:

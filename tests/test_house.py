@@ -14,7 +14,7 @@ ORDER = [
     "nst.compare.runs", "nst.compare.values", "nst.compare.comparison", "nst.compare.layout", "nst.compare.tiles",
     "nst.compare.sheet", "nst.compare.table", "nst.compare.page", "nst.compare.report", "nst.compare.__main__",
     "nst.weights", "nst.graph", "nst.architecture", "nst.image", "nst.output", "nst.color", "nst.asset",
-    "nst.node_schema", "nst.config", "nst.precision", "nst.pooling",
+    "nst.oxford", "nst.node_schema", "nst.config", "nst.precision", "nst.pooling",
     "nst.frozen", "nst.encoder", "nst.team", "nst.tile", "nst.memory", "nst.shared",
     "nst.objective.functional", "nst.objective.total", "nst.objective", "nst.init", "nst.schedule", "nst.optimizer",
     "nst.recovery", "nst.module", "nst.checkpoint",

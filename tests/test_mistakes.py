@@ -137,7 +137,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["-m", "++resume=FOLDER", "size=32,64"], ["resume: goes on with a single run"]),
     (["--cfg", "job", "resume=FOLDER"], ["resume: goes on with a single run"]),
     (["pair=null"], ["pair=null: there is no such option; choices: ballerina-composition"]),
-    (["weights=5"], ["weights=5: there is no such option; choices: paper, relative, seed"]),
+    (["weights=5"], ["weights=5: there is no such option; choices: default, paper, relative, seed"]),
     (["encoder=null"], ["encoder=null: there is no such option; choices: slim"]),
     (["trainer.accelerator=mps"], ["trainer: ", "MPSAccelerator"]),
     (["trainer.devices=0"], ["trainer.devices=0: must be greater than 0"]),
@@ -306,7 +306,8 @@ def test_a_download_with_the_wrong_hash(invoke: Invoke, pictures: tuple[Path, Pa
     assert not list((tmp_path / "cache").rglob("*.png"))
 
 
-def test_strict_assets_are_never_replaced(invoke: Invoke) -> None:
+def test_strict_assets_are_never_replaced(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oxford, "PACKAGE", "not_installed")
     status, lines = invoke(
         "assets=strict", "content.path=null", "style.path=null", "encoder=vgg19", "encoder.weights=auto",
         *(f"{group}.url={NOWHERE}/{group}.bin" for group in ("content", "style", "encoder")),
