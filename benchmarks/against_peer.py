@@ -56,8 +56,8 @@ class Judge(nn.Module):
         self.shape = content.shape[-2:]
         depth = layer_names().index(STYLE_LAYERS[-1]) + 1
         packaged = oxford.find()
-        assert packaged is not None
-        assert packaged.path is not None
+        if packaged is None or packaged.path is None:
+            raise UserError(f"the package {oxford.PACKAGE} is not installed")
         state = encoder.load_state(packaged.path, oxford.ARCHITECTURE)
         self.network = vgg.make_layers(vgg.cfgs["E"], batch_norm=False)[:depth]
         self.network.load_state_dict({name: state[f"features.{name}"] for name in self.network.state_dict()})
@@ -176,7 +176,10 @@ def _run_peer(content: Path, style: Path, steps: int, saved: Path, size: int) ->
     files = ["--content", str(content), "--styles", str(style), "--output", str(saved)]
     workspace = ["--workspace", str(saved.with_suffix(""))]
     command = [sys.executable, "-m", oxford.PACKAGE, *options, *files, *workspace]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode != 0:
+        raise UserError(f"{oxford.PACKAGE} ended with status {finished.returncode}: {finished.stderr.strip()[-500:]}")
+    told = finished.stdout
     first, last = (re.search(rf"^{step}\s+([\d.]+)", told, re.MULTILINE) for step in (0, steps))
     assert first is not None
     assert last is not None

@@ -71,7 +71,7 @@ class EncoderConfig(Strict):
     convention: Literal["torchvision", "caffe"]
     padding: Literal["zeros", "reflect", "replicate"]
     normalize_on: Text | None
-    calibrate: bool = False  # runs of before it was a key were made without
+    calibrate: bool = False  # runs from before this key were not calibrated
 
     @property
     def is_graph(self) -> bool:

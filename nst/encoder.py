@@ -110,7 +110,7 @@ RARE = 0.01
 #: training has balanced the layers among each other, so that all have the same factor.
 SLIM_MEAN = 0.3097
 
-#: The cosine of two filters from which they are the same but for their scale. One in BGR and its copy in RGB: -0.67.
+#: Filters whose cosine is above this differ in scale alone. Of the filter below and its copy in RGB it is -0.67.
 ALIKE = 0.995
 
 #: Oxford's VGG-19: the second filter of conv1_1, as (blue, green, red) × 3 × 3.
@@ -120,7 +120,8 @@ _OXFORD_VGG19 = (
     -0.0841, -0.0794, -0.1154, -0.0794, -0.0610, -0.1335, -0.0794, -0.0714, -0.1154,
 )  # fmt: skip
 
-#: Published networks: what each is, its convention, and the number and the values of a filter of its conv1_1.
+#: Published networks: what each is, its convention, and the number and the values of a filter of its conv1_1. Oxford's
+#: VGG-16 is not among them.
 _PUBLISHED = (
     ("Oxford's VGG-19", "caffe", 1, _OXFORD_VGG19),
     ("Oxford's VGG-19, in RGB", "torchvision", 1, (*_OXFORD_VGG19[18:], *_OXFORD_VGG19[9:18], *_OXFORD_VGG19[:9])),

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from nst import architecture as arch
 from nst import asset, encoder, graph, image, oxford, paths
-from nst.asset import Asset
+from nst.asset import Asset, Source
 from nst.config import Config, Picture, needed_layers, smallest_side, styles_in
 from nst.errors import UserError, problem
 from nst.file import sha256
@@ -55,7 +55,7 @@ class Inputs:
         return [*stand_ins, *(line for name in self.pictures for line in _animated(_key(name), self.path(name)))]
 
     def notices(self) -> list[str]:
-        """Return what is not what was asked for, but no stand-in either: the weights that a package ships."""
+        """Return a line that names the packaged weights, where they are used."""
         return [str(self.weights.detail)] if self.weights.source == "package" else []
 
     def provenance(self) -> dict[str, dict[str, str | None]]:
@@ -291,9 +291,12 @@ def _weights(config: Config) -> Asset:
         return Asset(None, "random", None, f"seeded random filters, seed {config.seed}")
     if wanted.weights != "auto":
         return asset.from_path(paths.of_user(wanted.weights))
-    bundled = paths.bundled_encoder()
     if wanted.architecture == BUNDLED:
-        return Asset(bundled, "bundled", sha256(bundled))
+        return _bundled("bundled")
+    if config.resume is not None:
+        began = _began_with(RunFolder(paths.of_user(config.resume)))
+        if began is not None:
+            return began
     if wanted.is_graph:
         url, digest = graph.download(wanted.architecture)
         try:
@@ -302,28 +305,54 @@ def _weights(config: Config) -> Asset:
             why = f"can be had neither from the cache nor from {url} ({error}), and nothing stands in for it"
             why = f"{why}; give encoder.weights=FILE, or random"
             raise UserError(problem("encoder.weights", wanted.weights, why)) from error
+    return _vgg(config)
+
+
+def _vgg(config: Config) -> Asset:
+    """The weights of a VGG: cache → download → package → stand-in; of Caffe's VGG-19 the package comes first."""
+    wanted = config.encoder
     assert wanted.url is not None
     assert wanted.sha256 is not None
     shipped = wanted.architecture == oxford.ARCHITECTURE
-    if shipped and wanted.convention == "caffe":  # the same network, without a download
-        packaged = oxford.find()
+    if shipped and wanted.convention == "caffe":
+        packaged = _packaged()
         if packaged is not None:
-            return replace(packaged, detail=f"The encoder is {packaged.detail}.")
+            return packaged
     try:
         return asset.fetch(key="encoder.url", url=wanted.url, digest=wanted.sha256, cache=paths.weights_cache())
     except OSError as error:
-        packaged = oxford.find() if shipped else None
+        missing = f"can be had neither from the cache nor from {wanted.url} ({error})"
+        packaged = _packaged(f"; other weights {missing}") if shipped else None
         if packaged is not None:
-            why = f"torchvision's weights of {wanted.architecture} could not be downloaded ({error})"
-            return replace(packaged, detail=f"The encoder is {packaged.detail}; {why}.")
+            return packaged
         if config.assets == "strict":
-            why = f"can be had neither from the cache nor from {wanted.url} ({error}); give encoder.weights=FILE"
-            raise UserError(problem("encoder.weights", wanted.weights, why)) from error
+            raise UserError(
+                problem("encoder.weights", wanted.weights, f"{missing}; give encoder.weights=FILE")
+            ) from error
+        package = f"install the package {oxford.PACKAGE}, " if shipped else ""
         why = (
             f"STAND-IN ENCODER: the weights of {wanted.architecture} could not be downloaded ({error}). "
             f"The small encoder that is bundled ({BUNDLED}) takes its place, and the picture will not be what "
-            f"{wanted.architecture} paints. To get the real weights, connect to the internet, install the package "
-            f"{oxford.PACKAGE} for {oxford.ARCHITECTURE}, or give a checkpoint with encoder.weights=FILE; "
-            "assets=strict makes this an error."
+            f"{wanted.architecture} paints. To get the real weights, connect to the internet, {package}or give a "
+            "checkpoint with encoder.weights=FILE; assets=strict makes this an error."
         )
-        return Asset(bundled, "stand-in", sha256(bundled), why)
+        return _bundled("stand-in", why)
+
+
+def _bundled(source: Source, detail: str | None = None) -> Asset:
+    return Asset(paths.bundled_encoder(), source, sha256(paths.bundled_encoder()), detail)
+
+
+def _packaged(why: str = "") -> Asset | None:
+    found = oxford.find()
+    return None if found is None else replace(found, detail=f"The encoder is {found.detail}{why}.")
+
+
+def _began_with(folder: RunFolder) -> Asset | None:
+    """The weights that a run began with, where they come with a package: what else can be had now would be others."""
+    began = folder.read_summary().get("assets", {}).get("weights", {})
+    if began.get("source") == "stand-in":
+        found: Asset | None = _bundled("stand-in", began.get("detail"))
+    else:
+        found = _packaged() if began.get("source") == "package" else None
+    return found if found is not None and found.sha256 == began.get("sha256") else None

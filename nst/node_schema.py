@@ -133,7 +133,7 @@ class PyramidConfig(SingleConfig):
     smallest: PositiveInt | None
     ratio: Annotated[float, Field(gt=1, le=16)]
     sizes: list[PositiveInt] | None
-    shares: list[Positive] | None
+    shares: list[Positive] | Literal["doubling"] | None
     factors: ScaleFactors
     carry: Literal["upsample", "content_detail"]
 

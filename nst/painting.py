@@ -1,5 +1,6 @@
 """What a run computes: its pictures, its scales, and the objective of each of them."""
 
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -17,7 +18,7 @@ from nst.config import Config
 from nst.encoder import AnyEncoder, Encoder
 from nst.errors import UserError, problem
 from nst.graph import GraphEncoder
-from nst.inputs import NORMALIZING, Inputs, is_mask, normalizing_pictures
+from nst.inputs import BUNDLED, NORMALIZING, Inputs, is_mask, normalizing_pictures
 from nst.module import StyleTransfer
 from nst.objective import Formulas, Objective, Style, Weights, content_targets, functional, style_targets
 from nst.recovery import Recovery
@@ -254,7 +255,7 @@ class Painting:
 
     @property
     def _convention(self) -> str:
-        """Which one the weights have, wherever they come from."""
+        """The convention of the weights that were found."""
         own = {"package": "caffe", "stand-in": "torchvision"}
         return own.get(self.files.weights.source, self.config.encoder.convention)
 
@@ -287,20 +288,24 @@ class Painting:
         return encoder.calibrate(state, files.architecture, self._means(state))
 
     def _means(self, state: encoder.State) -> Mapping[str, float]:
-        """The mean activation of each layer on the bundled pictures, where it isn't known."""
+        """The mean activation of each layer on the bundled pictures: known, or measured."""
         if self.files.weights.source == "package":
             return oxford.MEANS
-        if self.files.architecture == "slim":
-            return dict.fromkeys(encoder.available_layers(state, "slim"), encoder.SLIM_MEAN)
+        if self.files.architecture == BUNDLED:
+            return dict.fromkeys(encoder.available_layers(state, BUNDLED), encoder.SLIM_MEAN)
         pictures = self._small(normalizing_pictures("bundled"), key="encoder.calibrate")
         means = encoder.mean_activations(state, self.files.architecture, pictures, convention=self._convention)
         return {name: float(mean.mean()) for name, mean in means.items()}
 
     def _small(self, files: Sequence[Path], *, key: str) -> Iterator[Tensor]:
-        """Pictures at the size at which filters are normalized."""
+        """Pictures at the size for normalizing and calibrating, or larger where the layers need it."""
+        limit = image.MAX_PIXELS if key == "encoder.calibrate" else self.config.max_pixels
+        needed = schema.smallest_side(self.config, schema.needed_layers(self.config))
         for path in files:
-            picture = image.load(path, key=key, max_pixels=self.config.max_pixels)
-            yield image.resize(picture, image.fit(picture.shape[-2], picture.shape[-1], NORMALIZING))
+            picture = image.load(path, key=key, max_pixels=limit)
+            height, width = picture.shape[-2:]
+            longest = max(NORMALIZING, math.ceil(needed * max(height, width) / min(height, width)))
+            yield image.resize(picture, image.fit(height, width, longest))
 
     def _objective(self, stage: Stage, device: torch.device, tile: int | None) -> Objective:
         """What a stage minimizes; each process computes the targets for itself, from both pictures at its size."""

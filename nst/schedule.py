@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Literal
 
 from torch import Tensor
 
@@ -87,7 +88,7 @@ def pyramid(
     smallest: int | None,
     ratio: float,
     sizes: Sequence[int] | None,
-    shares: Sequence[float] | None,
+    shares: Sequence[float] | Literal["doubling"] | None,
     factors: Mapping[str, Sequence[float] | None],
     carry: str,
     patience: int | None,
@@ -102,14 +103,16 @@ def pyramid(
     """
     longest = max(shape)
     sides = _sides(shape, scales, smallest, ratio) if sizes is None else list(sizes)
-    lists = {"shares": shares, **{f"factors.{name}": values for name, values in factors.items()}}
+    rule = _doubling if shares == "doubling" else _half_for_the_last
+    given_shares = None if shares is None or isinstance(shares, str) else shares
+    lists = {"shares": given_shares, **{f"factors.{name}": values for name, values in factors.items()}}
     fixed = sizes is not None or any(lists.values())
-    while _starved(ends := _ends(evaluations, shares or _doubling(len(sides) + 1))) and sides and not fixed:
+    while _starved(ends := _ends(evaluations, given_shares or rule(len(sides) + 1))) and sides and not fixed:
         del sides[0]
     count = len(sides) + 1
     lines = list(_problems([*sides, longest], sizes, lists))
     if not lines and _starved(ends):
-        key, value = ("evaluations", evaluations) if shares is None else ("schedule.shares", shares)
+        key, value = ("schedule.shares", shares) if given_shares else ("evaluations", evaluations)
         why = f"leaves one of the {count} scales without an evaluation; choose more evaluations or fewer scales"
         lines.append(problem(key, value, why))
     if lines:
@@ -142,6 +145,11 @@ def _sides(shape: Shape, scales: int | None, smallest: int | None, ratio: float)
             break
         sides.append(side)
     return sides[::-1]
+
+
+def _half_for_the_last(scales: int) -> list[float]:
+    """The shares of so many scales: half for the last, the rest for the others alike."""
+    return [*[1.0] * (scales - 1), max(1.0, scales - 1)]
 
 
 def _doubling(scales: int) -> list[float]:

@@ -2,7 +2,7 @@
 
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from safetensors.torch import load_file
@@ -32,6 +32,17 @@ def read(path: Path, *, key: str) -> dict[Any, Any]:
     if not isinstance(state, dict):
         raise UserError(problem(key, path, "this checkpoint holds no dictionary of weights"))
     return state
+
+
+def is_plain(tensor: object, shape: tuple[int, ...]) -> TypeGuard[Tensor]:
+    """Return whether this is a tensor of a shape whose values lie in memory one by one, each in a place of its own."""
+    return (
+        isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and not tensor.is_meta
+        and tensor.shape == shape
+        and tensor.is_contiguous()
+    )
 
 
 def is_number(tensor: Tensor) -> bool:

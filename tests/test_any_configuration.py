@@ -59,6 +59,7 @@ KEYS: dict[str, st.SearchStrategy[object]] = {
     "schedule.patience": st.sampled_from(["null", 1, 2]),
     "schedule.min_improvement": st.sampled_from([0, 0.5, 0.999]),
     "pooling.kernel_size": st.integers(2, 3),
+    "encoder.calibrate": st.booleans(),
     "size": st.integers(16, 64) | st.just("null"),
     "evaluations": st.integers(2, 4),
     "seed": st.integers(0, 2**32 - 1),

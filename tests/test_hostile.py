@@ -284,6 +284,23 @@ def test_weights_without_values_or_with_strange_names(tmp_path: Path) -> None:
             encoder.load_state(tmp_path / "x.pth", "vgg19")
 
 
+@pytest.mark.parametrize(
+    "codes",
+    [
+        "words",
+        None,
+        torch.zeros((), dtype=torch.uint8).expand(10**6, 10**6),
+        torch.zeros(64, 3, 3, 3, dtype=torch.uint8).to_sparse(),
+        torch.zeros(64, 3, 3, 3),
+    ],
+)
+def test_packed_weights_that_are_none(tmp_path: Path, codes: object) -> None:
+    first = {"block1_conv1_W_q": codes, "block1_conv1_W_table": torch.zeros(256), "block1_conv1_b": torch.zeros(64)}
+    torch.save(first, tmp_path / "packed.bin")
+    with pytest.raises(UserError, match=r"encoder.weights=.*this checkpoint"):
+        encoder.load_state(tmp_path / "packed.bin", "vgg19")
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, None])
 def test_weights_that_are_no_numbers(tmp_path: Path, value: float | None) -> None:
     state = first_block()

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nst import oxford, paths
+from nst import asset, oxford, paths
 from nst.callbacks import Stop
 from nst.source import make_folder
 
@@ -337,10 +337,29 @@ def test_the_packaged_network_is_told_calmly_and_recorded(
     assert finished.returncode == 0, finished.stderr
     said = finished.stdout + finished.stderr
     assert said.count("INFO: The encoder is Oxford's VGG-19, the paper's own network, at 8 bits a weight") == 1
-    assert ("torchvision's weights of vgg19 could not be downloaded" in said) == (option == "vgg19")
+    assert ("other weights can be had neither from the cache nor from" in said) == (option == "vgg19")
     assert "WARNING" not in said
     weights = summary(tmp_path / "run")["assets"]["weights"]  # type: ignore[index]
     assert (weights["source"], weights["sha256"]) == ("package", oxford.SHA256)
+
+
+def test_a_run_goes_on_with_the_weights_that_it_began_with(
+    inside: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in where the package has come since; the package where others could be downloaded now."""
+    words = [*small, "encoder=vgg19", "encoder.weights=auto", f"encoder.url={NOWHERE}/none.pth", "size=64"]
+    with monkeypatch.context() as patch:
+        patch.setattr(oxford, "PACKAGE", "not_installed")
+        assert inside(*words, "hydra.run.dir=old").returncode == 0
+    assert inside(*words, "evaluations=1", "hydra.run.dir=new").returncode == 0
+    saved = tmp_path / "old" / "config.yaml"
+    saved.write_text(saved.read_text().replace("  calibrate: true\n", ""))  # as it was before there was this key
+    monkeypatch.setattr(asset, "fetch", lambda **_: pytest.fail("nothing is asked for"))
+    for run, source, evaluations in (("old", "stand-in", 8), ("new", "package", 2)):
+        finished = inside(f"resume={run}", f"evaluations={evaluations}")
+        assert finished.returncode == 0, finished.stderr
+        assert summary(tmp_path / run)["evaluations"] == evaluations
+        assert summary(tmp_path / run)["assets"]["weights"]["source"] == source  # type: ignore[index]
 
 
 def test_whether_the_layers_are_calibrated_decides_the_picture(

@@ -29,8 +29,8 @@ from .test_optimization import OPTIMIZERS, RECOVERY, SaveAtEveryIteration, make_
 from .test_run import begin, rows, summary
 
 DEFAULTS: dict[str, Any] = {
-    "scales": 3, "smallest": None, "ratio": 2.0, "sizes": None, "shares": None, "factors": {}, "carry": "upsample",
-    "patience": None, "min_improvement": 0.0,
+    "scales": 3, "smallest": None, "ratio": 2.0, "sizes": None, "shares": "doubling", "factors": {},
+    "carry": "upsample", "patience": None, "min_improvement": 0.0,
 }  # fmt: skip
 
 
@@ -69,6 +69,7 @@ def test_budgets() -> None:
     assert lengths(pyramid((64, 64), 700)) == [100, 200, 400]
     assert lengths(pyramid((64, 64), 400, scales=1)) == [400]
     assert lengths(pyramid((64, 64), 300, scales=2)) == [100, 200]
+    assert lengths(pyramid((64, 64), 400, shares=None)) == [100, 100, 200]
     for shares in ([1, 1, 2], [0.25, 0.25, 0.5], [100, 100, 200]):
         assert lengths(pyramid((64, 64), 120, shares=shares)) == [30, 30, 60]
 
@@ -79,18 +80,18 @@ def test_whatever_is_asked_for_the_budget_is_kept() -> None:
     for _ in range(2000):
         shape, evaluations = (draw.randint(40, 999), draw.randint(40, 999)), draw.randint(1, 700)
         scales = draw.randint(1, 6)
-        shares = draw.choice([None, [draw.uniform(0.01, 9) for _ in range(scales)]])
+        shares = draw.choice(["doubling", [draw.uniform(0.01, 9) for _ in range(scales)]])
         try:
             made = pyramid(shape, evaluations, scales=scales, ratio=draw.uniform(1.2, 2), shares=shares)
         except UserError as error:
             assert "without an evaluation" in str(error)  # noqa: PT017
-            assert shares is not None
+            assert shares != "doubling"
             continue
         ends = [stage.end for stage in made.stages]
         assert ends == sorted(set(ends))
         assert ends[0] >= 1
         assert (ends[-1], made.evaluations) == (evaluations, evaluations)
-        if shares is None and len(ends) < scales:  # no more of them have an evaluation each
+        if shares == "doubling" and len(ends) < scales:  # no more of them have an evaluation each
             more = [2.0**number for number in range(len(ends) + 1)]
             with pytest.raises(UserError, match="without an evaluation"):
                 pyramid(shape, evaluations, scales=len(ends) + 1, ratio=2, shares=more)

@@ -12,8 +12,7 @@ from nst.errors import UserError
 def write(path: Path) -> Path:
     """Write the packaged network in torchvision's layout and convention, its layers at a mean activation of 1.
 
-    The zeros around the picture stand for another colour then, so that conv1_1 differs at the border. Raises UserError
-    without the package.
+    Zero padding then stands for another colour, so conv1_1 differs at the border. Raises UserError without the package.
     """
     found = oxford.find()
     if found is None or found.path is None:

@@ -40,12 +40,21 @@ CONTENT_LAYER = "relu3_1"
 
 
 class Judge:
-    """A VGG-19 that measures pictures."""
+    """A network that measures pictures.
 
-    def __init__(self, checkpoint: Path) -> None:
-        state = encoder.load_state(checkpoint, "vgg19", key="--judge")
+    Args:
+        checkpoint: its weights, at least up to conv3_1.
+        architecture, convention: what they are.
+    """
+
+    def __init__(self, checkpoint: Path, architecture: str = "vgg19", convention: str = "torchvision") -> None:
+        state = encoder.load_state(checkpoint, architecture, key="--judge")
         self.network = encoder.Encoder(
-            architecture="vgg19", layers=STYLE_LAYERS, pooling=lambda: nn.AvgPool2d(2, 2), state=state
+            architecture=architecture,
+            layers=STYLE_LAYERS,
+            pooling=lambda: nn.AvgPool2d(2, 2),
+            state=state,
+            convention=convention,
         )
 
     @torch.no_grad()

@@ -198,6 +198,9 @@ def _notices(entries: Sequence[Entry], varied: Sequence[str]) -> list[str]:
     apart = [key for key in varied if key.partition(".")[0] in ("weights", "layers", "objective")]
     if apart:
         notices.append(f"total is not the same sum for every run: {', '.join(apart)} differ")
+    seen = [key for key in varied if key.partition(".")[0] in ("encoder", "pooling") and key != "encoder"]
+    if seen:
+        notices.append(f"the features are not the same for every run, so that losses don't compare: {', '.join(seen)}")
     made = list(_made_differently([entry.run for entry in entries]))
     if made:
         notices.append(f"not made alike, so that equal configurations may differ in the last bits: {'; '.join(made)}")

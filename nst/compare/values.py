@@ -18,6 +18,8 @@ def values_of(run: Run) -> dict[str, Value]:
     """The keys that decide what the run computes, its inputs by name, and each group's option by the group's name."""
     computed = {str(key): value for key, value in run.config.items() if key not in NOT_COMPUTED}
     computed |= {key: without(NAMES, computed[key]) for key in INPUTS if key in computed}
+    if isinstance(computed.get("encoder"), Mapping):
+        computed["encoder"] = {"calibrate": False, **computed["encoder"]}  # older runs don't have the key
     options = section(run.summary, "choices")
     groups: dict[str, Value] = {}
     for group, node in computed.items():
