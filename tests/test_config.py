@@ -79,7 +79,7 @@ def test_pairs_have_the_seeds_settings(pair: str) -> None:
 def test_the_defaults() -> None:
     cfg = composed()
     assert list(cfg.layers.style) == ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
-    assert (cfg.weights.content, cfg.weights.style, cfg.weights.tv) == (1, 2e5, 3)
+    assert (cfg.weights.content, cfg.weights.style, cfg.weights.tv) == (1, 1e6, 3)
     assert (cfg.optimizer.lr, cfg.optimizer.history_size, cfg.evaluations) == (1, 100, 350)
     assert cfg.init.deviation == 0.01
     recipe = composed("experiment=seed_recipe")
