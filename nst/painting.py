@@ -289,12 +289,15 @@ class Painting:
 
     def _means(self, state: encoder.State) -> Mapping[str, float]:
         """The mean activation of each layer on the bundled pictures: known, or measured."""
-        if self.files.weights.source == "package":
+        pooling = nodes.make(self.cfg, "pooling")
+        if self.files.weights.source == "package" and str(pooling()) == str(torch.nn.AvgPool2d(2)):
             return oxford.MEANS
         if self.files.architecture == BUNDLED:
             return dict.fromkeys(encoder.available_layers(state, BUNDLED), encoder.SLIM_MEAN)
         pictures = self._small(normalizing_pictures("bundled"), key="encoder.calibrate")
-        means = encoder.mean_activations(state, self.files.architecture, pictures, convention=self._convention)
+        means = encoder.mean_activations(
+            state, self.files.architecture, pictures, pooling=pooling, convention=self._convention
+        )
         return {name: float(mean.mean()) for name, mean in means.items()}
 
     def _small(self, files: Sequence[Path], *, key: str) -> Iterator[Tensor]:
