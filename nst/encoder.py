@@ -217,6 +217,17 @@ def rescale(state: State, architecture: str, scales: Mapping[str, Tensor]) -> di
     return rescaled
 
 
+def up_to(state: State, architecture: str, layers: Sequence[str]) -> dict[str, Tensor]:
+    """Return the weights that the deepest of some layers needs, and no more."""
+    deepest = arch.deepest(architecture, layers).replace("relu", "conv")
+    last = arch.convolution_indices(architecture)[deepest]
+    return {
+        name: weight
+        for name, weight in state.items()
+        if name.startswith("features.") and int(name.split(".")[1]) <= last
+    }
+
+
 @torch.no_grad()
 def mean_activations(
     state: State,

@@ -271,6 +271,9 @@ class Painting:
             state: encoder.State = kind.load_state(files.weights.path, files.architecture)
         else:
             state = kind.random_state(files.architecture, self.config.seed)
+        if wanted.is_graph:
+            return state
+        state = encoder.up_to(state, files.architecture, schema.needed_layers(self.config))
         if wanted.normalize_on is not None:
             pictures = self._small(normalizing_pictures(wanted.normalize_on), key="encoder.normalize_on")
             pooling = nodes.make(self.cfg, "pooling")
@@ -283,9 +286,7 @@ class Painting:
                 padding=wanted.padding,
             )
             return encoder.normalize(state, files.architecture, means)
-        if not self._calibrated or wanted.is_graph:
-            return state
-        return encoder.calibrate(state, files.architecture, self._means(state))
+        return encoder.calibrate(state, files.architecture, self._means(state)) if self._calibrated else state
 
     def _means(self, state: encoder.State) -> Mapping[str, float]:
         """The mean activation of each layer on the bundled pictures: known, or measured."""
