@@ -158,8 +158,8 @@ def _with_anew(saved: Mapping[str, Any], groups: Mapping[str, str]) -> DictConfi
     """What a picture holds on top of the usual configuration, and on top of that the groups that are given anew."""
     usual = Source(paths.configs(), "train", list(groups), []).compose()
     kept = {key: value for key, value in saved.items() if key in Config.model_fields and key not in HOW}
-    if isinstance(kept.get("encoder"), Mapping):
-        kept["encoder"] = {"calibrate": False, **kept["encoder"]}  # older pictures don't have the key
+    if isinstance(kept.get("encoder"), dict):
+        kept["encoder"].setdefault("calibrate", False)  # older pictures don't have the key
     cfg = OmegaConf.create({**OmegaConf.to_container(usual), **kept})  # type: ignore[dict-item]
     for place in groups.values():
         OmegaConf.update(cfg, place, OmegaConf.select(usual, place), merge=False)
