@@ -148,8 +148,8 @@ class Painting:
 
     def check_styles(self) -> None:
         """Raises UserError for a style that is too small for the layers in one of the stages."""
-        layers = self.config.layers.style
-        needed = schema.smallest_side(self.config, layers) if layers else 1
+        # The encoder reads a style up to the deepest layer of all.
+        needed = schema.smallest_side(self.config, schema.needed_layers(self.config)) if self.config.layers.style else 1
         lines = []
         for key, (height, width) in self.style_shapes(self.schedule.stages[0]).items():
             if min(height, width) < needed:

@@ -119,7 +119,7 @@ def test_tiles_are_chosen_for_the_memory_that_is_allowed(nst: Command, small: li
     whole = parts(refusal(nst, [*run, "tile=off"], memory=0.01))["total"]
     finished = nst(*run, f"memory={whole - 0.1}", "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
-    assert re.search(rf"read in tiles of \d+ px: as a whole it would take about {whole} GB", finished.stderr)
+    assert re.search(rf"read in tiles of \d+ px: as a whole it would take about {whole:.2f} GB", finished.stderr)
     assert summary(tmp_path / "run")["peak_memory_bytes"] < 1e9 * (whole - 0.1)
 
 
