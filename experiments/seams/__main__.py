@@ -27,7 +27,8 @@ from nst.tile import windows
 
 PICTURES = paths.bundled("content", "tubingen"), paths.bundled("style", "starry_night")
 RUN = [
-    "encoder=slim", "encoder.calibrate=false", "weights=seed", "size=2048", "schedule.sizes=[512,1024]", "schedule.shares=[3,2,1]", "evaluations=120",
+    "encoder=slim", "encoder.calibrate=false", "weights=seed", "size=2048", "schedule.sizes=[512,1024]",
+    "schedule.shares=[3,2,1]", "evaluations=120",
     "optimizer.history_size=20", "logger=none", "callbacks.film=null", "~callbacks.snapshot",
 ]  # fmt: skip
 
