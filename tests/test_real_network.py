@@ -37,7 +37,7 @@ def check(inside: Command, folder: Path, words: list[str], *, size: int, evaluat
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_each_objective_completes(inside: Command, tmp_path: Path, objective: str) -> None:
-    check(inside, tmp_path / "run", OBJECTIVES[objective], size=64, evaluations=20)
+    check(inside, tmp_path / "run", OBJECTIVES[objective], size=48, evaluations=10)
 
 
 @pytest.mark.soak
