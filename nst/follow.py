@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nst.build import build_follower, prepare
 from nst.errors import DivergedError, UserError
+from nst.precision import full_float32
 from nst.run_folder import RunFolder
 
 
@@ -28,7 +29,8 @@ def follow(path: Path) -> int:
         config, files = prepare(cfg)
         files.check(folder)
         module, trainer = build_follower(cfg, config, files, folder)
-        trainer.fit(module, itertools.repeat(0), ckpt_path=folder.newest_checkpoint())
+        with full_float32():
+            trainer.fit(module, itertools.repeat(0), ckpt_path=folder.newest_checkpoint())
     except DivergedError:  # all processes find it at the same evaluation
         return 1
     except UserError as error:

@@ -26,6 +26,7 @@ from nst.config import Config, styles_in
 from nst.errors import DivergedError, UserError, of_disk, problem
 from nst.file import unused, write_text
 from nst.inputs import Inputs
+from nst.precision import full_float32
 from nst.run_folder import RunFolder
 from nst.sweep import MAY_CHANGE, Outcome, Sweep, identity
 
@@ -198,7 +199,8 @@ def _check_folder(cfg: DictConfig, folder: RunFolder) -> None:
 def _fit(run: Run, folder: RunFolder) -> Mapping[str, float]:
     status, error = "failed", None
     try:
-        run.trainer.fit(run.module, itertools.repeat(0), ckpt_path=run.checkpoint)
+        with full_float32():
+            run.trainer.fit(run.module, itertools.repeat(0), ckpt_path=run.checkpoint)
         status = "completed" if run.stop.signal is None or run.module.finished else "interrupted"
     except DivergedError as divergence:
         status, error = "diverged", str(divergence)

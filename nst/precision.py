@@ -4,7 +4,8 @@ The pixels, the losses and the optimizer's memory have 32 bits, or 64 where all 
 encoder's: its weights and features, whose sums are taken in 32 bits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -48,6 +49,23 @@ def settle(asked: Precision | Literal["auto"], device: torch.device, *, narrow: 
     if asked == 16 and device.type != "cuda":
         raise UserError(problem("precision", 16, "only CUDA computes with such numbers; choices: auto, bf16, 32"))
     return asked
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Compute in all of float32's digits on CUDA.
+
+    By torch's default convolutions round their inputs to TF32's 10 bits there, conv1_1's pixels included.
+    """
+    parts = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = [part.fp32_precision for part in parts]
+    for part in parts:
+        part.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            part.fp32_precision = value
 
 
 class LossScale:

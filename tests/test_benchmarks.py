@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import against_peer, seed
+from benchmarks import against_peer, gpu, seed
 from benchmarks.against_seed import __main__ as command
 from benchmarks.against_seed import evaluation, memory, ours, packaged, pictures, quality, race
 from nst import encoder, oxford, paths
@@ -312,3 +312,16 @@ def test_memory_tells_a_mistake_that_its_process_met(folder: Path) -> None:
     }  # fmt: skip
     with pytest.raises(UserError, match=r"optimizer\.lr"):
         memory.in_own_process(task)
+
+
+def test_the_checks_of_a_gpu_run_on_a_cpu(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All of it runs, and what has a meaning there is right."""
+    words = ["content.path=content/shore.jpg", "style.path=style/waves.jpg", "encoder=slim", "threads=1"]
+    status = gpu.main(["--device", "cpu", "--size", "40", "--evaluations", "4", "--overrides", *words])
+    told = json.loads(Path("outputs/gpu.json").read_text())
+    failed = [check["name"] for check in told["checks"] if not check["passed"]]
+    assert not failed, capsys.readouterr().out
+    assert status == 0
+    names = {check["name"].partition(":")[0] for check in told["checks"]}
+    assert {"cosine of the gradient", "distance of Gaussians", "weights of a region, from odd sizes"} <= names
+    assert gpu.main(["--device", "cuda"]) == 2

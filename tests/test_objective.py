@@ -102,7 +102,8 @@ def covariance(f: Tensor, a: Tensor) -> Tensor:
 def wasserstein(f: Tensor, a: Tensor) -> Tensor:
     """By the eigenvalues of a product that isn't symmetric, as torch finds them."""
     (mean, spread), (other_mean, other_spread) = mean_and_covariance(f), mean_and_covariance(a)
-    spread, other_spread = (each + 1e-2 * torch.eye(len(each), dtype=each.dtype) for each in (spread, other_spread))
+    added = (1e-4 * flat(a).square().mean() + 1e-12) * torch.eye(len(mean), dtype=mean.dtype)
+    spread, other_spread = spread + added, other_spread + added
     root = torch.linalg.eigvals(spread @ other_spread).sqrt().real.sum()
     return ((mean - other_mean).square().sum() + spread.trace() + other_spread.trace() - 2 * root) / len(mean)
 
@@ -296,13 +297,47 @@ def test_bures_distance_of_any_size_and_rank() -> None:
     """Of features that say the same at very different scales, and of ones that are no numbers."""
     features = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     alike = torch.cat([features, 2 * features, features.flip(1)], dim=1)
-    for size in (1.0, 1e4, 1e9):
+    for size in (1e-3, 1.0, 1e4, 1e9):
         found, other = functional.moments((size * alike).requires_grad_()), functional.moments(2 * size * alike)
-        distance = functional.gaussian_wasserstein(found, other, eps=1e-2)
-        spread = functional.gaussian_wasserstein(found, torch.zeros_like(other), eps=1e-2)
+        distance = functional.gaussian_wasserstein(found, other, eps=1e-4)
+        spread = functional.gaussian_wasserstein(found, torch.zeros_like(other), eps=1e-4)
         assert distance.item() == pytest.approx(spread.item(), rel=0.1)  # both are E|x|², but for eps
-        assert functional.gaussian_wasserstein(found, found, eps=1e-2).item() <= 1e-6 * max(1, spread.item())
-    assert functional.gaussian_wasserstein(found * float("inf"), other, eps=1e-2).isnan()
+        assert functional.gaussian_wasserstein(found, found, eps=1e-4).item() <= 1e-6 * spread.item() + 1e-12
+    assert functional.gaussian_wasserstein(found * float("inf"), other, eps=1e-4).isnan()
+
+
+@pytest.mark.parametrize("value", [0.0, 271.0])
+def test_two_pictures_of_one_colour_have_no_distance(value: float) -> None:
+    """Their variances are rounding alone, of either sign."""
+    levels = value * torch.linspace(0.1, 1, 64).view(1, 64, 1, 1)
+    moments = functional.moments(levels.expand(1, 64, 17, 23))
+    found = moments.clone().requires_grad_()
+    distance = functional.gaussian_wasserstein(found, moments, eps=1e-4)
+    distance.backward()
+    assert abs(distance.item()) <= 1e-9 * max(1, value**2)
+    assert found.grad is not None
+    assert found.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(("dtype", "least"), [(torch.bfloat16, 0.99), (torch.float32, 0.9999)])
+def test_the_gradient_of_features_that_depend_on_each_other(dtype: torch.dtype, least: float) -> None:
+    """As deep features do: 128 channels, mostly of 12 degrees of freedom, at the scale of Caffe's VGG-19."""
+
+    def features(seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        hidden = torch.randn(12, 24 * 32, generator=generator, dtype=torch.float64)
+        mixing = torch.randn(128, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        noise = torch.randn(128, 24 * 32, generator=generator, dtype=torch.float64)
+        return (100 * (mixing @ hidden + 0.1 * noise).relu()).view(1, 128, 24, 32).to(dtype).double()
+
+    def gradient(kind: torch.dtype) -> Tensor:
+        found = features(1).to(kind).contiguous(memory_format=torch.channels_last).requires_grad_()
+        target = functional.moments(features(2).to(kind).contiguous(memory_format=torch.channels_last))
+        functional.gaussian_wasserstein(functional.moments(found), target, eps=1e-4).backward()
+        assert found.grad is not None
+        return found.grad.double().flatten()
+
+    assert torch.cosine_similarity(gradient(dtype), gradient(torch.float64), dim=0) > least
 
 
 def test_gram_matrices_of_known_features() -> None:
@@ -317,6 +352,18 @@ def test_total_variation_of_known_pictures() -> None:
     assert functional.total_variation(ramp).item() == 1
     assert functional.total_variation(torch.ones(1, 3, 1, 1)).item() == 0
     assert functional.total_variation(2 * ramp, exponent=2).item() == 4
+    assert functional.total_variation(4 * ramp, exponent=0.5).item() == pytest.approx(2, rel=0.02)
+
+
+@pytest.mark.parametrize("exponent", [0.1, 0.5, 1.0, 1.5, 2.0])
+def test_total_variation_of_neighbours_that_are_equal_has_a_gradient(exponent: float) -> None:
+    picture = torch.full((1, 3, 4, 4), 0.5)
+    picture[..., 2:] += 0.1
+    picture.requires_grad_()
+    functional.total_variation(picture, exponent=exponent).backward()
+    assert picture.grad is not None
+    assert picture.grad.isfinite().all()
+    assert picture.grad.abs().max() > 0
 
 
 def test_no_loss_of_the_content_or_the_style_by_itself() -> None:

@@ -11,7 +11,7 @@ from nst import encoder, precision
 from nst.encoder import Encoder
 from nst.errors import UserError
 from nst.objective import functional
-from nst.precision import LossScale
+from nst.precision import LossScale, full_float32
 
 from .conftest import image
 
@@ -60,6 +60,15 @@ def test_a_gram_matrix_of_16_bits_is_summed_in_32() -> None:
     features = torch.randn(1, 24, 150, 150, generator=torch.Generator().manual_seed(0)).bfloat16()
     truth = functional.gram_per_position(features.double())
     assert (functional.gram_per_position(features) - truth).norm() < 1e-5 * truth.norm()
+
+
+def test_float32_is_not_rounded_on_a_gpu() -> None:
+    """By torch's default, convolutions there compute in TF32."""
+    parts = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = [part.fp32_precision for part in parts]
+    with full_float32():
+        assert [part.fp32_precision for part in parts] == ["ieee", "ieee"]
+    assert [part.fp32_precision for part in parts] == before
 
 
 def test_a_scale_grows_again() -> None:

@@ -16,6 +16,7 @@ from nst import output, paths
 from nst.build import Run, build, prepare
 from nst.errors import UserError
 from nst.optimizer import LBFGS
+from nst.precision import full_float32
 from nst.run_folder import RunFolder
 from nst.source import quoted
 
@@ -40,11 +41,12 @@ def make(overrides: Sequence[str], folder: Path) -> Run:
     return build(cfg, config, files, RunFolder(folder), choices={}, shown=[], goes_on=False)
 
 
-def fit(run: Run, callback: pl.Callback) -> None:
-    """Does a run with one callback more, which is the last to hear."""
+def fit(run: Run, *callbacks: pl.Callback) -> None:
+    """Does a run with some callbacks more, which are the last to hear."""
     trainer: Any = run.trainer
-    trainer.callbacks.append(callback)
-    trainer.fit(run.module, itertools.repeat(0))
+    trainer.callbacks.extend(callbacks)
+    with full_float32():
+        trainer.fit(run.module, itertools.repeat(0))
 
 
 def where(device: torch.device) -> str:

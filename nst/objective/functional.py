@@ -7,6 +7,7 @@ region are its mask, divided by its area (Gatys et al. 2017, arXiv:1611.07865, e
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -18,6 +19,13 @@ F = TypeVar("F", bound=Callable[..., Tensor])
 
 #: Values of 16-bit features that are widened at a time, so that the copy stays in the processor's cache.
 _CHUNK = 2**18
+
+#: Differences of pixels below which ``|d|^exponent`` is smooth where the exponent is below 1: a quarter of a step of
+#: 8 bits.
+_SMOOTH = 1e-3
+
+#: A variance for the features of a style that are all 0.
+_TINY = 1e-12
 
 
 def over_positions(kind: Literal["mean", "sum"]) -> Callable[[F], F]:
@@ -42,8 +50,8 @@ def region_weights(mask: Tensor, size: tuple[int, int]) -> Tensor:
     is within; what it reads of its surroundings may be outside (the simplest of the guidance channels of Gatys et al.
     2017, arXiv:1611.07865, section 4).
     """
-    weights = functional.interpolate(mask, size=size, mode="area")
-    return weights / weights.cpu().double().mean().to(weights)
+    weights = functional.interpolate(mask.cpu().double(), size=size, mode="area")  # MPS lacks it for odd sizes
+    return (weights / weights.mean()).to(mask)
 
 
 def reach(function: object) -> int:
@@ -116,9 +124,7 @@ def sorted_projections(features: Tensor, weights: Tensor | None = None, *, direc
     that compares evaluations, as L-BFGS, needs them fixed. With ``weights`` they are as many quantiles of the weighted
     values.
     """
-    channels = features.shape[1]
-    axes = torch.randn(channels, directions, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    axes = functional.normalize(axes, dim=0).to(features.device, _wide(features[..., :0]).dtype)
+    axes = _axes(features.shape[1], directions, seed, features.device, _wide(features[..., :0]).dtype)
     values, order = (_wide(_positions(features)) @ axes).T.contiguous().sort(dim=1)
     if weights is None:
         return values
@@ -155,22 +161,27 @@ def gaussian_wasserstein(found: Tensor, target: Tensor, *, eps: float) -> Tensor
     """``|μ - μ'|² + tr(Σ + Σ' - 2 (Σ'^½ Σ Σ'^½)^½)``, over C: the squared Wasserstein-2 distance of two Gaussians.
 
     Bures' metric (Dowson and Landau 1982, J. Multivariate Anal. 12, eq. 4), as a style loss in K. Crowson's
-    style-transfer-pytorch. Takes ``moments``; ``eps`` is added to both variances, so that features that never vary
-    have a gradient.
+    style-transfer-pytorch. Takes ``moments``. ``eps``, as a fraction of the target's mean square, is added to both
+    variances. Features that never vary then have a gradient, and variances below the rounding of the moments don't
+    decide it, whatever the scale of the features.
     """
     channels = found.shape[0]
     if not found.isfinite().all():  # of which there are no eigenvalues
         return found.sum() * float("nan")
-    covariance, other = (
-        _covariance(each).double() + eps * torch.eye(channels, dtype=torch.float64, device=each.device)
+    exact, style = (
+        (each.cpu() if each.device.type == "mps" else each).double()  # MPS has neither the type nor eigenvalues
         for each in (found, target)
+    )
+    floor = eps * style[:, :-1].trace() / channels + _TINY
+    covariance, other = (
+        _covariance(each) + floor * torch.eye(channels, dtype=each.dtype, device=each.device) for each in (exact, style)
     )
     # Σ'^½ Σ Σ'^½ has the eigenvalues of Lᵀ Σ L, where Σ' = L Lᵀ; and a Cholesky factor is soon found.
     factor = _factor(other)
     root = _TraceOfRoot.apply(factor.T @ covariance @ factor)
-    apart = (found[:, -1] - target[:, -1]).double().square().sum()
+    apart = (exact[:, -1] - style[:, -1]).square().sum()
     distance = apart + covariance.trace() + other.trace() - 2 * root
-    return (distance / channels).to(found.dtype)  # type: ignore[no-any-return]
+    return (distance / channels).to(found)  # type: ignore[no-any-return]
 
 
 def sliced_wasserstein(found: Tensor, target: Tensor) -> Tensor:
@@ -201,10 +212,15 @@ def total_variation(image: Tensor, *, exponent: float = 1) -> Tensor:
     """Mean of ``|d|^exponent`` over the differences d of neighbouring pixels, down plus across.
 
     At 1 the anisotropic total variation (Rudin, Osher and Fatemi 1992), which keeps edges; at 2 what smooths them.
+    Below 1, where the slope at d = 0 is infinite, it is ``(d² + δ²)^(exponent/2) - δ^exponent`` with δ = 0.001.
     """
 
     def mean(differences: Tensor) -> Tensor:
-        return differences.abs().pow(exponent).mean() if differences.numel() else image.sum() * 0
+        if not differences.numel():
+            return image.sum() * 0
+        if exponent < 1:
+            return ((differences.square() + _SMOOTH**2).pow(exponent / 2) - _SMOOTH**exponent).mean()
+        return differences.abs().pow(exponent).mean()
 
     return mean(image[..., 1:, :] - image[..., :-1, :]) + mean(image[..., :, 1:] - image[..., :, :-1])
 
@@ -224,6 +240,13 @@ def laplacian_difference(image: Tensor, content: Tensor, *, pool: int) -> Tensor
 
 def _wide(x: Tensor) -> Tensor:
     return x if x.element_size() >= 4 else x.float()
+
+
+@lru_cache(maxsize=32)
+def _axes(channels: int, number: int, seed: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Random directions (channels, number) of length 1, the same on every device."""
+    axes = torch.randn(channels, number, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return functional.normalize(axes, dim=0).to(device, dtype)
 
 
 class _Gram(torch.autograd.Function):
@@ -265,7 +288,7 @@ class _Moments(torch.autograd.Function):
         features, weights = ctx.saved_tensors
         second, first = gradient[:, :-1], gradient[:, -1].view(1, -1, 1, 1)
         if ctx.products:
-            slope = _gram_gradient(features, second).add_(first)
+            slope = _exactly_mixed(features, second + second.T).add_(first)
         else:
             slope = features * (2 * second).view(1, -1, 1, 1) + first
         return _weighted(slope, weights), None, None
@@ -376,15 +399,10 @@ def _products(positions: Tensor, others: Tensor | None = None, *, weights: Tenso
         others = positions
     if positions.element_size() >= 4:
         return positions.T @ (others if weights is None else others * _column(weights, others))
-    if positions.device.type == "cuda":
-        if weights is None:
-            return torch.mm(positions.T, others, out_dtype=torch.float32)
-        largest = weights.max()  # a small region's would leave the range of 16 bits
-        weighted = (others * (_column(weights, others) / largest)).to(others.dtype)
-        return torch.mm(positions.T, weighted, out_dtype=torch.float32) * largest
+    if positions.device.type == "cuda" and weights is None:
+        return torch.mm(positions.T, others, out_dtype=torch.float32)
     total = positions.new_zeros((positions.shape[1],) * 2, dtype=torch.float32)
-    others_parts = torch.split(others, max(1, _CHUNK // positions.shape[1]))
-    for (part, weight), other in zip(_in_parts(positions, weights), others_parts, strict=True):
+    for (part, weight), other in zip(_in_parts(positions, weights), _split(others), strict=True):
         wide = part.float()
         second = wide if others is positions else other.float()
         total.addmm_(wide.T, second if weight is None else second * weight)
@@ -393,12 +411,17 @@ def _products(positions: Tensor, others: Tensor | None = None, *, weights: Tenso
 
 def _in_parts(positions: Tensor, weights: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
     """The positions (M, C), some at a time, each with its weights as a column where there are any."""
-    parts = torch.split(positions, max(1, _CHUNK // positions.shape[1]))
+    parts = _split(positions)
     if weights is None:
         yield from ((part, None) for part in parts)
     else:
         column = _column(weights, positions)
         yield from zip(parts, torch.split(column, len(parts[0])), strict=True)
+
+
+def _split(positions: Tensor) -> tuple[Tensor, ...]:
+    """The positions (M, C), some at a time."""
+    return torch.split(positions, max(1, _CHUNK // positions.shape[1]))
 
 
 def _column(weights: Tensor, like: Tensor) -> Tensor:
@@ -415,6 +438,20 @@ def _mixed(features: Tensor, matrix: Tensor) -> Tensor:
     """Features whose values at each position are those of the given ones times a matrix (C, C)."""
     _, channels, height, width = features.shape
     flat = _positions(features) @ matrix.to(features.dtype)
+    return flat.view(1, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _exactly_mixed(features: Tensor, matrix: Tensor) -> Tensor:
+    """``_mixed`` by a product of at least 32 bits, for matrices whose entries cancel at most positions.
+
+    That of ``gaussian_wasserstein`` is large along the directions in which the features hardly vary. Rounded to 16 bits
+    it left a gradient whose cosine to the exact one was 0.5.
+    """
+    _, channels, height, width = features.shape
+    positions = _positions(features)
+    flat = torch.empty_like(positions, memory_format=torch.contiguous_format)
+    for (part, _), out in zip(_in_parts(positions, None), _split(flat), strict=True):
+        out.copy_(_wide(part) @ matrix)
     return flat.view(1, height, width, channels).permute(0, 3, 1, 2)
 
 

@@ -1,0 +1,256 @@
+"""Check on a GPU what can go wrong there alone; print one table and write JSON.
+
+    python -m benchmarks.gpu
+
+Each check has a bound; the exit status is 1 if one fails. The reference is float64 on the CPU. On a machine without a
+GPU, ``--device cpu`` runs the same checks where they have a meaning.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.against_seed import ours
+from nst import output, provenance
+from nst.build import Run
+from nst.errors import UserError
+from nst.objective import functional
+from nst.optimizer import ProjectedLBFGS
+from nst.precision import full_float32
+from nst.source import quoted
+
+OBJECTIVES = (
+    "seed", "paper", "relative", "mean_std", "gram_mean_std", "covariance", "wasserstein", "sliced_wasserstein",
+    "long_range",
+)  # fmt: skip
+
+#: What goes with an objective whose losses have another scale.
+BESIDE = {"paper": ["weights=paper", "layers=paper"], "relative": ["weights=relative"]}
+
+#: The least cosine of a gradient to that in float64, at the start and near the end, by precision.
+COSINES = {"32": (0.9999, 0.999), "bf16": (0.99, 0.9), "16": (0.99, 0.9)}
+
+
+@dataclass(frozen=True)
+class Check:
+    """A figure and the bound that it keeps or breaks."""
+
+    name: str
+    value: float
+    bound: float
+    at_least: bool = False
+
+    @property
+    def passed(self) -> bool:
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the checks are made with.
+
+    Attributes:
+        device: what is checked.
+        size: longest side of the picture in px.
+        evaluations: after how many a picture is nearly done.
+        overrides: of every configuration.
+        folder: for files.
+    """
+
+    device: torch.device
+    size: int
+    evaluations: int
+    overrides: list[str]
+    folder: Path
+
+    def run(self, *overrides: str, device: torch.device | None = None) -> Run:
+        """A run of this size, not begun."""
+        words = [
+            f"size={self.size}", f"evaluations={self.evaluations}", "schedule=single", "init=noise", "logger=none",
+            "callbacks.film=null", ours.where(self.device if device is None else device), *self.overrides, *overrides,
+        ]  # fmt: skip
+        return ours.make(words, self.folder / "run")
+
+
+def gradient(run: Run, picture: Tensor, device: torch.device) -> Tensor:
+    """The total's gradient at a picture, in float64 on the CPU."""
+    stage = run.module.schedule.stages[-1]
+    with full_float32():
+        objective = run.module.make_objective(stage, device)
+        image = picture.to(run.module.image.dtype).to(device).requires_grad_()
+        (objective(image).total * 2.0**10).backward()  # as 16 bits need it
+    assert image.grad is not None
+    return image.grad.cpu().double().flatten() / 2.0**10
+
+
+def gradients(case: Case) -> Iterator[Check]:
+    """Of each objective, at the start and near the end, in each precision that the device has."""
+    cpu = torch.device("cpu")
+    precisions = [each for each in COSINES if each != "16" or case.device.type == "cuda"]
+    for objective in OBJECTIVES:
+        words = [f"objective={objective}", *BESIDE.get(objective, [])]
+        exact = case.run(*words, "precision=64", device=cpu)
+        done = case.run(*words, "precision=32")
+        start = done.module.image.detach().clone()
+        ours.fit(done)
+        pictures = start, done.module.best_image.cpu()
+        truths = [gradient(exact, picture, cpu) for picture in pictures]
+        for precision in precisions:
+            run = case.run(*words, f"precision={precision}")
+            for place, picture, truth, least in zip(
+                ("start", "near the end"), pictures, truths, COSINES[precision], strict=True
+            ):
+                found = gradient(run, picture, case.device)
+                cosine = torch.cosine_similarity(found, truth, dim=0).item()
+                yield Check(f"cosine of the gradient: {objective}, {precision}, {place}", cosine, least, at_least=True)
+
+
+def regions(case: Case) -> Iterator[Check]:
+    """A style of a region has the gradient that it has in 32 bits on the CPU; so have the weights of its positions."""
+    mask = torch.zeros(1, 3, case.size, case.size)
+    mask[..., : case.size // 3] = 1
+    file = case.folder / "mask.png"
+    content = case.run()
+    height, width = content.module.image.shape[-2:]
+    output.save(mask[..., :height, :width], file)
+    words = [f"style.region={quoted(file)}", "precision=bf16"]
+    run, exact = case.run(*words), case.run(words[0], "precision=64", device=torch.device("cpu"))
+    start = run.module.image.detach()
+    found, truth = gradient(run, start, case.device), gradient(exact, start, torch.device("cpu"))
+    cosine = torch.cosine_similarity(found, truth, dim=0).item()
+    yield Check("cosine of the gradient: a region, bf16", cosine, 0.99, at_least=True)
+    odd = torch.rand(1, 1, 37, 53)
+    there, here = (functional.region_weights(odd.to(device), (5, 7)) for device in (case.device, "cpu"))
+    yield Check("weights of a region, from odd sizes", (there.cpu() - here).abs().max().item(), 1e-6)
+
+
+def wasserstein(case: Case) -> Iterator[Check]:
+    """The distance of Gaussians is that of the CPU, on devices that lack float64, too."""
+    moments = [
+        functional.moments(torch.rand(1, 24, 9, 9, generator=torch.Generator().manual_seed(seed))) for seed in (1, 2)
+    ]
+    there, here = (
+        functional.gaussian_wasserstein(*(each.to(device) for each in moments), eps=1e-4).item()
+        for device in (case.device, torch.device("cpu"))
+    )
+    yield Check("distance of Gaussians", abs(there / here - 1), 1e-5)
+
+
+def range_of_16_bits(case: Case) -> Iterator[Check]:
+    """The largest feature of poolings that raise them, below what float16 ends at."""
+    for pooling in ("avg", "avg_rescaled", "max", "l2"):
+        run = case.run(f"pooling={pooling}", "precision=32")
+        objective = run.module.make_objective(run.module.schedule.stages[-1], case.device)
+        with torch.no_grad():
+            features = objective.encoder(run.module.image.to(case.device))
+        largest = max(found.abs().max().item() for found in features.values())
+        yield Check(f"largest feature: pooling={pooling}", largest, 65504 / 8)
+
+
+def tiles(case: Case) -> Iterator[Check]:
+    """The gradient in tiles is that of the whole."""
+    whole, tiled = case.run("precision=32", "tile=off"), case.run("precision=32", f"tile={case.size // 2}")
+    start = whole.module.image.detach()
+    found, truth = gradient(tiled, start, case.device), gradient(whole, start, case.device)
+    yield Check("gradient in tiles, relative", ((found - truth).norm() / truth.norm()).item(), 1e-4)
+
+
+def synchronizations(case: Case) -> Iterator[Check]:
+    """How often an iteration of L-BFGS with a full history waits for the device."""
+    if case.device.type != "cuda":
+        return
+    image = torch.rand(1, 3, case.size, case.size, device=case.device).requires_grad_()
+    curvature = torch.logspace(0, 6, image.numel(), device=case.device).view_as(image)
+    optimizer = ProjectedLBFGS([image], history_size=100)
+
+    def cheap() -> Tensor:
+        image.grad = curvature * (image.detach() - 0.4)
+        return (image.grad * (image.detach() - 0.4)).sum() / 2
+
+    for _ in range(150):
+        optimizer.step(cheap)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            optimizer.step(cheap)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    yield Check("synchronizations of an L-BFGS iteration", len(caught), 20)
+
+
+def determinism(case: Case) -> Iterator[Check]:
+    """Two runs of one configuration make the same picture."""
+    pictures = []
+    for _ in range(2):
+        run = case.run("trainer.deterministic=true", "evaluations=10")
+        ours.fit(run)
+        pictures.append(run.module.best_image.cpu())
+    yield Check("two equal runs, largest difference", (pictures[0] - pictures[1]).abs().max().item(), 0.0)
+
+
+def forecast(case: Case) -> Iterator[Check]:
+    """What a run takes is what was forecast, within a quarter."""
+    if case.device.type != "cuda":
+        return
+    torch.cuda.empty_cache()
+    provenance.forget_peak_memory()
+    run = case.run("evaluations=10")
+    ours.fit(run)
+    ratio = provenance.peak_memory(case.device) / run.forecast.total
+    yield Check("peak memory over its forecast, at most", ratio, 1.25)
+    yield Check("peak memory over its forecast, at least", ratio, 0.75, at_least=True)
+
+
+CHECKS: Sequence[Callable[[Case], Iterator[Check]]] = (
+    gradients, regions, wasserstein, range_of_16_bits, tiles, synchronizations, determinism, forecast,
+)  # fmt: skip
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run every check; return 1 if one fails."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="What can go wrong on a GPU alone.")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cuda"))
+    parser.add_argument("--size", type=int, default=192, help="px, the longest side")
+    parser.add_argument("--evaluations", type=int, default=150, help="after which a picture is nearly done")
+    parser.add_argument("--results", type=Path, default=Path("outputs/gpu.json"))
+    parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="of every configuration")
+    options = parser.parse_args(words)
+    if options.device.type == "cuda" and not torch.cuda.is_available():
+        print("error: --device=cuda: there is none; choose --device=cpu", file=sys.stderr)
+        return 2
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            case = Case(options.device, options.size, options.evaluations, options.overrides, Path(folder))
+            found = list(itertools.chain.from_iterable(check(case) for check in CHECKS))
+    except UserError as error:
+        print("\n".join(f"error: {line}" for line in error.problems), file=sys.stderr)
+        return 2
+    table = Table("check", "found", "bound", "", box=None)
+    for check in found:
+        sign = ">=" if check.at_least else "<="
+        table.add_row(check.name, f"{check.value:.6g}", f"{sign} {check.bound:g}", "" if check.passed else "FAILED")
+    Console(width=120).print(table)
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    told = {
+        **provenance.of_machine(options.device),
+        "size": options.size,
+        "checks": [{**asdict(check), "passed": check.passed} for check in found],
+    }
+    options.results.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    return 0 if all(check.passed for check in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
