@@ -26,9 +26,12 @@ from benchmarks.against_seed import ours, pictures
 from benchmarks.against_seed.race import Race
 from benchmarks.against_seed.results import Record, Results, place
 from benchmarks.seed import gram_matrix, layer_names
-from nst import encoder, image, output, oxford
+from nst import image
+from nst.config.source import quoted
+from nst.encoder import oxford
+from nst.encoder import weights as encoder
 from nst.errors import UserError
-from nst.source import quoted
+from nst.image import output
 
 CONTENT_LAYER = "relu4_2"
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")

@@ -22,13 +22,14 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.against_seed import ours
-from nst import output, provenance
-from nst.build import Run
+from nst.config.source import quoted
+from nst.encoder.precision import full_float32
 from nst.errors import UserError
-from nst.objective import functional
-from nst.optimizer import ProjectedLBFGS
-from nst.precision import full_float32
-from nst.source import quoted
+from nst.image import output
+from nst.objective import functional, statistics
+from nst.optimizer.lbfgs import ProjectedLBFGS
+from nst.run import provenance
+from nst.run.build import Run
 
 OBJECTIVES = (
     "seed", "paper", "relative", "mean_std", "gram_mean_std", "covariance", "wasserstein", "sliced_wasserstein",
@@ -80,7 +81,9 @@ class Case:
             f"size={self.size}", f"evaluations={self.evaluations}", "schedule=single", "init=noise", "logger=none",
             "callbacks.film=null", ours.where(self.device if device is None else device), *self.overrides, *overrides,
         ]  # fmt: skip
-        return ours.make(words, self.folder / "run")
+        folder = self.folder / "run"
+        folder.mkdir(exist_ok=True)
+        return ours.make(words, folder)
 
 
 def gradient(run: Run, picture: Tensor, device: torch.device) -> Tensor:
@@ -131,7 +134,7 @@ def regions(case: Case) -> Iterator[Check]:
     cosine = torch.cosine_similarity(found, truth, dim=0).item()
     yield Check("cosine of the gradient: a region, bf16", cosine, 0.99, at_least=True)
     odd = torch.rand(1, 1, 37, 53)
-    there, here = (functional.region_weights(odd.to(device), (5, 7)) for device in (case.device, "cpu"))
+    there, here = (statistics.region_weights(odd.to(device), (5, 7)) for device in (case.device, "cpu"))
     yield Check("weights of a region, from odd sizes", (there.cpu() - here).abs().max().item(), 1e-6)
 
 

@@ -12,7 +12,7 @@ import time
 
 import pytorch_lightning as pl
 
-from nst import cli, train
+from nst.train import main as train
 
 #: Seconds on the clock: the starts and the ends of the runs.
 STARTS: list[float] = []
@@ -38,7 +38,7 @@ def main() -> None:
             "-m", "encoder=vgg19", "encoder.weights=random", "evaluations=2", "weights.style=1e4,1e5,1e6,1e7,1e8",
             "+callbacks.clock={_target_: benchmarks.next_run.Clock}", f"hydra.sweep.dir={folder}", *sys.argv[1:],
         ]  # fmt: skip
-        status = cli.run(train.train)
+        status = train()
     from benchmarks import next_run  # under `python -m` this module is __main__, and Hydra makes another's Clock
 
     between = [start - end for end, start in zip(next_run.ENDS, next_run.STARTS[1:], strict=False)]

@@ -25,13 +25,16 @@ from hydra.utils import instantiate
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from nst import callbacks, encoder, image, paths, schedule
-from nst.checkpoint import WholeCheckpointIO
-from nst.module import StyleTransfer
+from nst import callbacks, image, paths
+from nst.callbacks.checkpoint_io import WholeCheckpointIO
+from nst.encoder import vgg
+from nst.encoder import weights as encoder
+from nst.files.run_folder import RunFolder
 from nst.objective import Objective, Style, Weights, content_targets, style_targets
-from nst.optimizer import LBFGS
-from nst.recovery import Recovery
-from nst.run_folder import RunFolder
+from nst.optimizer import schedule
+from nst.optimizer.lbfgs import LBFGS
+from nst.optimizer.module import StyleTransfer
+from nst.optimizer.recovery import Recovery
 
 
 def make_objective(size: int, architecture: str) -> Objective:
@@ -40,7 +43,7 @@ def make_objective(size: int, architecture: str) -> Objective:
         cfg = compose("train")
     generator = torch.Generator().manual_seed(0)
     content, style = (torch.rand(1, 3, size, size, generator=generator) for _ in range(2))
-    network = encoder.Encoder(
+    network = vgg.VGG(
         architecture=architecture,
         layers=[*cfg.layers.content, *cfg.layers.style],
         pooling=instantiate(cfg.pooling),
@@ -52,7 +55,7 @@ def make_objective(size: int, architecture: str) -> Objective:
         formulas=formulas,
         weights=Weights(content=1, style=1e6, tv=0),
         content=content_targets(network, content, list(cfg.layers.content)),
-        styles=[Style(targets=style_targets(network, style, list(cfg.layers.style), formulas.statistics))],
+        styles=[Style(targets=style_targets(network, style, list(cfg.layers.style), formulas))],
     )
 
 

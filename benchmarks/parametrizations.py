@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.against_seed import ours
-from nst import output
-from nst.optimizer import LBFGS, ProjectedLBFGS
+from nst.image import output
+from nst.optimizer.lbfgs import LBFGS, ProjectedLBFGS
 
 RATES = (0.01, 0.03, 0.1, 1, 10, 100)
 

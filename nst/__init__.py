@@ -9,7 +9,7 @@ __all__ = ["Result", "stylize"]
 
 
 def __getattr__(name: str) -> Any:
-    """What importing would take a second for, when it is asked for."""
+    """Import an attribute from ``nst.api`` on first use, because the import takes a second."""
     if name not in __all__:
         raise AttributeError(f"module 'nst' has no attribute {name!r}")
     from nst import api

@@ -1,41 +1,38 @@
-"""The main job from Python: ``nst.stylize``."""
+"""Python interface for a single run: ``nst.stylize``."""
 
-import argparse
 import csv
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
-from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 from torch import Tensor
 
 from nst import image as images
-from nst import job, output, paths
-from nst.check import check_groups, checked, explain
+from nst import paths
+from nst.config import hydra_edge
+from nst.config.hydra_edge import quoted
+from nst.config.mistakes import check_groups, explain
 from nst.errors import UserError, problem
-from nst.run_folder import RunFolder
-from nst.source import parse, quoted, source_of
+from nst.files.run_folder import RunFolder
+from nst.image import output
+from nst.plan.planning import Plan
+from nst.run import single
 
-T = TypeVar("T")
-
-#: What a picture may be given as: an option's name, a file, or the picture itself.
+#: A picture argument: an option's name, a file, or the picture itself.
 Picture = str | Path | Image.Image | Tensor
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a run; a notebook shows it as its picture.
+    """The result of a run. A notebook displays it as its picture.
 
     Attributes:
         folder: the run's folder.
@@ -58,7 +55,7 @@ class Result:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """What ``summary.json`` says: the losses of the picture, seconds, memory, versions, and where all came from."""
+        """The content of ``summary.json``: the picture's losses, seconds, memory, versions and origin of inputs."""
         return RunFolder(self.folder).read_summary()
 
     def _repr_png_(self) -> bytes:
@@ -66,23 +63,22 @@ class Result:
 
 
 def stylize(content: Picture, style: Picture, overrides: Sequence[str] = (), *, preview: bool = False) -> Result:
-    """Paints the content in the style, as ``python -m nst.train content=… style=… OVERRIDES`` does.
+    """Paint the content in the style, like ``python -m nst.train content=… style=… OVERRIDES``.
 
     ``nst.stylize("tubingen", "painting.jpg", ["size=512", "optimizer=adam"], preview=True).picture``
 
     Args:
         content: the name of an option (``tubingen``), a file, a PIL image, or an image tensor (1, 3, H, W) or (3, H, W)
-            in [0, 1]. What is no file is kept beside the run, as PNG of 8 bits.
-        style: the same.
-        overrides: what the command line takes.
-        preview: whether a notebook shows the picture on its way (``callbacks=notebook``).
+            in [0, 1]. An image or a tensor is saved in the run's folder as an 8-bit PNG.
+        style: like ``content``.
+        overrides: overrides as on the command line.
+        preview: whether to show the picture in a notebook while it is optimized (``callbacks=notebook``).
 
     Raises:
-        UserError: every mistake in the arguments, before anything is written; and too small a memory, which the run's
-            folder tells, too.
-        DivergedError: the losses did, and the run ended; its folder has the best picture.
+        UserError: the arguments contain mistakes, or the memory is too small; raised before anything is written.
+        DivergedError: the losses diverged and the run ended; its folder has the best picture.
         OSError: a disk is full, or can't be written.
-        KeyboardInterrupt: the run was stopped; its folder has the best picture and what it takes to go on.
+        KeyboardInterrupt: the run was stopped; its folder has the best picture and everything needed to resume it.
     """
     given = {"content": content, "style": style}
     words = [*(["callbacks=notebook"] if preview else []), *overrides]
@@ -96,39 +92,45 @@ def stylize(content: Picture, style: Picture, overrides: Sequence[str] = (), *, 
 
 
 def _override(group: str, picture: str | Path) -> str:
-    """What names a picture: the option where there is one of its name, else its file."""
+    """Return the override that names a picture: the option with its name if there is one, otherwise its file."""
     if (paths.configs() / group / f"{picture}.yaml").is_file():
         return f"{group}={picture}"
     return f"{group}.path={quoted(Path(picture).expanduser().absolute())}"
 
 
 def _run(words: list[str], memory: Mapping[str, Image.Image | Tensor]) -> Path:
-    """Checks, makes the folder, and lets Hydra run the job in it; returns the folder."""
+    """Run the overrides, with pictures in memory that have no files yet; return the run's folder."""
     with tempfile.TemporaryDirectory(prefix="nst-") as scratch:
-        found = {group: _save(group, image, Path(scratch)) for group, image in memory.items()}
-        folder = _told([*words, *_paths(found)], checked)[1]
-        inputs = RunFolder(folder).inputs
-        for group, file in found.items():
-            inputs.mkdir(exist_ok=True)
-            found[group] = Path(shutil.move(file, inputs / file.name))
-    try:
-        _told([*words, *_paths(found), f"hydra.run.dir={quoted(folder)}"], _paint)
-    except SystemExit:  # what a run makes of a signal
-        raise KeyboardInterrupt from None
-    return folder
+        files = {group: _save(group, picture, Path(scratch)) for group, picture in memory.items()}
 
+        def keep(plan: Plan, folder: RunFolder) -> Plan:
+            """Move the temporary picture files into the run's folder."""
+            if files:
+                folder.inputs.mkdir(exist_ok=True)
+            return plan.moved({group: Path(shutil.move(file, folder.inputs)) for group, file in files.items()})
 
-def _paths(files: Mapping[str, Path]) -> list[str]:
-    return [f"{group}.path={quoted(file)}" for group, file in files.items()]
+        overrides = [*words, *(f"{group}.path={quoted(file)}" for group, file in files.items())]
+        arguments = hydra_edge.arguments([])
+        arguments.overrides = overrides
+        try:
+            given = hydra_edge.parse(overrides)
+            if any(override.key_or_group == "hydra.mode" for override in given):
+                raise UserError("hydra.mode: this makes a single run; leave it out")
+            check_groups(given)
+            return single.run(arguments, own_logging=False, settle=keep).path
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+            raise UserError(explain(error, arguments)) from error
+        except SystemExit:  # raised by a run that received a signal
+            raise KeyboardInterrupt from None
 
 
 def _save(group: str, image: Image.Image | Tensor, folder: Path) -> Path:
-    """A picture that is no file, as one."""
+    """Save an image or a tensor as a PNG; return its file. Raise UserError if it can't be converted."""
     file = folder / f"{group}.png"
     if isinstance(image, Image.Image):
         try:
             images.upright_srgb(image).save(file)
-        except Exception as error:  # what Pillow doesn't convert
+        except Exception as error:  # Pillow can't convert the image
             raise UserError(
                 problem(group, f"PIL image of mode {image.mode}", f"can't be converted: {error}")
             ) from error
@@ -139,30 +141,3 @@ def _save(group: str, image: Image.Image | Tensor, folder: Path) -> Path:
         raise UserError(problem(group, f"tensor of shape {tuple(image.shape)}, {image.dtype}", why))
     output.save(batch.float(), file)
     return file
-
-
-def _paint(arguments: argparse.Namespace) -> None:
-    """The job as Hydra runs it, but for the logging, which is the caller's."""
-
-    def task(cfg: DictConfig) -> float:
-        with job.log_to(RunFolder(Path(HydraConfig.get().runtime.output_dir))):
-            return job.paint(cfg)
-
-    source = source_of(arguments)
-    with source.initialized():
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
-        hydra.run(source.name, task, source.overrides, with_log_configuration=False)
-
-
-def _told(overrides: list[str], action: Callable[[argparse.Namespace], T]) -> T:
-    """What comes of an action on the overrides. Raises UserError for what Hydra complains of, in our words."""
-    arguments = get_args_parser().parse_args([])
-    arguments.overrides = overrides
-    try:
-        if any(override.key_or_group == "hydra.mode" for override in parse(overrides)):
-            raise UserError("hydra.mode: this makes a single run; leave it out")
-        check_groups(overrides)
-        return action(arguments)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise UserError(explain(error, arguments)) from error

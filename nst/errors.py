@@ -1,11 +1,14 @@
-"""What a user can do wrong, told so that it can be mended."""
+"""Exceptions for the user's mistakes and for diverged runs, and functions that format messages."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UserError(Exception):
-    """One or several mistakes of the user, each a line that names key, value and valid choices.
+    """One or several mistakes of the user, each one line with the key, the value and the valid choices.
 
     The command line prints the lines, without a traceback, and exits with status 2.
     """
@@ -16,22 +19,31 @@ class UserError(Exception):
 
 
 class DivergedError(Exception):
-    """A loss exploded, or a loss or a gradient became infinite or not a number."""
+    """The error of a run with an exploding loss, or with a loss or a gradient that is infinite or NaN."""
+
+
+def attempt(lines: list[str], action: Callable[[], T]) -> T | None:
+    """Return the action's result; None if it is the user's mistake, whose lines are added to ``lines``."""
+    try:
+        return action()
+    except UserError as error:
+        lines += error.problems
+        return None
 
 
 def of_disk(error: OSError) -> str:
-    """What can't be read or written, and why."""
+    """Return the file that can't be read or written, if known, and the reason."""
     reason = error.strerror or str(error)
     return reason if error.filename is None else f"{error.filename}: {reason}"
 
 
 def problem(key: str, value: object, why: str) -> str:
-    """One line about one mistake: ``key=value: why``."""
+    """Return one line about one mistake: ``key=value: why``."""
     return f"{key}={'null' if value is None else value}: {why}"
 
 
 def one_line(error: Exception) -> str:
-    """What Hydra and OmegaConf tell in several lines: the key, where there is one, and the reason."""
+    """Return a multi-line error of Hydra or OmegaConf as one line: the key, if there is one, and the reason."""
     reason, *details = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     reason = reason.removesuffix(", set env var HYDRA_FULL_ERROR=1 to see chained exception.")
     cause = error.__cause__
@@ -44,7 +56,7 @@ def one_line(error: Exception) -> str:
 
 
 def choices(value: object, valid: Iterable[object], *, noun: str = "choices") -> str:
-    """The valid choices, the nearest to ``value`` first where one is near: ``did you mean …? choices: …``."""
+    """Return the valid choices, after a suggestion if one is close to ``value``: ``did you mean …? choices: …``."""
     names = [str(name) for name in valid]
     near = difflib.get_close_matches(str(value), names, n=1)
     hint = f"did you mean {near[0]}? " if near else ""

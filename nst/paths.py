@@ -1,4 +1,4 @@
-"""Where configurations, caches and bundled assets live; nothing else in the project asks."""
+"""Paths of configurations, caches and bundled assets. No other module determines them."""
 
 import os
 from pathlib import Path
@@ -9,43 +9,43 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def of_user(text: str) -> Path:
-    """The path that a user's words mean: ``~`` is the home folder."""
+    """Return the path that a user's text stands for: ``~`` is the home folder."""
     return Path(text).expanduser()
 
 
 def configs() -> Path:
-    """The folder of the YAML files: inside the package when installed from a wheel, beside it in a checkout."""
+    """Return the folder of the YAML files: inside the package if installed from a wheel, next to it in a checkout."""
     inside = PACKAGE / "configs"
     return inside if inside.is_dir() else PACKAGE.parent / "configs"
 
 
 def bundled(kind: str, name: str) -> Path:
-    """The bundled stand-in for the picture ``name`` of the group ``kind`` (``content`` or ``style``)."""
+    """Return the bundled stand-in for the picture ``name`` of the group ``kind`` (``content`` or ``style``)."""
     return PACKAGE / "assets" / kind / f"{name}.jpg"
 
 
 def bundled_pictures(kind: str) -> list[Path]:
-    """All bundled pictures of the group ``kind``."""
+    """Return all bundled pictures of the group ``kind``."""
     return sorted((PACKAGE / "assets" / kind).glob("*.jpg"))
 
 
 def bundled_encoder() -> Path:
-    """The weights of the bundled slim encoder, which ``nst.pretrain`` trained."""
+    """Return the file of the bundled slim encoder's weights, trained by ``experiments.slim_encoder.pretrain``."""
     return PACKAGE / "assets" / "encoder" / "slim.safetensors"
 
 
 def picture_cache(kind: str) -> Path:
-    """Where downloaded pictures are kept; ``NST_CACHE`` moves it."""
+    """Return the cache folder of downloaded pictures; the environment variable ``NST_CACHE`` changes its location."""
     return Path(os.environ.get("NST_CACHE") or pooch.os_cache("nst")) / kind
 
 
 def weights_cache() -> Path:
-    """Where torchvision, too, keeps its checkpoints, so that neither downloads what the other has."""
+    """Return the folder where torchvision also caches its checkpoints, so that no file is downloaded twice."""
     home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
     return Path(home).expanduser() / "hub" / "checkpoints"
 
 
 def checkout() -> Path | None:
-    """The git checkout this package runs from, or None when it is installed."""
+    """Return the git checkout that this package runs from, or None if it is installed."""
     top = PACKAGE.parent
     return top if (top / ".git").exists() and (top / "configs").is_dir() else None

@@ -14,9 +14,12 @@ from PIL import Image
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from torch import Tensor
 
-from nst import architecture as arch
-from nst import asset, cli, encoder
-from nst.train import train
+from nst.encoder import architecture as arch
+from nst.encoder import weights as encoder
+from nst.files import asset
+from nst.train import main
+
+from .helpers.forking import Server
 
 #: An address on this machine where nothing listens.
 NOWHERE = "http://127.0.0.1:9"
@@ -79,12 +82,25 @@ def small(pictures: tuple[Path, Path]) -> list[str]:
     ]
 
 
+#: Begins commands in processes of their own.
+server = Server()
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def nst(tmp_path: Path) -> Command:
-    """Runs ``python -m nst.train`` in a folder that is not the project's."""
+    """Runs ``python -m nst.train`` in a process of its own, in a folder that is not the project's."""
+
+    def run(*arguments: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        return server.run(arguments, cwd=cwd)
+
+    return run
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Command:
+    """The same in a process that starts Python anew, for what depends on how it starts."""
 
     def run(*arguments: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "nst.train", *arguments]
@@ -103,7 +119,7 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
         capfd.readouterr()
         status = 0
         try:
-            status = cli.run(train)
+            status = main()
         except SystemExit as error:
             status = int(str(error.code))
         said = capfd.readouterr()

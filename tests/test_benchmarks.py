@@ -14,10 +14,12 @@ from torch import nn
 from benchmarks import against_peer, gpu, seed
 from benchmarks.against_seed import __main__ as command
 from benchmarks.against_seed import evaluation, memory, ours, packaged, pictures, quality, race
-from nst import encoder, oxford, paths
-from nst.encoder import Encoder
+from nst import paths
+from nst.config.source import quoted
+from nst.encoder import oxford
+from nst.encoder import weights as encoder
+from nst.encoder.vgg import VGG
 from nst.errors import UserError
-from nst.source import quoted
 from tests.conftest import paint
 from tests.test_house import imports
 
@@ -248,7 +250,7 @@ def test_the_packaged_network_is_the_same_in_torchvisions_convention(tmp_path: P
     picture = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(0))
     features = []
     for state, convention in ((written, "torchvision"), (calibrated, "caffe")):
-        network = Encoder(
+        network = VGG(
             architecture="vgg19",
             layers=["relu3_1"],
             pooling=lambda: nn.AvgPool2d(2),

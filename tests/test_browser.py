@@ -10,7 +10,7 @@ from selenium.webdriver.support.select import Select
 
 from nst.compare.__main__ import main
 
-from .run_folders import input_of, make_run, noisy
+from .helpers.run_folders import input_of, make_run, noisy
 from .test_compare import EVIL
 
 SLOWNESS = float(os.environ.get("NST_TEST_SLOWNESS", "1"))

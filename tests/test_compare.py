@@ -20,10 +20,10 @@ from nst.compare.runs import find
 from nst.compare.sheet import Sheet
 from nst.compare.table import short_name
 from nst.compare.values import order, shown
-from nst.file import sha256
+from nst.files.atomic import sha256
 
 from .conftest import Command
-from .run_folders import VERSIONS, input_of, make_run, noisy
+from .helpers.run_folders import VERSIONS, input_of, make_run, noisy
 
 RED, GREEN, BLUE, GOLD = (200, 30, 30), (30, 160, 60), (40, 70, 200), (220, 180, 40)
 

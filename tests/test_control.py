@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nst import color, encoder
 from nst import image as images
-from nst.encoder import Encoder
-from nst.objective import Formulas, Objective, Style, Term, Weights, functional, style_targets
+from nst.encoder import weights as encoder
+from nst.encoder.vgg import VGG
+from nst.image import color
+from nst.objective import Formulas, Objective, Style, Term, Weights, functional, statistics, style_targets
 
 from .conftest import Command, assert_goes_on, image
 
@@ -37,8 +38,8 @@ STATISTICS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def tiny() -> Encoder:
-    return Encoder(
+def tiny() -> VGG:
+    return VGG(
         architecture="slim",
         layers=LAYERS,
         pooling=partial(torch.nn.AvgPool2d, 2, 2),
@@ -67,7 +68,7 @@ def left_half(height: int, width: int) -> Tensor:
 @pytest.mark.parametrize("name", STATISTICS)
 def test_a_mask_of_half_the_positions_has_the_statistic_of_that_half(name: str) -> None:
     features = torch.randn(1, 4, 6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    weights = functional.region_weights(left_half(6, 8), (6, 8))
+    weights = statistics.region_weights(left_half(6, 8), (6, 8))
     assert weights.mean() == 1
     statistic = STATISTICS[name]
     found, half = statistic(features, weights), statistic(features[..., :4])
@@ -88,7 +89,7 @@ def test_weights_of_positions_are_in_the_gradient(name: str) -> None:
 @pytest.mark.parametrize("name", ["gram", "moments", "channel_moments"])
 def test_weights_of_positions_in_16_bits(name: str) -> None:
     features = torch.rand(1, 16, 40, 30, generator=torch.Generator().manual_seed(2)).bfloat16()
-    weights = functional.region_weights(torch.rand(1, 1, 40, 30, generator=torch.Generator().manual_seed(3)), (40, 30))
+    weights = statistics.region_weights(torch.rand(1, 1, 40, 30, generator=torch.Generator().manual_seed(3)), (40, 30))
     exact = features.double().requires_grad_()
     rounded = features.clone().requires_grad_()
     wanted, found = STATISTICS[name](exact, weights.double()), STATISTICS[name](rounded, weights)
@@ -109,16 +110,17 @@ def test_a_regions_style_does_not_leak(name: str) -> None:
     style = image(2, height, width)
     outside = style.clone()
     outside[..., width // 2 + REACH :] = image(3, height, width)[..., width // 2 + REACH :]
-    targets, others = (style_targets(network, it, LAYERS, made.statistics, mask=mask) for it in (style, outside))
+    targets, others = (style_targets(network, it, LAYERS, made, mask=mask) for it in (style, outside))
     for layer in LAYERS:
-        for target, other in zip(targets[layer], others[layer], strict=True):
-            torch.testing.assert_close(target, other, rtol=1e-12, atol=0)
+        for key, target in targets.layers[layer].items():
+            torch.testing.assert_close(target, others.layers[layer][key], rtol=1e-12, atol=0)
     objective = Objective(
         encoder=network,
         formulas=made,
         weights=Weights(content=0, style=1, tv=0),
         content={},
-        styles=[Style(targets=targets, region=mask)],
+        styles=[Style(targets=targets, region="left")],
+        regions={"left": mask},
     )
     picture = image(1, height, width).requires_grad_()
     objective(picture).total.backward()
@@ -131,19 +133,20 @@ def test_styles_count_by_weight_and_area() -> None:
     """Two styles of half the picture each are, per pixel, as strong as one of the whole; weights are relative."""
     made, network = formulas(functional.gram_per_element), tiny()
     mask = left_half(24, 32)
-    one, two = (style_targets(network, image(seed, 24, 32), LAYERS, made.statistics) for seed in (2, 3))
+    one, two = (style_targets(network, image(seed, 24, 32), LAYERS, made) for seed in (2, 3))
 
     def loss(*styles: Style) -> float:
         objective = Objective(
-            encoder=network, formulas=made, weights=Weights(content=0, style=1, tv=0), content={}, styles=styles
-        )
+            encoder=network, formulas=made, weights=Weights(content=0, style=1, tv=0), content={}, styles=styles,
+            regions={"left": mask, "right": 1 - mask},
+        )  # fmt: skip
         return objective(image(1, 24, 32)).total.item()
 
     first, second = loss(Style(targets=one)), loss(Style(targets=two))
     assert loss(Style(targets=one, weight=7)) == first
     both = loss(Style(targets=one, weight=3), Style(targets=two, weight=1))
     assert both == pytest.approx(0.75 * first + 0.25 * second)
-    left, right = Style(targets=one, region=mask), Style(targets=two, region=1 - mask)
+    left, right = Style(targets=one, region="left"), Style(targets=two, region="right")
     assert loss(left, right) == pytest.approx((loss(left) + loss(right)) / 2)
 
 
@@ -273,7 +276,7 @@ def test_a_style_is_not_named_as_a_key(inside: Command, small: list[str], second
     [
         (
             ["style.region=narrow.png"],
-            "style.region={}/narrow.png: the mask is 10 x 32 px, its picture (content) 40 x 32",
+            "style.region=narrow.png: the mask is 10 x 32 px, its picture (content) 40 x 32",
         ),
         (["style.mask=black.png"], "style.mask=black.png: this mask is black all over"),
         (["style.mask=none.png"], "style.mask=none.png: there is no such file"),

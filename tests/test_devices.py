@@ -17,12 +17,13 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from nst import memory
-from nst.optimizer import ProjectedLBFGS
-from nst.team import Team
-from nst.tile import windows
+from nst.objective import memory
+from nst.objective.processes import Team
+from nst.objective.tiles import windows
+from nst.optimizer.lbfgs import ProjectedLBFGS
 
-from .conftest import Command, image
+from .conftest import Command, image, server
+from .helpers.forking import Process
 from .test_tile import make
 
 SHAPE = (96, 72)
@@ -139,7 +140,7 @@ def summary(folder: Path) -> dict[str, Any]:
 def followers(folder: Path) -> list[psutil.Process]:
     """The processes that follow runs in ``folder``."""
     found = psutil.process_iter(["cmdline"])
-    return [p for p in found if "nst.follow" in (p.info["cmdline"] or []) and str(folder) in str(p.info["cmdline"])]
+    return [p for p in found if "nst.run.follow" in (p.info["cmdline"] or []) and str(folder) in str(p.info["cmdline"])]
 
 
 def test_two_processes_paint_what_one_paints_and_leave_nothing_else(
@@ -195,12 +196,10 @@ def test_torchrun_starts_them_too(nst: Command, two: list[str], tmp_path: Path) 
     assert refused.stderr.count("error: trainer.devices=1: torchrun has started 2 processes; give as many") == 1
 
 
-def begin(two: list[str], folder: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+def begin(two: list[str], folder: Path) -> tuple[Process, list[psutil.Process]]:
     """A long run in ``folder``/run that has saved a checkpoint, and the processes that follow it."""
-    command = [sys.executable, "-m", "nst.train", *two, "evaluations=100000", "hydra.run.dir=run"]
-    process = subprocess.Popen(
-        [*command, "callbacks.checkpoint.every_evaluations=10"], cwd=folder, stderr=subprocess.PIPE, text=True
-    )
+    words = [*two, "evaluations=100000", "hydra.run.dir=run", "callbacks.checkpoint.every_evaluations=10"]
+    process = server.start(words, cwd=folder, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while not list(folder.glob("run/checkpoints/[0-9]*.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.05)

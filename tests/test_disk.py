@@ -16,10 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
-from nst.checkpoint import stream
+from nst.callbacks.checkpoint_io import stream
 from nst.errors import UserError
-from nst.file import UNFINISHED, replacing, write_text
-from nst.run_folder import RunFolder
+from nst.files.atomic import UNFINISHED, replacing, write_text
+from nst.files.run_folder import RunFolder
 
 from .conftest import Command
 from .test_run import begin, summary
@@ -99,8 +99,9 @@ def test_not_every_file_system_can_put_a_name_on_the_disk(
 def test_a_history_that_is_loaded_is_there_once(tmp_path: Path) -> None:
     """Beside the file's own pages, which make room: 40 pairs of 16 bits, 160 MB, for a tensor of 32."""
     script = (
-        "import sys, torch, pathlib; from nst.checkpoint import WholeCheckpointIO; from nst.optimizer import LBFGS\n"
-        "from nst.provenance import peak_memory\n"
+        "import sys, torch, pathlib; from nst.callbacks.checkpoint_io import WholeCheckpointIO\n"
+        "from nst.optimizer import LBFGS\n"
+        "from nst.run.provenance import peak_memory\n"
         "x = torch.nn.Parameter(torch.zeros(1_000_000)); io = WholeCheckpointIO(); cpu = torch.device('cpu')\n"
         "optimizer = LBFGS([x], history_size=40, history_dtype='bfloat16')\n"
         "if sys.argv[1] == 'save':\n"
@@ -139,7 +140,8 @@ def test_a_process_killed_while_it_writes_leaves_no_half_file(tmp_path: Path) ->
 def test_a_checkpoint_takes_no_second_copy_of_itself(tmp_path: Path) -> None:
     """Streamed, 400 MB need a buffer only."""
     script = (
-        "import torch, pathlib; from nst.checkpoint import WholeCheckpointIO; from nst.provenance import peak_memory;"
+        "import torch, pathlib; from nst.callbacks.checkpoint_io import WholeCheckpointIO;"
+        "from nst.run.provenance import peak_memory;"
         "x = {'state': [torch.zeros(25_000_000) for _ in range(4)]};"
         "before = peak_memory(torch.device('cpu'));"
         "WholeCheckpointIO().save_checkpoint(x, pathlib.Path('x.ckpt'));"

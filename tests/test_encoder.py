@@ -9,9 +9,10 @@ from torch import nn
 from torchvision import models
 from torchvision.models import vgg
 
-from nst import architecture as arch
-from nst import encoder, oxford
-from nst.encoder import MEAN, STD, Encoder
+from nst.encoder import architecture as arch
+from nst.encoder import oxford
+from nst.encoder import weights as encoder
+from nst.encoder.vgg import MEAN, STD, VGG
 from nst.errors import UserError
 
 from .conftest import image
@@ -19,9 +20,9 @@ from .conftest import image
 POOLS = {"avg": lambda: nn.AvgPool2d(2, 2), "max": lambda: nn.MaxPool2d(2, 2)}
 
 
-def make(architecture: str, layers: list[str], pooling: str = "avg") -> Encoder:
+def make(architecture: str, layers: list[str], pooling: str = "avg") -> VGG:
     state = encoder.random_state(architecture, 0)
-    return Encoder(architecture=architecture, layers=layers, pooling=POOLS[pooling], state=state, dtype=torch.float64)
+    return VGG(architecture=architecture, layers=layers, pooling=POOLS[pooling], state=state, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(("name", "key"), [("vgg16", "D"), ("vgg19", "E")])
@@ -67,7 +68,7 @@ def test_the_weights_are_frozen() -> None:
 def test_a_partial_checkpoint_serves_the_layers_that_it_holds(partial_checkpoint: Path) -> None:
     state = encoder.load_state(partial_checkpoint, "vgg19")
     assert encoder.available_layers(state, "vgg19")[-1] == "relu2_2"
-    network = Encoder(architecture="vgg19", layers=["relu2_2"], pooling=POOLS["avg"], state=state)
+    network = VGG(architecture="vgg19", layers=["relu2_2"], pooling=POOLS["avg"], state=state)
     assert network(image(1).float())["relu2_2"].shape == (1, 128, 12, 10)
 
 
@@ -87,7 +88,7 @@ def test_batch_norm_is_torchvisions_layer_by_layer(architecture: str, tmp_path: 
     torch.save(theirs.state_dict(), tmp_path / "bn.pth")
     state = encoder.load_state(tmp_path / "bn.pth", architecture)
     layers = arch.layer_names(architecture)
-    ours = Encoder(architecture=architecture, layers=layers, pooling=POOLS["max"], state=state, dtype=torch.float64)
+    ours = VGG(architecture=architecture, layers=layers, pooling=POOLS["max"], state=state, dtype=torch.float64)
     picture = image(1, 32, 32)
     features = ours(picture)
     mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (MEAN, STD))
@@ -104,7 +105,7 @@ def test_batch_norm_is_torchvisions_layer_by_layer(architecture: str, tmp_path: 
 def test_caffes_weights_see_what_they_expect() -> None:
     """BGR from 0 to 255 less the means of each channel."""
     state = encoder.random_state("slim", 0)
-    ours = Encoder(
+    ours = VGG(
         architecture="slim", layers=["conv1_1"], pooling=POOLS["avg"], state=state, convention="caffe",
         dtype=torch.float64,
     )  # fmt: skip
@@ -122,7 +123,7 @@ def test_normalized_filters_have_a_mean_activation_of_1(pooling: str) -> None:
     normalized = encoder.normalize(state, "slim", encoder.mean_activations(state, "slim", pictures, **usual))
     layers = [name for name in arch.layer_names("slim") if name.startswith("relu")]
     before, after = (
-        [Encoder(architecture="slim", layers=layers, state=each, **usual)(picture) for picture in pictures]
+        [VGG(architecture="slim", layers=layers, state=each, **usual)(picture) for picture in pictures]
         for each in (state, normalized)
     )
     for name in layers:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nst import film
+from nst.image import film
 
 from .conftest import Command
 from .test_run import begin

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nst import architecture as arch
-from nst import encoder, frozen
-from nst.encoder import MEAN, STD, Encoder
-from nst.pooling import L2Pool2d, RescaledAvgPool2d
+from nst.encoder import architecture as arch
+from nst.encoder import layers as frozen
+from nst.encoder import weights as encoder
+from nst.encoder.pooling import L2Pool2d, RescaledAvgPool2d
+from nst.encoder.vgg import MEAN, STD, VGG
 
 from .conftest import image
 
@@ -50,8 +51,8 @@ def reference(
     return {name: features[name] for name in layers}
 
 
-def make(pooling: str, layers: list[str], dtype: torch.dtype = torch.float64, padding: str = "zeros") -> Encoder:
-    return Encoder(
+def make(pooling: str, layers: list[str], dtype: torch.dtype = torch.float64, padding: str = "zeros") -> VGG:
+    return VGG(
         architecture="slim",
         layers=layers,
         pooling=POOLS[pooling],

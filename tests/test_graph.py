@@ -9,9 +9,9 @@ import torch
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from nst import graph
+from nst.encoder import torchvision_models as graph
+from nst.encoder.torchvision_models import TorchvisionEncoder
 from nst.errors import UserError
-from nst.graph import GraphEncoder
 
 from .conftest import Command, assert_goes_on, image
 
@@ -28,7 +28,7 @@ MEAN, STD = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.485, 0.456,
 )
 def test_features_and_their_gradient_are_torchvisions(name: str, layers: list[str]) -> None:
     state = graph.random_state(name, 3)
-    ours = GraphEncoder(name, layers, state=state)
+    ours = TorchvisionEncoder(name, layers, state=state)
     model = models.get_model(name, weights=None).eval()
     model.load_state_dict(state)
     for module in model.modules():
@@ -48,7 +48,9 @@ def test_features_and_their_gradient_are_torchvisions(name: str, layers: list[st
 
 
 def test_a_node_keeps_its_value_before_the_relu() -> None:
-    features = GraphEncoder("resnet18", ["bn1", "relu"], state=graph.random_state("resnet18", 0))(image(1).float())
+    features = TorchvisionEncoder("resnet18", ["bn1", "relu"], state=graph.random_state("resnet18", 0))(
+        image(1).float()
+    )
     assert (features["bn1"] < 0).any()
     assert torch.equal(features["relu"], features["bn1"].clamp(min=0))
 
@@ -57,7 +59,10 @@ def test_what_autograd_keeps_is_foretold() -> None:
     """Against what is alive after a forward pass, by the sizes of the tensors."""
     state = graph.random_state("resnet18", 0)
     own = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
-    encoder, geometry = GraphEncoder("resnet18", ["layer2"], state=state), GraphEncoder("resnet18", ["layer2"])
+    encoder, geometry = (
+        TorchvisionEncoder("resnet18", ["layer2"], state=state),
+        TorchvisionEncoder("resnet18", ["layer2"]),
+    )
     own |= {buffer.untyped_storage().data_ptr() for buffer in encoder.buffers()}
     kept = {}
 
@@ -77,11 +82,14 @@ def test_what_autograd_keeps_is_foretold() -> None:
 
 
 def test_the_smallest_picture_of_a_model() -> None:
-    assert graph.smallest_side("resnet18", ("layer1",)) == 1
-    assert graph.smallest_side("convnext_tiny", ("features.3",)) == 8
-    assert graph.smallest_side("vit_b_16", ("encoder.ln",)) == 0  # its features are no maps
-    assert graph.smallest_side("vit_b_16", ("conv_proj",)) == 0  # it takes pictures of one size
-    assert graph.smallest_side("swin_t", ("features.1",)) == 0  # its channels come last
+    def smallest(name: str, layer: str) -> int:
+        return TorchvisionEncoder(name, [layer]).smallest_side()
+
+    assert smallest("resnet18", "layer1") == 1
+    assert smallest("convnext_tiny", "features.3") == 8
+    assert smallest("vit_b_16", "encoder.ln") == 0  # its features are no maps
+    assert smallest("vit_b_16", "conv_proj") == 0  # it takes pictures of one size
+    assert smallest("swin_t", "features.1") == 0  # its channels come last
 
 
 def test_layers_are_nodes_and_the_modules_that_they_end() -> None:
@@ -106,7 +114,7 @@ def test_a_run_with_a_model_of_torchvisions_goes_on(inside: Command, few: list[s
 
 
 def test_its_layers_are_calibrated() -> None:
-    encoder = graph.GraphEncoder("resnet18", ["relu", "layer1", "bn1"], state=graph.random_state("resnet18", 0))
+    encoder = graph.TorchvisionEncoder("resnet18", ["relu", "layer1", "bn1"], state=graph.random_state("resnet18", 0))
     pictures = [image(seed, 64, 48).float() for seed in (1, 2)]
     plain = encoder(pictures[0])
     encoder.calibrate(pictures)

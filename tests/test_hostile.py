@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save, save_file
 
-from nst import checkpoint, cli, encoder, image
+from nst import image
+from nst.callbacks import checkpoint_io as checkpoint
 from nst.compare.__main__ import main as compare
+from nst.encoder import weights as encoder
 from nst.errors import UserError
-from nst.run_folder import LossTable, RunFolder
-from nst.train import train
+from nst.files.run_folder import LossTable, RunFolder
+from nst.train import main
 
 from .conftest import Command
 from .test_run import summary
@@ -360,7 +362,7 @@ def test_a_run_with_a_damaged_file_does_not_go_on(
     damaged.write_bytes(content)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["nst.train", "resume=run", "evaluations=8"])
-    assert cli.run(train) == 2
+    assert main() == 2
     [line] = capfd.readouterr().err.splitlines()
     assert told in line
     assert damaged.read_bytes() == content

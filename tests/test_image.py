@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from nst import image, output
+from nst import image
 from nst.errors import UserError
+from nst.image import output
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

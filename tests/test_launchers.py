@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nst.sweep import Sweep
+from nst.sweep.folder import Sweep
 
 from .conftest import Command
 
@@ -38,7 +38,7 @@ def results(sweep: Path) -> dict[str, list[bytes]]:
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_every_launcher_paints_the_same(
-    nst: Command,
+    fresh: Command,
     small: list[str],
     expected: dict[str, list[bytes]],
     tmp_path: Path,
@@ -48,7 +48,7 @@ def test_every_launcher_paints_the_same(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     chosen = [f"hydra/launcher={launcher}", *LAUNCHERS[launcher], "threads=null", "hydra.sweep.dir=sweep"]
-    finished = nst(*small, *POINTS, *chosen)
+    finished = fresh(*small, *POINTS, *chosen)
     assert finished.returncode == 1
     assert "Traceback" not in finished.stderr
     assert "weights.style=-1: must be greater than or equal to 0" in finished.stdout
@@ -66,12 +66,12 @@ def test_every_launcher_paints_the_same(
      ("sweeper=optuna", "optuna")],
 )  # fmt: skip
 def test_a_missing_extra_is_named(
-    nst: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, extra: str
+    fresh: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, extra: str
 ) -> None:
     (tmp_path / "hydra_plugins").mkdir()
     (tmp_path / "hydra_plugins" / "__init__.py").touch()  # an empty package in the place of the installed plugins
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    finished = nst("-m", *small, "seed=1,2", f"hydra/{chosen}", "hydra.sweep.dir=sweep")
+    finished = fresh("-m", *small, "seed=1,2", f"hydra/{chosen}", "hydra.sweep.dir=sweep")
     assert finished.returncode == 2
     assert finished.stderr == f"error: hydra/{chosen}: needs an extra: pip install 'nst[{extra}]'\n"
     assert not (tmp_path / "sweep").exists()

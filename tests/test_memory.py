@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from nst import encoder, memory
-from nst.encoder import Encoder
+from nst.encoder import weights as encoder
+from nst.encoder.vgg import VGG
+from nst.objective import memory
 
 LAYERS = ["relu4_2", "relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
 SHAPE = (1536, 2048)
@@ -19,10 +20,11 @@ MEASURE = """
 import psutil, re, torch
 from pathlib import Path
 from torch import nn
-from nst import encoder
+from nst.encoder import vgg
+from nst.encoder import weights as encoder
 from nst.objective.functional import gram_per_element
 state = encoder.random_state("slim", 0)
-network = encoder.Encoder(architecture="slim", layers={layers}, pooling=lambda: nn.AvgPool2d(2, 2), state=state)
+network = vgg.VGG(architecture="slim", layers={layers}, pooling=lambda: nn.AvgPool2d(2, 2), state=state)
 def evaluate(size):
     features = network(torch.rand(1, 3, size, size, requires_grad=True))
     total = sum(gram_per_element(feature).square().sum() for feature in features.values())
@@ -37,11 +39,9 @@ print(int(peak[1]) * 1024 - before)
 """
 
 
-def make(architecture: str = "vgg19", dtype: torch.dtype = torch.float32) -> Encoder:
+def make(architecture: str = "vgg19", dtype: torch.dtype = torch.float32) -> VGG:
     state = encoder.random_state(architecture, 0)
-    return Encoder(
-        architecture=architecture, layers=LAYERS, pooling=lambda: nn.AvgPool2d(2, 2), state=state, dtype=dtype
-    )
+    return VGG(architecture=architecture, layers=LAYERS, pooling=lambda: nn.AvgPool2d(2, 2), state=state, dtype=dtype)
 
 
 def test_tiles_and_16_bits_take_less() -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from nst import cli, encoder, oxford
-from nst.train import train
+from nst.encoder import oxford
+from nst.encoder import weights as encoder
+from nst.train import main
 
 from .conftest import NOWHERE, Command
 
@@ -28,7 +29,7 @@ def invoke(
 
     def run(*arguments: str, defaults: bool = True) -> tuple[int, list[str]]:
         monkeypatch.setattr(sys, "argv", ["nst.train", *(small if defaults else []), *arguments])
-        status = cli.run(train)
+        status = main()
         captured = capfd.readouterr()
         assert captured.out == ""
         assert "Traceback" not in captured.err
@@ -231,7 +232,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
         ["schedule=pyramid", "schedule.sizes=[20]", "schedule.shares=[0.01,1]"],
         ["schedule.shares=[0.01, 1]: leaves one of the 2 scales without an evaluation"],
     ),
-    (["schedule._target_=nst.schedule.nope"], ["schedule", "nst.schedule.nope"]),
+    (["schedule._target_=nst.optimizer.schedule.nope"], ["schedule", "nst.optimizer.schedule.nope"]),
 ]
 
 

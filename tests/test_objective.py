@@ -9,8 +9,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from nst import encoder, paths
-from nst.encoder import Encoder
+from nst import paths
+from nst.encoder import weights as encoder
+from nst.encoder.vgg import VGG
 from nst.objective import Formulas, Objective, Style, Weights, content_targets, functional, style_targets
 
 from .conftest import image
@@ -19,15 +20,13 @@ CONTENT = ["conv2_2", "relu3_1"]
 STYLE = ["relu1_1", "relu2_1", "conv3_1"]
 
 
-def tiny() -> Encoder:
+def tiny() -> VGG:
     state = encoder.random_state("slim", 0)
     layers = [*CONTENT, *STYLE]
-    return Encoder(
-        architecture="slim", layers=layers, pooling=lambda: nn.AvgPool2d(2, 2), state=state, dtype=torch.float64
-    )
+    return VGG(architecture="slim", layers=layers, pooling=lambda: nn.AvgPool2d(2, 2), state=state, dtype=torch.float64)
 
 
-def transcription(name: str, network: Encoder, x: Tensor, content: Tensor, style: Tensor, weights: Weights) -> Tensor:
+def transcription(name: str, network: VGG, x: Tensor, content: Tensor, style: Tensor, weights: Weights) -> Tensor:
     """Gatys et al. 2015, equations 1 to 7, by index sums instead of matrix products."""
     f, p, a = network(x), network(content), network(style)
     total = torch.zeros((), dtype=torch.float64)
@@ -52,8 +51,7 @@ def transcription(name: str, network: Encoder, x: Tensor, content: Tensor, style
 @pytest.mark.parametrize("name", ["seed", "paper"])
 @pytest.mark.parametrize("tv", [0.0, 3.0])
 def test_losses_and_gradients_agree_with_the_transcription(name: str, tv: float) -> None:
-    with initialize_config_dir(str(paths.configs()), version_base="1.3"):
-        formulas = instantiate(compose("train", [f"objective={name}"]).objective)
+    formulas = made(f"objective={name}")
     weights = Weights(
         content=0.7, style=1e3, tv=tv, content_layers={"conv2_2": 0.3}, style_layers={"relu1_1": 2.0, "conv3_1": 0.5}
     )
@@ -63,7 +61,7 @@ def test_losses_and_gradients_agree_with_the_transcription(name: str, tv: float)
         formulas=formulas,
         weights=weights,
         content=content_targets(network, content, CONTENT),
-        styles=[Style(targets=style_targets(network, style, STYLE, formulas.statistics))],
+        styles=[Style(targets=style_targets(network, style, STYLE, formulas))],
     )
     ours, theirs = (image(3).requires_grad_() for _ in range(2))
     losses = objective(ours)
@@ -156,7 +154,7 @@ def test_terms_and_their_gradients_agree_with_transcriptions(name: str, *, relat
         formulas=formulas,
         weights=Weights(content=1, style=1, tv=0, style_layers={"conv3_1": 0.5}),
         content={},
-        styles=[Style(targets=style_targets(network, style, STYLE, formulas.statistics))],
+        styles=[Style(targets=style_targets(network, style, STYLE, formulas))],
     )
     ours, theirs = (image(3).requires_grad_() for _ in range(2))
     losses = objective(ours)
@@ -183,7 +181,7 @@ def test_terms_mix_by_their_weights() -> None:
 
     def loss(formulas: Formulas) -> float:
         weights = Weights(content=1, style=1, tv=0)
-        kept = style_targets(network, style, STYLE, formulas.statistics)
+        kept = style_targets(network, style, STYLE, formulas)
         objective = Objective(
             encoder=network, formulas=formulas, weights=weights, content={}, styles=[Style(targets=kept)]
         )
@@ -206,7 +204,7 @@ def test_a_relative_loss_is_a_fraction_of_that_of_a_picture_without_features() -
             formulas=formulas,
             weights=Weights(content=1, style=0, tv=0),
             content=content_targets(network, content, [name]),
-            styles=[Style(targets=style_targets(network, style, STYLE, formulas.statistics))],
+            styles=[Style(targets=style_targets(network, style, STYLE, formulas))],
         )
         f, p = network(picture)[name], network(content)[name]
         assert objective(picture).content.item() == pytest.approx(((f - p).square().sum() / p.square().sum()).item())
@@ -367,8 +365,7 @@ def test_total_variation_of_neighbours_that_are_equal_has_a_gradient(exponent: f
 
 
 def test_no_loss_of_the_content_or_the_style_by_itself() -> None:
-    with initialize_config_dir(str(paths.configs()), version_base="1.3"):
-        formulas = instantiate(compose("train").objective)
+    formulas = made()
     picture = image(1)
     network = tiny()
     objective = Objective(
@@ -376,6 +373,6 @@ def test_no_loss_of_the_content_or_the_style_by_itself() -> None:
         formulas=formulas,
         weights=Weights(content=1, style=1, tv=0),
         content=content_targets(network, picture, CONTENT),
-        styles=[Style(targets=style_targets(network, picture, STYLE, formulas.statistics))],
+        styles=[Style(targets=style_targets(network, picture, STYLE, formulas))],
     )
     assert objective(picture).total.item() == 0

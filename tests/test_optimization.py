@@ -12,16 +12,16 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from nst import encoder
-from nst.checkpoint import WholeCheckpointIO
-from nst.encoder import Encoder
+from nst.callbacks.checkpoint_io import WholeCheckpointIO
+from nst.encoder import weights as encoder
+from nst.encoder.vgg import VGG
 from nst.errors import DivergedError
-from nst.image import resize
-from nst.module import StyleTransfer
+from nst.image.picture import resize
 from nst.objective import Formulas, Objective, Style, Term, Weights, content_targets, functional, style_targets
-from nst.optimizer import LBFGS, ProjectedLBFGS
-from nst.recovery import Recovery
-from nst.schedule import single
+from nst.optimizer.lbfgs import LBFGS, ProjectedLBFGS
+from nst.optimizer.module import StyleTransfer
+from nst.optimizer.recovery import Recovery
+from nst.optimizer.schedule import single
 
 from .conftest import image
 
@@ -29,7 +29,7 @@ N = 40
 RECOVERY = Recovery(at_most=5, explosion=100, shrink=0.5)
 
 
-class Counted(Encoder):
+class Counted(VGG):
     """An encoder that keeps every image that goes in."""
 
     def __init__(self, **arguments: Any) -> None:
@@ -48,19 +48,20 @@ def make_objective(style_weight: float = 3e2) -> tuple[Objective, Counted]:
         architecture="slim", layers=layers, pooling=lambda: nn.AvgPool2d(2, 2), state=state, dtype=torch.float64
     )
     gram = Term(statistic=functional.gram_per_element, distance=functional.mean_squared_difference, weight=1)
+    formulas = Formulas(
+        content=functional.mean_squared_difference,
+        style={"gram": gram},
+        style_layers_averaged=False,
+        relative=False,
+        tv=functional.total_variation,
+        laplacian=partial(functional.laplacian_difference, pool=4),
+    )
     objective = Objective(
         encoder=counted,
-        formulas=Formulas(
-            content=functional.mean_squared_difference,
-            style={"gram": gram},
-            style_layers_averaged=False,
-            relative=False,
-            tv=functional.total_variation,
-            laplacian=partial(functional.laplacian_difference, pool=4),
-        ),
+        formulas=formulas,
         weights=Weights(content=1, style=style_weight, tv=0),
         content=content_targets(counted, image(1), ["relu2_1"]),
-        styles=[Style(targets=style_targets(counted, image(2), layers, [gram.statistic]))],
+        styles=[Style(targets=style_targets(counted, image(2), layers, formulas))],
     )
     counted.seen.clear()
     return objective, counted
@@ -263,7 +264,7 @@ def test_the_memory_can_be_of_half_the_size() -> None:
 def test_no_more_places_are_made_than_the_memory_has_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     map_pages = mmap.mmap
-    monkeypatch.setattr("nst.optimizer.mmap.mmap", lambda *args: made.append(args) or map_pages(*args))
+    monkeypatch.setattr("nst.optimizer.lbfgs.mmap.mmap", lambda *args: made.append(args) or map_pages(*args))
     for size in (1, 5, 20):
         made.clear()
         problem = Quadratic()

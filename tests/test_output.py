@@ -12,8 +12,11 @@ import torch
 import yaml
 from PIL import Image, ImageCms
 
-from nst import image, output
+from nst import image
+from nst.config.identity import FIRST_LINE, note
+from nst.config.source import read_note
 from nst.errors import UserError
+from nst.image import output
 
 from .conftest import Command
 
@@ -22,10 +25,8 @@ from .conftest import Command
 def test_a_picture_has_its_numbers_its_profile_and_its_note(tmp_path: Path, format: str) -> None:  # noqa: A002
     values = torch.rand(1, 3, 9, 14, generator=torch.Generator().manual_seed(0))
     path = tmp_path / f"x{output.SUFFIXES[format]}"
-    output.save(
-        values, path, format=format, note=output.note({"size": 14, "style": {"name": "Grüße"}}, {"content": "ab"})
-    )
-    assert output.read_note(path, key="rerun") == {"size": 14, "style": {"name": "Grüße"}, "sha256": {"content": "ab"}}
+    output.save(values, path, format=format, note=note({"size": 14, "style": {"name": "Grüße"}}, {"content": "ab"}))
+    assert read_note(path, key="rerun") == {"size": 14, "style": {"name": "Grüße"}, "sha256": {"content": "ab"}}
     with Image.open(path) as opened:
         profile = opened.info["icc_profile"]
         assert "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
@@ -40,15 +41,13 @@ def test_a_picture_has_its_numbers_its_profile_and_its_note(tmp_path: Path, form
     read = image.load(path, key="x")
     assert (read - values).abs().max() < {"png": 0.51 / 255, "jpeg": 0.3}.get(format, 1.01 / 255)
     again = tmp_path / f"again{path.suffix}"
-    output.save(
-        values, again, format=format, note=output.note({"size": 14, "style": {"name": "Grüße"}}, {"content": "ab"})
-    )
+    output.save(values, again, format=format, note=note({"size": 14, "style": {"name": "Grüße"}}, {"content": "ab"}))
     assert path.read_bytes() == again.read_bytes()
 
 
 def test_a_note_has_no_paths_and_nothing_of_how_a_run_is_made() -> None:
     config = {"size": 3, "style": {"path": "/home/me/x.jpg", "more": [{"mask": "/y.png"}]}, "trainer": {"devices": 4}}
-    noted = output.note(config, {})
+    noted = note(config, {})
     assert "/home" not in noted
     assert "trainer" not in noted
     assert noted.endswith("size: 3\nstyle:\n  path: ???\n  more:\n  - mask: ???\nsha256: {}\n")
@@ -73,7 +72,7 @@ def test_a_picture_is_made_again_with_changes(inside: Command, small: list[str],
     assert inside(*small, "optimizer=adam", "hydra.run.dir=one").returncode == 0
     words = ["rerun=one/result.png", *small[:2], "trainer.accelerator=cpu", "threads=1"]
     assert inside(*words, "init=image", "init.path=one/result.png", "hydra.run.dir=two").returncode == 0
-    assert "_target_: nst.init.image" in (tmp_path / "two" / "config.yaml").read_text()
+    assert "_target_: nst.optimizer.start.image" in (tmp_path / "two" / "config.yaml").read_text()
     assert "_target_: torch.optim.Adam" in (tmp_path / "two" / "config.yaml").read_text()
     finished = inside("-m", *words, "weights.style=1e3,1e7", "hydra.sweep.dir=sweep")
     assert finished.returncode == 0, finished.stderr
@@ -122,7 +121,7 @@ def test_nothing_that_a_picture_names_is_made(
 ) -> None:
     picture = tmp_path / "evil.png"
     hidden = {"pooling": {"_target_": "torch.nn.AvgPool2d", "inner": node}, "callbacks": {"x": node}}
-    output.save(torch.rand(1, 3, 4, 4), picture, note=output.FIRST_LINE + yaml.safe_dump(hidden))
+    output.save(torch.rand(1, 3, 4, 4), picture, note=FIRST_LINE + yaml.safe_dump(hidden))
     finished = inside(f"rerun={picture}", *small[:2])
     assert finished.returncode == 2
     assert "which isn't nst's own, so it isn't made" in finished.stderr
@@ -157,11 +156,11 @@ def test_what_a_picture_holds_can_be_shown(inside: Command, small: list[str]) ->
 
 
 def test_a_note_that_jpeg_can_not_hold_costs_no_picture(tmp_path: Path) -> None:
-    output.save(torch.rand(1, 3, 4, 4), tmp_path / "x.jpg", format="jpeg", note=output.FIRST_LINE + "# x" * 40000)
+    output.save(torch.rand(1, 3, 4, 4), tmp_path / "x.jpg", format="jpeg", note=FIRST_LINE + "# x" * 40000)
     assert image.load(tmp_path / "x.jpg", key="x").shape == (1, 3, 4, 4)
 
 
 def test_a_damaged_note_is_refused(tmp_path: Path) -> None:
-    output.save(torch.rand(1, 3, 4, 4), tmp_path / "x.png", note=f"{output.FIRST_LINE}- a\n- b\n")
+    output.save(torch.rand(1, 3, 4, 4), tmp_path / "x.png", note=f"{FIRST_LINE}- a\n- b\n")
     with pytest.raises(UserError, match="holds no keys"):
-        output.read_note(tmp_path / "x.png", key="rerun")
+        read_note(tmp_path / "x.png", key="rerun")

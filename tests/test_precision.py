@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nst import encoder, precision
-from nst.encoder import Encoder
+from nst.encoder import precision
+from nst.encoder import weights as encoder
+from nst.encoder.precision import LossScale, full_float32
+from nst.encoder.vgg import VGG
 from nst.errors import UserError
 from nst.objective import functional
-from nst.precision import LossScale, full_float32
 
 from .conftest import image
 
@@ -26,7 +27,7 @@ def pool() -> nn.Module:
 def losses(dtype: torch.dtype, picture: Tensor) -> Callable[[], Tensor]:
     """A style loss whose gradient at the features is too small for 16 bits."""
     state = encoder.random_state("slim", 0)
-    network = Encoder(architecture="slim", layers=LAYERS, pooling=pool, state=state, dtype=dtype)
+    network = VGG(architecture="slim", layers=LAYERS, pooling=pool, state=state, dtype=dtype)
 
     def loss() -> Tensor:
         grams = [functional.gram_per_element(feature) for feature in network(picture).values()]

@@ -12,14 +12,15 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from nst import architecture as arch
-from nst import encoder, image, paths
-from nst.encoder import MEAN, STD, Encoder
-from nst.pretrain import export
-from nst.pretrain.data import Batches, augment, generate
-from nst.pretrain.job import fit
-from nst.pretrain.module import Pretraining
-from nst.pretrain.network import Learner, Trunk, drawing, first_filters
+from experiments.slim_encoder.pretrain import export
+from experiments.slim_encoder.pretrain.data import Batches, augment, generate
+from experiments.slim_encoder.pretrain.job import fit
+from experiments.slim_encoder.pretrain.module import Pretraining
+from experiments.slim_encoder.pretrain.network import Learner, Trunk, drawing, first_filters
+from nst import image, paths
+from nst.encoder import architecture as arch
+from nst.encoder import weights as encoder
+from nst.encoder.vgg import MEAN, STD, VGG
 
 from .conftest import Command
 from .conftest import image as random_image
@@ -28,9 +29,9 @@ TINY = ["classes=6", "samples=4", "size=64", "batch_size=8", "palettes=3", "chec
 
 
 def pretrain(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nst.pretrain", *TINY, f"hydra.run.dir={folder}", *overrides]
+    command = [sys.executable, "-m", "experiments.slim_encoder.pretrain", *TINY, f"hydra.run.dir={folder}", *overrides]
     return subprocess.run(
-        command, cwd=folder.parent, capture_output=True, text=True, check=False, env=os.environ.copy()
+        command, cwd=paths.PACKAGE.parent, capture_output=True, text=True, check=False, env=os.environ.copy()
     )
 
 
@@ -86,7 +87,7 @@ def test_the_exported_file_has_the_trained_features_at_the_calibrated_power(tmp_
     digest = export.write(state, tmp_path / "x.safetensors", {"seed": 3})
     layers = [name for name in arch.layer_names("slim") if name.startswith("relu")]
     loaded = encoder.load_state(tmp_path / "x.safetensors", "slim")
-    network = Encoder(architecture="slim", layers=layers, pooling=lambda: nn.AvgPool2d(2, 2), state=loaded)
+    network = VGG(architecture="slim", layers=layers, pooling=lambda: nn.AvgPool2d(2, 2), state=loaded)
     for name in layers:
         ours = torch.cat([network(picture)[name] for picture in pictures])
         theirs = torch.cat([trunk(normalized(picture))[name] for picture in pictures])

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from nst.errors import DivergedError
-from nst.module import StyleTransfer
 from nst.objective import Losses
-from nst.recovery import Recovery
+from nst.optimizer.module import StyleTransfer
+from nst.optimizer.recovery import Recovery
 
 from .conftest import NOWHERE, Command
 from .test_optimization import (
@@ -39,7 +39,7 @@ class Faulty(nn.Module):
         self.objective, self.fault, self.when = objective, fault, when
         self.done: Callable[[], int]
 
-    def forward(self, image: Tensor) -> Losses:
+    def forward(self, image: Tensor, evaluation: int = 0) -> Losses:
         losses: Losses = self.objective(image)
         return self.fault(losses) if self.when(self.done() + 1) else losses
 
@@ -79,7 +79,7 @@ def make_faulty(
 def test_a_fault_costs_one_evaluation_and_the_way_back(name: str, fault: str, caplog: pytest.LogCaptureFixture) -> None:
     at = 12
     module, counted = make_faulty(name, fault, lambda number: number == at)
-    with caplog.at_level(logging.WARNING, logger="nst.module"):
+    with caplog.at_level(logging.WARNING, logger="nst.optimizer.module"):
         make_trainer().fit(module, itertools.repeat(0))
     guards_itself = fault == "loss explodes" and name not in ("clamped lbfgs", "adam")  # it takes the step back
     assert len(counted.seen) == module.evaluation.number == N
@@ -95,7 +95,7 @@ def test_a_fault_costs_one_evaluation_and_the_way_back(name: str, fault: str, ca
     assert torch.equal(counted.seen[at], counted.seen[best])  # the very next is the best again
     assert module.best.losses["total"] == pytest.approx(min(totals[: at - 1] + totals[at:]), rel=1e-12)
     assert module.best.losses["total"] < totals[best]  # and it goes on from there
-    [record] = [each for each in caplog.records if each.name == "nst.module"]
+    [record] = [each for each in caplog.records if each.name == "nst.optimizer.module"]
     assert f"at evaluation {at}. Going back to evaluation {best + 1}, the best, with 0.5 times" in record.message
     assert module.optimizers(use_pl_optimizer=False).param_groups[0]["lr"] == OPTIMIZERS[name].keywords.get("lr", 1) / 2  # type: ignore[attr-defined]
 

@@ -4,14 +4,13 @@ import itertools
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from .conftest import Command
+from .conftest import Command, server
 from .test_run import summary
 
 STEPS = ["lbfgs", "lbfgs_clamped", "lbfgs_line_search", "adam"]
@@ -36,9 +35,7 @@ def words_of(small: list[str], steps: str, scales: str, sums: str) -> list[str]:
 
 def stop(folder: Path, *words: str, number: signal.Signals, after: float, evaluations: int) -> None:
     """Begins a command, and stops it so many seconds after there is a checkpoint of that many evaluations."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nst.train", *words], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = server.start(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def reached() -> bool:
         return any(int(path.stem) >= evaluations for path in folder.glob("run/checkpoints/[0-9]*.ckpt"))

@@ -20,11 +20,14 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nst import asset, oxford, paths
+from nst import paths
 from nst.callbacks import Stop
-from nst.source import make_folder
+from nst.encoder import oxford
+from nst.files import asset
+from nst.files.run_folder import make_folder
 
-from .conftest import NOWHERE, Command
+from .conftest import NOWHERE, Command, server
+from .helpers.forking import Process
 
 
 def summary(folder: Path) -> dict[str, object]:
@@ -43,15 +46,10 @@ def events(folder: Path) -> EventAccumulator:
     return accumulator
 
 
-def begin(small: list[str], folder: Path, *, checkpoints: int) -> subprocess.Popen[str]:
+def begin(small: list[str], folder: Path, *, checkpoints: int) -> Process:
     """A long run in ``folder``/run that has saved so many checkpoints."""
     arguments = [*small, "evaluations=100000", "callbacks.checkpoint.every_evaluations=10", "hydra.run.dir=run"]
-    command = [sys.executable, "-m", "nst.train", *arguments]
-    # Whoever runs the tests may ignore hangups (nohup), which a run would, too.
-    process = subprocess.Popen(
-        command, cwd=folder, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
-    )  # fmt: skip
+    process = server.start(arguments, cwd=folder, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while len(list(folder.glob("run/checkpoints/[0-9]*.ckpt"))) < checkpoints and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -277,7 +275,7 @@ def test_going_on_with_anything_else_is_refused_and_nothing_is_lost(
 
     before = state()
     for overrides, message in [
-        (["size=48"], "goes on with the size that the run began with (32); may change: evaluations"),
+        (["size=48"], "goes on with the size that the run began with (32); may change: "),
         (["optimizer=adam"], "goes on with the optimizer that the run began with"),
         (["weights.style=2"], "goes on with the weights.style that the run began with"),
         (["hydra.run.dir=other"], "goes on with the hydra.run.dir that the run began with"),
@@ -307,7 +305,7 @@ def test_no_two_runs_share_a_folder(inside: Command, small: list[str], tmp_path:
 
 
 def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
-    made = [make_folder("hydra.run.dir", tmp_path / "12-00-00", []).name for _ in range(3)]
+    made = [make_folder("hydra.run.dir", tmp_path / "12-00-00", chosen=False).name for _ in range(3)]
     assert made == ["12-00-00", "12-00-00-2", "12-00-00-3"]
 
 

@@ -16,12 +16,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from nst import film, paths, schedule
 from nst import image as images
+from nst import paths
 from nst.errors import UserError
-from nst.module import StyleTransfer
+from nst.image import film
 from nst.objective import Losses
-from nst.schedule import Schedule, Stage
+from nst.optimizer import schedule
+from nst.optimizer.module import StyleTransfer
+from nst.optimizer.schedule import Schedule, Stage
 
 from .conftest import Command, image
 from .test_film import decoded
@@ -129,7 +131,7 @@ class Squares(nn.Module):
         self.register_buffer("units", 0.1 + images.resize(image(2), stage.shape))
         self.seen = seen
 
-    def forward(self, x: Tensor) -> Losses:
+    def forward(self, x: Tensor, evaluation: int = 0) -> Losses:
         self.seen.append(x.detach().clone())
         total = (self.units * (x - self.target).square()).square().sum()
         return Losses(total=total, content=total, style=total, tv=total, parts={})

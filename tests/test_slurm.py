@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from nst.sweep import Sweep
+from nst.sweep.folder import Sweep
 
-from . import slurm
+from .helpers import slurm
 
 pytestmark = pytest.mark.skipif(slurm.missing() is not None, reason=str(slurm.missing()))
 SLURM = ["-m", "hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.sweep.dir=sweep"]

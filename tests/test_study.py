@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nst.sweep import Sweep
+from nst.sweep.folder import Sweep
 
 from .conftest import Command
 from .test_sweep import files, kill, summaries

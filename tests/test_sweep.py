@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import pytest
 import torch
 import yaml
 
-from nst import shared
-from nst.shared import Recipe
-from nst.sweep import Outcome, Sweep, identity
+from nst.config.identity import identity
+from nst.run.build import Kept
+from nst.sweep.folder import Outcome, Sweep
 
-from .conftest import Command
+from .conftest import Command, server
 
 
 def summaries(sweep: Path) -> dict[str, dict[str, object]]:
@@ -27,8 +26,8 @@ def files(folder: Path) -> dict[Path, tuple[bytes, int]]:
 
 def kill(folder: Path, *arguments: str, run: int) -> Path:
     """Begins a sweep and kills its process without a warning in its so-many-th run, after a checkpoint."""
-    command = [sys.executable, "-m", "nst.train", "-m", *arguments, "hydra.sweep.dir=sweep"]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = ["-m", *arguments, "hydra.sweep.dir=sweep"]
+    process = server.start(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     sweep, deadline = folder / "sweep", time.monotonic() + 120
     while time.monotonic() < deadline:
         states = [summary["status"] for summary in summaries(sweep).values()]
@@ -171,17 +170,17 @@ def test_runs_of_one_process_share_what_they_can_and_nothing_else(
         assert (last / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
 
 
-def test_equal_recipes_are_followed_once() -> None:
+def test_things_of_equal_keys_are_made_once() -> None:
     made = []
 
     def make() -> dict[str, torch.Tensor]:
         made.append(1)
         return {}
 
-    recipes = [Recipe((key, "test"), make) for key in (1, 1, 2, 1)]
-    assert len({id(shared.style_targets(recipe)) for recipe in recipes}) == len(made) == 2
-    made.clear()
-    for picture in ("one", "one", "other", "one"):
-        for recipe in recipes:
-            shared.content_targets(picture)(recipe)
-    assert len(made) == 2 * 3, "of the content's, which may be large, only the last picture's are kept"
+    few: Kept[dict[str, torch.Tensor]] = Kept(2)
+    assert len({id(few(key, make)) for key in (1, 1, 2, 1)}) == len(made) == 2
+    few(3, make)
+    few(1, make)
+    assert len(made) == 3, "the one that was asked for least lately makes room"
+    few(2, make)
+    assert len(made) == 4

@@ -7,10 +7,20 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nst import encoder
-from nst.encoder import Encoder
-from nst.objective import Formulas, Objective, Style, Term, Weights, content_targets, functional, style_targets
-from nst.tile import windows
+from nst.encoder import weights as encoder
+from nst.encoder.vgg import VGG
+from nst.objective import (
+    Formulas,
+    Objective,
+    Style,
+    Term,
+    Weights,
+    content_targets,
+    functional,
+    statistics,
+    style_targets,
+)
+from nst.objective.tiles import windows
 
 from .conftest import image
 
@@ -53,13 +63,13 @@ def make(
     padding: str = "zeros",
 ) -> Objective:
     content_layers, style_layers = LAYERS[layers]
-    network = Encoder(
+    network = VGG(
         architecture="slim",
         layers=[*content_layers, *style_layers],
         pooling=POOLS[pooling][0],
         state=encoder.random_state("slim", 0),
         padding=padding,
-        reach=functional.reach(STATISTICS[statistic][0]),
+        reach=statistics.reach(STATISTICS[statistic][0]),
         dtype=dtype,
     )
     formulas = Formulas(
@@ -73,7 +83,7 @@ def make(
     kind = torch.float64 if dtype == torch.float64 else torch.float32
     pictures = [image(seed, *shape).to(kind) for seed in (2, 3)]
     left = torch.linspace(1, -1, shape[1], dtype=kind).clamp(min=0).expand(1, 1, *shape)  # black on the right
-    masks = [left, 1 - left] if regions else [None]
+    masks = {"left": left, "right": 1 - left} if regions else {}
     return Objective(
         encoder=network,
         formulas=formulas,
@@ -81,11 +91,12 @@ def make(
         content=content_targets(network, pictures[0], content_layers, tile=tile),
         styles=[
             Style(
-                targets=style_targets(network, pictures[1], style_layers, formulas.statistics, mask=mask, tile=tile),
-                region=mask,
+                targets=style_targets(network, pictures[1], style_layers, formulas, mask=masks.get(name), tile=tile),
+                region=name or None,
             )
-            for mask in masks
+            for name in masks or [""]
         ],
+        regions=masks,
         tile=tile,
     )
 

@@ -12,7 +12,7 @@ import torch
 from benchmarks.against_seed import ours, pictures, theirs
 from benchmarks.against_seed.clock import seconds
 from benchmarks.against_seed.results import Results, described, place
-from nst import architecture as arch
+from nst.encoder import architecture as arch
 
 DTYPES = {"64": torch.float64, "32": torch.float32, "16": torch.float16, "bf16": torch.bfloat16}
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from benchmarks.against_seed.clock import seconds
-from nst import provenance
 from nst.errors import UserError
+from nst.run import provenance
 
 
 def measure(task: dict[str, Any]) -> dict[str, float]:
@@ -36,7 +36,7 @@ def measure(task: dict[str, Any]) -> dict[str, float]:
             evaluate = theirs.evaluation(pixels, task["content_layers"], task["style_layers"], device)
         else:
             from benchmarks.against_seed import ours
-            from nst import build  # noqa: F401  (its imports take memory, too)
+            from nst.run import build  # noqa: F401  (its imports take memory, too)
 
             imports = provenance.peak_memory(device)
             run = ours.ready(pixels, task["overrides"], device, Path(folder))

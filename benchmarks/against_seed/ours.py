@@ -8,17 +8,19 @@ from typing import Any
 import hydra
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from benchmarks.against_seed import pictures
-from nst import output, paths
-from nst.build import Run, build, prepare
+from nst import paths
+from nst.config.source import quoted
+from nst.encoder.precision import full_float32
 from nst.errors import UserError
-from nst.optimizer import LBFGS
-from nst.precision import full_float32
-from nst.run_folder import RunFolder
-from nst.source import quoted
+from nst.files.run_folder import RunFolder
+from nst.image import output
+from nst.optimizer.lbfgs import LBFGS
+from nst.plan.planning import make_plan
+from nst.run.build import Run, build
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
@@ -29,16 +31,12 @@ def compose(overrides: Sequence[str]) -> DictConfig:
 
 def settle(overrides: Sequence[str]) -> DictConfig:
     """The same, checked, and with what it leaves to the machine decided. Raises UserError for what is wrong with it."""
-    cfg = compose(overrides)
-    prepare(cfg)
-    return cfg
+    return OmegaConf.create(dict(make_plan(compose(overrides)).raw))
 
 
 def make(overrides: Sequence[str], folder: Path) -> Run:
     """The run that ``python -m nst.train`` would do in ``folder``. Raises UserError for what is wrong with it."""
-    cfg = compose(overrides)
-    config, files = prepare(cfg)
-    return build(cfg, config, files, RunFolder(folder), choices={}, shown=[], goes_on=False)
+    return build(make_plan(compose(overrides)), RunFolder(folder), choices={}, shown=[], goes_on=False)
 
 
 def fit(run: Run, *callbacks: pl.Callback) -> None:

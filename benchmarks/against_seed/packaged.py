@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from nst import encoder, oxford
-from nst.encoder import CONVENTIONS
+from nst.encoder import oxford
+from nst.encoder import weights as encoder
+from nst.encoder.vgg import CONVENTIONS
 from nst.errors import UserError
 
 

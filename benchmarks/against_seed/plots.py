@@ -14,7 +14,7 @@ from benchmarks.against_seed import evaluation as evaluations
 from benchmarks.against_seed import memory as memories
 from benchmarks.against_seed import pictures
 from benchmarks.against_seed.results import Record, Results, described
-from nst.file import replacing
+from nst.files.atomic import replacing
 
 SEED = "#c1121f"
 

@@ -18,10 +18,10 @@ from benchmarks.against_seed import ours, packaged, pictures
 from benchmarks.against_seed.clock import now
 from benchmarks.against_seed.race import Race
 from benchmarks.against_seed.results import Record, Results, described, place
-from nst import encoder
+from nst.config.source import quoted
+from nst.encoder import weights as encoder
 from nst.errors import DivergedError, UserError, problem
-from nst.file import sha256
-from nst.source import quoted
+from nst.files.atomic import sha256
 
 #: The layers of a checkpoint that ends at conv3_1.
 FIRST_LAYERS = ["layers.content=[relu3_1]", "layers.style=[relu1_1,relu2_1,relu3_1]"]

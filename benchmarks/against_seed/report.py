@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmarks.against_seed import evaluation, memory, plots, quality
 from benchmarks.against_seed.results import Record, Results, described
 from nst.errors import UserError, problem
-from nst.file import write_text
+from nst.files.atomic import write_text
 
 
 def write(results: Results, folder: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from nst import provenance
-from nst.file import write_text
+from nst.files.atomic import write_text
+from nst.run import provenance
 
 Record = dict[str, Any]
 

@@ -6,7 +6,7 @@ import torch
 
 from benchmarks import seed
 from benchmarks.against_seed import pictures
-from nst import encoder
+from nst.encoder import weights as encoder
 
 
 def evaluation(

@@ -20,10 +20,12 @@ from rich.table import Table
 from torch import Tensor
 
 from experiments.slim_encoder.judge import paint
-from nst import encoder, image, output, paths
-from nst.encoder import Encoder
-from nst.run_folder import RunFolder
-from nst.tile import windows
+from nst import image, paths
+from nst.encoder import weights as encoder
+from nst.encoder.vgg import VGG
+from nst.files.run_folder import RunFolder
+from nst.image import output
+from nst.objective.tiles import windows
 
 PICTURES = paths.bundled("content", "tubingen"), paths.bundled("style", "starry_night")
 RUN = [
@@ -36,7 +38,7 @@ RUN = [
 def borders(shape: Sequence[int], tile: int) -> list[list[int]]:
     """The first row of each tile but the topmost, and the first column of each but the leftmost, in px."""
     layers = ["relu1_1", "relu5_1"]  # the tiles agree with the poolings between these
-    reader = Encoder(
+    reader = VGG(
         architecture="slim", layers=layers, pooling=lambda: torch.nn.AvgPool2d(2), state=encoder.no_state("slim")
     )
     places = [window.place["relu1_1"] for window in windows(reader, shape, tile)]

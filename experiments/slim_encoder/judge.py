@@ -28,7 +28,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from nst import encoder, image
+from nst import image
+from nst.encoder import vgg
+from nst.encoder import weights as encoder
 from nst.objective.functional import gram_per_position
 
 PAINTED = [
@@ -49,7 +51,7 @@ class Judge:
 
     def __init__(self, checkpoint: Path, architecture: str = "vgg19", convention: str = "torchvision") -> None:
         state = encoder.load_state(checkpoint, architecture, key="--judge")
-        self.network = encoder.Encoder(
+        self.network = vgg.VGG(
             architecture=architecture,
             layers=STYLE_LAYERS,
             pooling=lambda: nn.AvgPool2d(2, 2),

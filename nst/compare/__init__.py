@@ -1,1 +1,1 @@
-"""Runs side by side, from their folders alone: a table, a contact sheet, a page. Needs neither torch nor Hydra."""
+"""Comparison of runs from their folders: a table, a contact sheet and a page. It needs neither torch nor Hydra."""

@@ -1,4 +1,4 @@
-"""``python -m nst.compare FOLDER…``: reads run folders and sets the runs side by side."""
+"""Command line of the comparison, ``python -m nst.compare FOLDER…``, which reads run folders and compares the runs."""
 
 import argparse
 import sys
@@ -14,9 +14,9 @@ A KEY is one that varies (style, weights.style, optimizer, ...), one of the conf
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status: 0, or 2 for the user's mistake, told in one message."""
+    """Run the command line; return the exit status: 0, or 2 if the user made a mistake, reported in one message."""
     arguments = _parser().parse_args(_joined(sys.argv[1:] if words is None else words))
-    from nst.compare.report import report  # imports what --help need not wait for
+    from nst.compare.report import report  # would slow down --help
     from nst.errors import UserError
 
     try:
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _joined(words: Sequence[str]) -> list[str]:
-    """``--sort -KEY`` in one word, because argparse would take ``-KEY`` for an option."""
+    """Join ``--sort -KEY`` into one word, because argparse would take ``-KEY`` for an option."""
     joined: list[str] = []
     for word in words:
         if joined and joined[-1] == "--sort":

@@ -1,4 +1,4 @@
-"""What varies among runs, what came of them, and what must not be mixed up."""
+"""Comparison of runs: the keys that vary, the results, and notices on runs that are not comparable."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from nst.compare.runs import SILENCE, Run, section
 from nst.compare.values import ABSENT, INPUTS, Value, digest_of, order, shown, values_of, weights_of
 from nst.errors import UserError, choices, problem
 
-#: The keys of what came of a run, and what each is called; those of the losses are before their weights.
+#: The keys of a run's results, and their names. The losses of content, style and tv are before their weights.
 RESULTS = {
     "total": "total loss",
     "content_loss": "content loss",
@@ -20,7 +20,7 @@ RESULTS = {
     "seconds": "seconds",
 }
 
-#: What a summary, or its versions, say of where and with what a run was made, as far as it decides the last bits.
+#: Keys of a summary, or of its versions, for the machine and the software of a run that may affect the last bits.
 MADE_WITH = (
     "device", "devices", "processor", "threads", "git_commit", "nst", "torch", "torchvision", "pillow", "numpy",
 )  # fmt: skip
@@ -28,7 +28,7 @@ MADE_WITH = (
 
 @dataclass(frozen=True)
 class Mark:
-    """Something about a run that a reader must know before comparing it: in a word or two, and in a sentence."""
+    """A fact about a run that matters for comparing it, as a short text and as a sentence."""
 
     kind: Literal["status", "stand-in", "weights", "damage"]
     short: str
@@ -37,7 +37,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Entry:
-    """A run among others."""
+    """A run in a comparison."""
 
     run: Run
     values: dict[str, Value]
@@ -45,33 +45,33 @@ class Entry:
     marks: list[Mark]
 
     def key(self, key: str) -> Value:
-        """What ``key`` is for this run: a value of the configuration, a result, ``run`` or ``status``."""
+        """Return the run's value of ``key``: a value of the configuration, a result, ``run`` or ``status``."""
         if key in self.results:
             return self.results[key]
         return {"run": self.run.name, "status": self.run.status}.get(key, self.values.get(key))
 
     def text(self, key: str) -> str:
-        """The same to read; ``ABSENT`` where there is none."""
+        """Return the run's value of ``key`` as text; ``ABSENT`` if there is none."""
         if key in self.results:
             value = self.results[key]
             return ABSENT if value is None else shown(float(value), 4)
         return shown(self.key(key)) if key in self.values or key in ("run", "status") else ABSENT
 
     def label(self, keys: Sequence[str]) -> str:
-        """``weights.style=1e5, seed=2``; of a picture its name is enough."""
+        """Return a label such as ``weights.style=1e5, seed=2``. Inputs have only their name."""
         return ", ".join(self.text(key) if key in INPUTS else f"{key}={self.text(key)}" for key in keys)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs side by side.
+    """A comparison of runs.
 
     Attributes:
         entries: the runs, sorted.
-        varied: the keys that tell them apart; what follows from a group's option is not among them.
+        varied: the keys that distinguish the runs, without those that follow from a group's option.
         differing: every key that differs.
-        shared: the keys that don't, with their value.
-        notices: what must be known before comparing, one sentence each.
+        shared: the keys that don't differ, with their value.
+        notices: facts that matter for the comparison, one sentence each.
     """
 
     entries: list[Entry]
@@ -82,16 +82,16 @@ class Comparison:
 
     @property
     def results(self) -> list[str]:
-        """The results worth a column: those that some run has, and that aren't nothing everywhere."""
+        """The results that get a column: those that are neither missing nor 0 in every run."""
         return [key for key in RESULTS if any(entry.results[key] for entry in self.entries)]
 
     def label(self, entry: Entry) -> str:
-        """What tells a run apart, or its name where nothing does."""
+        """Return the label that distinguishes a run, or its name if nothing does."""
         return entry.label([key for key in self.varied if key in entry.values]) or entry.run.name
 
 
 def compare(runs: Sequence[Run], unread: Sequence[str] = (), *, sort: str | None = None) -> Comparison:
-    """Sets runs side by side, sorted by the key ``sort``, downwards where it begins with ``-``."""
+    """Compare runs, sorted by the key ``sort``, in descending order if it begins with ``-``."""
     values = [values_of(run) for run in runs]
     _tell_namesakes_apart(runs, values)
     differing = [key for key in _keys(values) if _differs(key, values)]
@@ -104,12 +104,12 @@ def compare(runs: Sequence[Run], unread: Sequence[str] = (), *, sort: str | None
 
 
 def _keys(values: Sequence[dict[str, Value]]) -> list[str]:
-    """Every key once: the inputs first, then as the configurations have them."""
+    """Return every key once: the inputs first, then the others in the order of the configurations."""
     return list(dict.fromkeys([*INPUTS, *(key for held in values for key in held)]))
 
 
 def _differs(key: str, values: Sequence[dict[str, Value]]) -> bool:
-    """Whether runs differ in the key. A run whose configuration is not known differs from none."""
+    """Return whether runs differ in the key. A run with an unknown configuration differs from none."""
     return len({_identity(held[key]) if key in held else None for held in values if held}) > 1
 
 
@@ -118,11 +118,14 @@ def _identity(value: Value) -> tuple[bool, Value]:
 
 
 def _follows(key: str, values: Sequence[dict[str, Value]], differing: Sequence[str]) -> bool:
-    """Whether the option of the key's group, which differs, too, says all about the key."""
+    """Return whether a key follows from the option of its group, which also differs.
+
+    For an option itself, return whether no key of its group differs.
+    """
     group, dot, _ = key.partition(".")
     if key in INPUTS:
         return False
-    if not dot:  # a group's option, with nothing in it that differs
+    if not dot:  # a group's option, if no key of the group differs
         nested = [other for other in differing if other.startswith(f"{key}.")]
         return any(other.startswith(f"{key}.") for held in values for other in held) and not nested
     if group not in differing:
@@ -132,7 +135,7 @@ def _follows(key: str, values: Sequence[dict[str, Value]], differing: Sequence[s
 
 
 def _tell_namesakes_apart(runs: Sequence[Run], values: Sequence[dict[str, Value]]) -> None:
-    """Adds the beginning of the SHA-256 to the name of an input where another of that name is another file."""
+    """Add the first digits of the SHA-256 to the names of inputs that share a name but are different files."""
     for key in INPUTS:
         digests: dict[Value, set[str]] = {}
         for run, held in zip(runs, values, strict=True):
@@ -208,7 +211,7 @@ def _notices(entries: Sequence[Entry], varied: Sequence[str]) -> list[str]:
 
 
 def _made_differently(runs: Sequence[Run]) -> Iterator[str]:
-    """Where and with what the runs were made, as far as they differ: each value with the number of runs."""
+    """Yield the machine and software facts in which the runs differ: each value with its number of runs."""
     summaries = [{**run.summary, **section(run.summary, "versions")} for run in runs]
     for key in MADE_WITH:
         counts = Counter(shown(summary[key]) for summary in summaries if key in summary)
@@ -229,6 +232,6 @@ def _sorted(entries: list[Entry], varied: Sequence[str], sort: str | None) -> li
 
 
 def check(option: str, key: str, offered: Sequence[str], entries: Sequence[Entry]) -> None:
-    """Raises UserError for a key that no run has; keys that don't vary are allowed, too, but not offered."""
+    """Raise UserError for a key that no run has. Keys that don't vary are allowed, but not offered."""
     if key not in offered and not any(key in entry.values for entry in entries):
         raise UserError(problem(option, key, f"there is no such key; {choices(key, offered)}"))

@@ -1,4 +1,4 @@
-"""Where each run's picture stands on the contact sheet: rows and columns by keys that vary."""
+"""The layout of the contact sheet: rows and columns by keys that vary."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ Place = tuple[Value, ...]
 
 @dataclass(frozen=True)
 class Grid:
-    """The runs by the values of the row's keys and of the column's keys; either may have none.
+    """The runs by the values of the row keys and of the column keys; either may be empty.
 
     Attributes:
-        rows, columns: the places there are, in order.
-        cells: the runs of a place, best total first.
+        rows, columns: the existing combinations of values, in order.
+        cells: the runs of each row and column, best total first.
         left_out: runs that have none of the keys, such as those that failed before they began.
     """
 
@@ -29,17 +29,17 @@ class Grid:
 
     @property
     def fill(self) -> float:
-        """The part of the places that hold a run."""
+        """The fraction of the cells that hold a run."""
         return len(self.cells) / max(1, len(self.rows) * len(self.columns))
 
     @property
     def crowded(self) -> list[list[Entry]]:
-        """The places that hold several runs, of which one can be shown."""
+        """The cells that hold several runs. Only one of them can be shown."""
         return [cell for cell in self.cells.values() if len(cell) > 1]
 
 
 def grid(entries: Sequence[Entry], rows: tuple[str, ...], columns: tuple[str, ...]) -> Grid:
-    """Lays the runs out."""
+    """Arrange the runs in a grid."""
     cells: dict[tuple[Place, Place], list[Entry]] = {}
     placed = [entry for entry in entries if any(entry.text(key) != ABSENT for key in (*rows, *columns))]
     for entry in placed:
@@ -59,7 +59,10 @@ def grid(entries: Sequence[Entry], rows: tuple[str, ...], columns: tuple[str, ..
 
 
 def chosen(comparison: Comparison, rows: str | None, columns: str | None) -> Grid:
-    """The grid by the keys that were asked for, several with a comma between; by sensible ones where none were."""
+    """Return the grid by the requested keys, separated by commas, or by suitable ones if none are requested.
+
+    Raise UserError for a key that no run has.
+    """
     if rows is None and columns is None:
         return _sensible(comparison)
     asked = {option: tuple(filter(None, (keys or "").split(","))) for option, keys in
@@ -73,13 +76,13 @@ def chosen(comparison: Comparison, rows: str | None, columns: str | None) -> Gri
     if lines:
         raise UserError(lines)
     free = [key for key in _preferred(comparison) if key not in (*asked["--rows"], *asked["--columns"])]
-    if rows is None or columns is None:  # the other one is ours to choose
+    if rows is None or columns is None:  # choose the other one
         asked["--rows" if rows is None else "--columns"] = tuple(free[:1])
     return grid(comparison.entries, asked["--rows"], asked["--columns"])
 
 
 def _sensible(comparison: Comparison) -> Grid:
-    """Rows and columns that show every run, if need be with more keys along the rows; else one run after another."""
+    """Return a grid that shows every run, with more row keys if necessary; else one run after another."""
     keys = _preferred(comparison)
     rows, columns = (tuple(keys[:1]), tuple(keys[1:2])) if len(keys) > 1 else ((), tuple(keys))
     found = grid(comparison.entries, rows, columns)
@@ -95,7 +98,7 @@ def _sensible(comparison: Comparison) -> Grid:
 
 
 def _preferred(comparison: Comparison) -> list[str]:
-    """The keys for rows and columns: style and content, or those with most values; of these words before numbers."""
+    """Return the keys for rows and columns: style and content, or those with the most values, words before numbers."""
     counts = {key: len({entry.key(key) for entry in comparison.entries}) for key in comparison.varied}
     pictures = [key for key in ("style", "content") if key in counts]
     others = sorted((key for key in counts if key not in pictures), key=lambda key: -counts[key])

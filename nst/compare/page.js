@@ -1,5 +1,5 @@
 "use strict";
-// Filters, sorts and draws what the page holds; every text goes in as text, never as HTML.
+// Filter, sort and draw the page's data. Every text is inserted as text, never as HTML.
 const runs = JSON.parse(document.getElementById("data").textContent);
 const inputs = JSON.parse(document.getElementById("inputs").textContent);
 const $ = (id) => document.getElementById(id);
@@ -14,12 +14,12 @@ function make(name, attributes = {}, text = "", namespace = SVG) {
 }
 const html = (name, text = "", attributes = {}) => make(name, attributes, text, "http://www.w3.org/1999/xhtml");
 
-// Every element that stands for a run, by the run's number.
+// The elements that represent a run, by the run's number.
 const places = runs.map(() => []);
 for (const node of all("[data-run]")) places[node.dataset.run].push(node);
 const shown = runs.map(() => true);
 
-// Filter: the selects, and words that must all be found; KEY<NUMBER and the like compare.
+// Filter: the selects, and words that must all be found; KEY<NUMBER and the like compare numbers.
 for (const run of runs) {
   const named = Object.entries(run.texts).map(([key, text]) => `${key}=${text}`);
   run.text = [run.search, ...named].join("\n").toLowerCase();
@@ -53,7 +53,7 @@ function filter() {
   scale();
 }
 
-// Sort: missing values last, numbers before words; the order as written settles the rest.
+// Sort: numbers before words, missing values last; equal values keep their original order.
 let sorted = { key: "", down: false };
 
 function compare(a, b, down = false) {
@@ -154,7 +154,7 @@ function ticks(end) {
   return Array.from({ length: Math.floor(end / step) + 1 }, (_, i) => Number((i * step).toPrecision(6)));
 }
 
-// Colours: few values get colours that are told apart by everyone, many get a circle of hues.
+// Colours: few values get colours that everyone can distinguish, many get evenly spaced hues.
 const FEW = ["#3477c2", "#d9711c", "#2f9e6e", "#c2528f", "#8b6fd0", "#a08a16", "#3aa4b8", "#b5483a"];
 
 function paint() {
@@ -244,7 +244,7 @@ function details(number) {
   $("dialog").showModal();
 }
 
-// Light and dark: the system's choice, until another one is made.
+// Light and dark: the system's choice, until the user makes another one.
 function theme(dark) {
   document.documentElement.dataset.theme = dark ? "dark" : "light";
   $("theme").setAttribute("aria-pressed", String(dark));

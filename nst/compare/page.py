@@ -1,4 +1,4 @@
-"""The page: one HTML file with everything in it, that works from a disk and asks nothing of any server."""
+"""The page: one self-contained HTML file that works from disk and requests nothing from a server."""
 
 import base64
 import hashlib
@@ -20,21 +20,21 @@ from nst.compare.comparison import RESULTS, Comparison, Entry
 from nst.compare.runs import CURVES, Run
 from nst.compare.table import finite, short_name
 from nst.compare.values import ABSENT, INPUTS, Value, order, shown
-from nst.file import write_text
+from nst.files.atomic import write_text
 
-#: px: the longest side of a picture on the page, where there is room for it.
+#: Longest side in px of a picture on the page, unless the byte limit requires a smaller one.
 SIDE = 320
-#: Bytes for all pictures of a page together, and for a single one, as JPEG; the same for the inputs.
+#: Maximum bytes of all pictures of a page together, and of a single one, as JPEG; below, the same for the inputs.
 ALL_PICTURES, ONE_PICTURE = 5_000_000, 48_000
 ALL_INPUTS, ONE_INPUT = 800_000, 12_000
-#: Points of a curve.
+#: Maximum number of points of a curve.
 POINTS = 120
 
 _MIME = "data:image/jpeg;base64,"
 
 
 def write(comparison: Comparison, path: Path) -> None:
-    """Writes the page, whole or not at all."""
+    """Write the page atomically."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("nst.compare", "."),
         autoescape=True,
@@ -64,7 +64,7 @@ def write(comparison: Comparison, path: Path) -> None:
 
 
 def embedded(value: Any) -> str:
-    """JSON for a script element: nothing in it can end the element or begin another, whatever the names are."""
+    """Return ``value`` as JSON for a script element, escaped so that no name in it can end the element or start one."""
     text = json.dumps(finite(value), separators=(",", ":"), allow_nan=False, default=str)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -72,9 +72,9 @@ def embedded(value: Any) -> str:
 
 
 def jpeg(picture: Image.Image, limit: int) -> tuple[str, int, int]:
-    """The picture as a data URI of at most ``limit`` bytes (before base64), and its width and height in px.
+    """Return the picture as a data URI of at most ``limit`` bytes (before base64), and its width and height in px.
 
-    Quality is given up first, then size.
+    Reduce the quality first, then the size, down to a longest side of 48 px, at which the limit may be exceeded.
     """
     picture = picture.copy()
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
@@ -88,9 +88,9 @@ def jpeg(picture: Image.Image, limit: int) -> tuple[str, int, int]:
 
 
 def thinned(evaluations: Sequence[float], losses: Sequence[float], points: int = POINTS) -> list[list[float]]:
-    """A curve as evaluations and losses in at most ``points`` points: of each stretch its lowest and its highest.
+    """Return a curve as evaluations and losses in at most ``points`` points: the lowest and highest of each section.
 
-    So a spike of a single evaluation stays. What a logarithmic axis can't show is left out.
+    This keeps a spike of a single evaluation. Values that a logarithmic axis can't show are left out.
     """
     curve = [(at, loss) for at, loss in zip(evaluations, losses, strict=True) if loss > 0 and math.isfinite(loss)]
     if len(curve) > points:
@@ -125,14 +125,14 @@ def _link(target: Path, page: Path) -> str:
 
 
 def _counts(comparison: Comparison, key: str) -> list[tuple[str, int]]:
-    """The values of a key, in order, and how many runs have each."""
+    """Return the values of a key, in order, and how many runs have each."""
     values: dict[str, Value] = {entry.text(key): entry.key(key) for entry in comparison.entries}
     counts = Counter(entry.text(key) for entry in comparison.entries)
     return [(text, counts[text]) for text in sorted(values, key=lambda text: (text == ABSENT, order(values[text])))]
 
 
 def _provenance(entry: Entry) -> dict[str, str]:
-    """Where a run comes from, to read."""
+    """Return the provenance of a run as readable texts."""
     run, told = entry.run, entry.run.summary
     versions = told.get("versions")
     memory = told.get("peak_memory_bytes")
@@ -161,7 +161,7 @@ def _origin(run: Run, name: str) -> str | None:
 
 
 def _inputs(comparison: Comparison) -> dict[str, str]:
-    """Each content and style picture once, small, as data URI by its SHA-256."""
+    """Return each content and style picture once, as a small data URI, by its SHA-256."""
     known = {
         str(entry.run.asset(name).get("sha256")): (entry.run, name)
         for entry in comparison.entries
@@ -173,13 +173,13 @@ def _inputs(comparison: Comparison) -> dict[str, str]:
 
 
 def _telling(comparison: Comparison) -> str:
-    """The key to colour curves by: the one with most values that can still be told apart by colour."""
+    """Return the key to colour curves by: the one with the most values up to 8, which colours can still distinguish."""
     counts = {key: len({entry.text(key) for entry in comparison.entries}) for key in comparison.varied}
     return max((key for key, count in counts.items() if count <= 8), key=lambda key: counts[key], default="run")
 
 
 def _data(comparison: Comparison, entry: Entry, inputs: Sequence[str]) -> dict[str, Any]:
-    """What the script needs of a run: values to sort and filter by, curves, and what its details show."""
+    """Return the script's data of a run: values to sort and filter by, curves, and the content of its details."""
     keys = ("run", "status", *comparison.varied, *RESULTS)
     losses = entry.run.losses
     return {

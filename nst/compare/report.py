@@ -1,4 +1,4 @@
-"""A comparison from its folders to its files: find, compare, lay out, write, tell."""
+"""A comparison from its folders to its files: find, compare, lay out, write, print."""
 
 import sys
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ def report(
     cell: int = 256,
     out: Path | None = None,
 ) -> None:
-    """Writes the comparison of the runs in and below ``folders`` and prints its table.
+    """Write the comparison of the runs in and below ``folders``, and print its table.
 
-    Raises UserError where there are no runs, for a key that no run has, and where ``out`` can't be written.
+    Raise UserError if there are no runs, for a key that no run has, and if ``out`` can't be written.
     """
     runs, unread = find(folders, side=max(cell, page.SIDE))
     comparison = compare(runs, unread, sort=sort)

@@ -1,4 +1,4 @@
-"""Run folders, read as they are: what is missing, half-written or damaged is told, and the rest is used."""
+"""Reading of run folders. Missing, half-written or damaged files are reported, and the rest is used."""
 
 import contextlib
 import csv
@@ -16,13 +16,13 @@ import yaml
 from PIL import Image
 
 from nst.errors import UserError, problem
-from nst.file import sha256
-from nst.run_folder import RunFolder
+from nst.files.atomic import sha256
+from nst.files.run_folder import RunFolder
 
 STATES = ("completed", "running", "interrupted", "diverged", "failed")
 #: The columns of the losses that are compared.
 CURVES = ("total", "content", "style")
-#: Seconds without a word after which a run that says it is running is taken for dead.
+#: Seconds without a written file after which a run with the status ``running`` is considered dead.
 SILENCE = 600.0
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -30,15 +30,15 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass
 class Run:
-    """One run's folder, read.
+    """The content of one run's folder.
 
     Attributes:
-        name: its path below the folder that was asked for.
-        config: the resolved configuration; empty where it can't be read.
-        summary: what ``summary.json`` says; empty where it can't be read.
-        losses: a list for ``evaluation``, each of ``CURVES`` and, where the table has it, ``size``.
-        picture: the result, or of a run without one its newest snapshot, shrunk; None where there is neither.
-        problems: what is missing or damaged, one line each.
+        name: the run's path below the requested folder.
+        config: the resolved configuration; empty if it can't be read.
+        summary: the content of ``summary.json``; empty if it can't be read.
+        losses: a list for ``evaluation``, each of ``CURVES`` and, if the table has it, ``size``.
+        picture: the result, else the newest snapshot, reduced in size; None if there is neither.
+        problems: missing or damaged files, one line each.
     """
 
     name: str
@@ -51,18 +51,18 @@ class Run:
 
     @property
     def status(self) -> str:
-        """One of ``STATES``; ``stale`` where a run says that it is running but is silent; ``unknown``."""
+        """One of ``STATES``, ``stale`` for a running run that has not written for ``SILENCE``, or ``unknown``."""
         told = self.summary.get("status")
         if told not in STATES:
             return "unknown"
         return "stale" if told == "running" and self._silent() else str(told)
 
     def asset(self, name: str) -> Mapping[str, Any]:
-        """Where the content, the style or the weights came from; empty where it isn't known."""
+        """Return where the content, the style or the weights came from; empty if unknown."""
         return section(section(self.summary, "assets"), name)
 
     def input(self, name: str, *, side: int) -> tuple[Image.Image | None, str]:
-        """The content or the style picture, shrunk to ``side`` px; where there is none, why."""
+        """Return the content or the style picture, reduced to ``side`` px, or None and the reason."""
         asset = self.asset(name)
         if not asset.get("path"):
             return None, f"{name} not known"
@@ -73,7 +73,7 @@ class Run:
         return (picture, "") if sha256(path) == asset.get("sha256") else (None, f"{path.name} was changed since")
 
     def results(self) -> dict[str, float | None]:
-        """The losses of the best picture, and what they took; of an unfinished run, those of its best so far."""
+        """Return the losses of the best picture (of an unfinished run, so far), and the evaluations and seconds."""
         losses = section(self.summary, "losses") or self._best_so_far()
         return {
             "total": number(losses.get("total")),
@@ -95,13 +95,13 @@ class Run:
 
 
 def section(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """The mapping under ``key``; an empty one where there is none."""
+    """Return the mapping under ``key``; an empty one if there is none."""
     value = mapping.get(key)
     return value if isinstance(value, Mapping) else {}
 
 
 def number(value: object) -> float | None:
-    """The number that ``value`` is; None for anything else."""
+    """Return ``value`` if it is a number; None otherwise."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     try:
@@ -112,9 +112,10 @@ def number(value: object) -> float | None:
 
 
 def find(folders: Sequence[Path], *, side: int) -> tuple[list[Run], list[str]]:
-    """Every run in and below the folders, once each, by name; and a line for each folder that can't be read.
+    """Return every run in and below the folders, once each, by name; and a line for each folder that can't be read.
 
-    Pictures are shrunk to ``side`` px on their longest side. Raises UserError where there is no run at all.
+    Pictures are reduced to ``side`` px on their longest side. Raise UserError for a missing folder, and if there is no
+    run at all.
     """
     wrong = [problem("FOLDER", path, "there is no such folder") for path in folders if not path.is_dir()]
     if wrong:
@@ -131,7 +132,7 @@ def find(folders: Sequence[Path], *, side: int) -> tuple[list[Run], list[str]]:
 
 
 def read(path: Path, name: str, *, side: int) -> Run:
-    """The run in the folder ``path``."""
+    """Return the run in the folder ``path``."""
     folder = RunFolder(path)
     run = Run(name, folder)
     run.summary = _mapping(folder.summary, json.loads, run.problems)
@@ -147,7 +148,7 @@ def read(path: Path, name: str, *, side: int) -> Run:
 
 
 def load_picture(path: Path, side: int, problems: list[str]) -> Image.Image | None:
-    """A picture, shrunk to ``side`` px on its longest side; None where there is none that can be read."""
+    """Return a picture, reduced to ``side`` px on its longest side; None if there is none that can be read."""
     try:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
@@ -161,7 +162,7 @@ def load_picture(path: Path, side: int, problems: list[str]) -> Image.Image | No
 
 
 def _below(top: Path, on_error: Callable[[OSError], None]) -> list[Path]:
-    """The run folders in and below ``top``. Links are followed, each folder once; hidden folders hold no runs."""
+    """Return the run folders in and below ``top``. Follow links, visit each folder once, and skip hidden folders."""
     marks = {RunFolder(top).config.name, RunFolder(top).summary.name}
     found, seen = [], set()
     for name, folders, files in os.walk(top, onerror=on_error, followlinks=True):
@@ -191,7 +192,7 @@ def _mapping(
 
 
 def _losses(path: Path, problems: list[str]) -> dict[str, list[float]]:
-    """The columns that are compared. A line that isn't whole is left out, and that is told."""
+    """Return the columns that are compared. Incomplete lines are left out and reported in ``problems``."""
     columns: dict[str, list[float]] = {"evaluation": [], **{name: [] for name in CURVES}}
     try:
         text = path.read_text(encoding="utf-8")
@@ -217,7 +218,7 @@ def _losses(path: Path, problems: list[str]) -> dict[str, list[float]]:
 
 
 def _yaml(text: str) -> Any:
-    return yaml.load(text, _Loader)  # noqa: S506 - a safe loader, in C where there is one
+    return yaml.load(text, _Loader)  # noqa: S506 - a safe loader, in C if available
 
 
 def _written(path: Path) -> float:

@@ -8,21 +8,21 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from nst.compare.tiles import Tile, Tiles, Tone
-from nst.file import replacing
+from nst.files.atomic import replacing
 
 PAPER, EMPTY = "white", "#ececec"
 INKS = {"plain": "#1b1b1b", "faint": "#6a6a6a", "warning": "#a34400"}
-#: px: between two pictures, around the sheet; and the area that a sheet stays below.
+#: In px: the space between two pictures, and around the sheet. In px²: the maximum area of all pictures together.
 GAP, MARGIN, AREA = 12, 20, 80e6
 
 
 class Sheet:
-    """A contact sheet, drawn when it is made.
+    """A contact sheet, drawn when the object is made.
 
     Args:
-        tiles: what it shows, in lines.
+        tiles: the tiles, line by line.
         caption: lines of text below.
-        cell: a picture's longest side in px; less where the sheet would become too large.
+        cell: a picture's longest side in px, reduced if the sheet would become too large.
     """
 
     def __init__(self, tiles: Tiles, caption: Sequence[str], *, cell: int) -> None:
@@ -46,23 +46,23 @@ class Sheet:
         self.image = self._draw(tiles, caption)
 
     def save(self, path: Path) -> None:
-        """Writes the sheet as a PNG, whole or not at all."""
+        """Write the sheet as a PNG, atomically."""
         with replacing(path) as temporary:
             self.image.save(temporary)
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
-        """The left, upper, right and lower edge in px of a tile's room for its picture; its text stands below."""
+        """Return the left, upper, right and lower edge in px of a tile's room for its picture; its text is below."""
         x = MARGIN + sum(self.widths[:column]) + column * GAP
         y = MARGIN + sum(self.heights[:row]) + sum(self.texts[:row]) + row * GAP
         return x, y, x + self.widths[column], y + self.heights[row]
 
     def _label_width(self, line: Sequence[Tile | None]) -> int:
-        """px for a column of labels."""
+        """Return the width in px of a column of labels."""
         lengths = [self.font.getlength(text) for tile in line if tile for text, _ in tile.lines]
         return min(2 * self.cell, math.ceil(max(lengths)) + GAP)
 
     def _fitted(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The size in px of a picture with its longest side at ``cell``."""
+        """Return the size in px of a picture with its longest side at ``cell``."""
         scale = self.cell / max(size)
         return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
@@ -98,11 +98,11 @@ class Sheet:
             draw.text((left, bottom + GAP // 3 + number * self.leading), words, INKS[tone], self.font)
 
     def _lines(self, tile: Tile, width: int) -> list[tuple[str, Tone]]:
-        """The tile's lines of text in its width."""
+        """Return the tile's lines of text, wrapped to ``width`` px."""
         return [(line, tone) for words, tone in tile.lines for line in self._wrap(words, width)]
 
     def _cut(self, text: str, width: int) -> str:
-        """The text in one line of ``width`` px, with an ellipsis where it is longer."""
+        """Return the text in one line of ``width`` px, with an ellipsis if it is longer."""
         text = " ".join(text.split())[:500]
         if self.font.getlength(text) <= width:
             return text
@@ -111,7 +111,7 @@ class Sheet:
         return text + "…"
 
     def _wrap(self, text: str, width: int) -> Iterator[str]:
-        """The text in lines of ``width`` px."""
+        """Yield the text in lines of ``width`` px."""
         line = ""
         for word in text.split():
             longer = f"{line} {word}".strip()

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from nst.compare.comparison import RESULTS, Comparison, Entry
-from nst.file import write_text
+from nst.files.atomic import write_text
 
-#: What is exported of a run's summary.
+#: Keys of a run's summary that are exported.
 PROVENANCE = (
     "git_commit", "versions", "device", "devices", "processor", "precision", "threads", "seed", "started",
     "peak_memory_bytes", "predicted_memory_bytes", "assets",
@@ -21,7 +21,7 @@ PROVENANCE = (
 
 
 def terminal(comparison: Comparison) -> Table:
-    """What varies and what came of it, a line for each run."""
+    """Return the table of the terminal: the keys that vary and the results, one line for each run."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     numbers = [key for key in comparison.results if key != "evaluations_done"]
     for key in ("run", *comparison.varied):
@@ -38,13 +38,13 @@ def terminal(comparison: Comparison) -> Table:
 
 
 def short_name(name: str) -> str:
-    """The end of a sweep's run, which says which one it is; any other name as it is."""
+    """Return the end of the name of a sweep's run, which identifies the run; any other name unchanged."""
     start, _, identity = name.rpartition("-")
     return identity if start and len(identity) == 10 and set(identity) <= set("0123456789abcdef") else name
 
 
 def write_csv(comparison: Comparison, path: Path) -> None:
-    """A line for each run: name, status, what varies, results, marks, and the SHA-256 of its inputs."""
+    """Write one line for each run: name, status, varying keys, results, marks, and source and SHA-256 of its inputs."""
     inputs = ("content", "style", "weights")
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -59,7 +59,7 @@ def write_csv(comparison: Comparison, path: Path) -> None:
 
 
 def write_json(comparison: Comparison, path: Path) -> None:
-    """All that is known of each run but its pictures and its curves."""
+    """Write everything known about each run except its pictures and curves."""
     whole = {
         "varied": comparison.varied,
         "shared": comparison.shared,
@@ -70,7 +70,7 @@ def write_json(comparison: Comparison, path: Path) -> None:
 
 
 def finite(value: Any) -> Any:
-    """The same with null for what JSON has no word for: infinities, and what is not a number."""
+    """Return ``value`` with None in place of infinities and NaN, which JSON can't represent."""
     if isinstance(value, dict):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""What stands where on the contact sheet: pictures with what must be known of them, inputs and labels at the edges."""
+"""The tiles of the contact sheet: pictures with their texts, and inputs and labels at the edges."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from PIL import Image
 from nst.compare.comparison import Comparison, Entry
 from nst.compare.layout import Grid, Place
 
-#: More pictures than this in a single row go on below.
+#: A single row of more pictures than this is wrapped.
 PER_LINE = 8
 
 Tone = Literal["plain", "faint", "warning"]
@@ -18,7 +18,7 @@ Tone = Literal["plain", "faint", "warning"]
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture, or words in place of it, over lines of text in their tones. A label needs no room for a picture."""
+    """A picture, or a text in place of it, above lines of text with their tones. A label has no room for a picture."""
 
     picture: Image.Image | None
     instead: str
@@ -30,7 +30,7 @@ Tiles = list[list[Tile | None]]
 
 
 def arranged(comparison: Comparison, grid: Grid) -> Tiles:
-    """The sheet's tiles, in lines; None is an empty corner."""
+    """Return the sheet's tiles, line by line; None is an empty corner."""
     tell = _names_of_cells(comparison, grid)
     body: Tiles = [[_cell(grid.cells.get((row, column), []), tell) for column in grid.columns] for row in grid.rows]
     if _flows(grid):
@@ -44,7 +44,7 @@ def arranged(comparison: Comparison, grid: Grid) -> Tiles:
 
 
 def caption(comparison: Comparison, grid: Grid) -> list[str]:
-    """What the sheet shows, and what must be known about it, a line each."""
+    """Return the caption: what the sheet shows, and notices about it, one line each."""
     axes = [
         f"; {name}: {', '.join(keys)}"
         for name, keys in (("rows", grid.row_keys), ("columns", grid.column_keys))
@@ -60,17 +60,17 @@ def caption(comparison: Comparison, grid: Grid) -> list[str]:
 
 
 def _flows(grid: Grid) -> bool:
-    """Whether the runs stand one after another, each with its name."""
+    """Return whether the runs are shown one after another, each with its name."""
     return not grid.row_keys and (len(grid.columns) > PER_LINE or grid.column_keys == ("run",))
 
 
 def _names_of_cells(comparison: Comparison, grid: Grid) -> list[str]:
-    """The keys that a cell's place doesn't tell."""
+    """Return the keys that a cell's row and column don't show."""
     return [key for key in comparison.varied if _flows(grid) or key not in (*grid.row_keys, *grid.column_keys)]
 
 
 def _cell(entries: Sequence[Entry], keys: Sequence[str]) -> Tile:
-    """The best of the runs that share a place; ``keys`` tell them apart."""
+    """Return the tile of the best of the runs in a cell; ``keys`` distinguish them."""
     if not entries:
         return Tile(None, "no run", [])
     best = entries[0]
@@ -84,7 +84,7 @@ def _cell(entries: Sequence[Entry], keys: Sequence[str]) -> Tile:
 
 
 def _edge(grid: Grid, axis: Literal[0, 1], place: Place) -> Tile:
-    """The label of a row (axis 0) or a column (axis 1), below the input that it stands for."""
+    """Return the label of a row (axis 0) or a column (axis 1), below the input picture that it stands for, if any."""
     keys = grid.column_keys if axis else grid.row_keys
     entries = [entry for at, cell in grid.cells.items() if at[axis] == place for entry in cell]
     lines: list[tuple[str, Tone]] = [(entries[0].label([key]), "plain") for key in keys]
@@ -98,6 +98,6 @@ def _edge(grid: Grid, axis: Literal[0, 1], place: Place) -> Tile:
 
 
 def _wrapped(tiles: Sequence[Tile | None]) -> Tiles:
-    """One tile after another, in lines of equal number."""
+    """Return the tiles in lines of equal length."""
     per_line = max(min(PER_LINE, len(tiles)), math.ceil(math.sqrt(len(tiles))))
     return [list(tiles[start : start + per_line]) for start in range(0, len(tiles), per_line)]

@@ -1,21 +1,22 @@
-"""What a run was asked for, as flat keys with plain values, and how values are shown and ordered."""
+"""The configuration of a run as flat keys with plain values, and functions that format and order values."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from nst.compare.runs import Run, section
-from nst.sweep import NAMES, NOT_COMPUTED, without
+from nst.config.identity import NAMES, NOT_COMPUTED
+from nst.config.keys import without
 
 Value = str | int | float | bool | None
-#: The inputs: they are files, shown by name and known by their SHA-256.
+#: The inputs and their names among the assets. They are files, shown by name and identified by their SHA-256.
 INPUTS = {"content": "content", "style": "style", "encoder": "weights"}
-#: What is shown for a value that a run doesn't have.
+#: Text for a value that a run doesn't have.
 ABSENT = "–"  # noqa: RUF001
 
 
 def values_of(run: Run) -> dict[str, Value]:
-    """The keys that decide what the run computes, its inputs by name, and each group's option by the group's name."""
+    """Return the keys that decide what the run computes, its inputs by name, and the option of each group."""
     computed = {str(key): value for key, value in run.config.items() if key not in NOT_COMPUTED}
     computed |= {key: without(NAMES, computed[key]) for key in INPUTS if key in computed}
     if isinstance(computed.get("encoder"), Mapping):
@@ -30,7 +31,7 @@ def values_of(run: Run) -> dict[str, Value]:
 
 
 def shown(value: Value, digits: int = 6) -> str:
-    """A value as it is written on a command line: ``1e-4``, ``null``, ``true``."""
+    """Return a value as written on the command line: ``1e-4``, ``null``, ``true``."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float):
@@ -44,20 +45,20 @@ def shown(value: Value, digits: int = 6) -> str:
 
 
 def order(value: Value) -> tuple[int, float, str]:
-    """Sorts numbers by size, before words by alphabet."""
+    """Return a sort key that puts numbers by size before words by alphabet."""
     is_number = isinstance(value, int | float) and value == value
     return (0, float(value), "") if is_number and value is not None else (1, 0.0, str(value))
 
 
 def weights_of(run: Run) -> str | None:
-    """What tells one set of weights from another: the SHA-256, or of random ones their seed; None if not known."""
+    """Return the identity of the weights: the SHA-256, or a text with the seed of random ones; None if unknown."""
     asset = run.asset("weights")
     known = asset.get("sha256") or asset.get("detail")
     return str(known) if known else None
 
 
 def digest_of(run: Run, key: str) -> str | None:
-    """What tells one input from another of the same name."""
+    """Return the identity of an input, which distinguishes it from others of the same name; None if unknown."""
     if key == "encoder":
         return weights_of(run)
     digest = run.asset(INPUTS[key]).get("sha256")
@@ -90,7 +91,7 @@ def _encoder(architecture: str, weights: Mapping[str, Any]) -> str:
 
 
 def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Value]]:
-    """Dotted keys and plain values; a list is its items in one line. How an object is made doesn't count."""
+    """Yield dotted keys and plain values; a list's items are joined. Skip the keys for how an object is made."""
     for key, value in node.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):

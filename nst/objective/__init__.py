@@ -1,5 +1,16 @@
-"""The objective: formulas without state (``functional``), their choice (``Formulas``), the total (``Objective``)."""
+"""The objective that a run minimizes: content + style + total variation (Gatys et al. 2015, eq. 7).
 
-from nst.objective.total import Formulas, Losses, Objective, Style, Term, Weights, content_targets, style_targets
+``functional`` has the formulas as pure functions, ``statistics`` the statistics of a layer's features, and ``products``
+the sums of products that both use. ``terms`` selects the formulas of an objective, ``targets`` computes once the values
+that a picture should match, and ``total`` adds up the losses. ``tiles`` reads a picture in parts, ``memory`` chooses
+their size, and ``processes`` distributes them.
+"""
 
-__all__ = ["Formulas", "Losses", "Objective", "Style", "Term", "Weights", "content_targets", "style_targets"]
+from nst.objective.targets import content_targets, style_targets
+from nst.objective.terms import Formulas, JointTerm, Style, StyleTerm, Term, Weights
+from nst.objective.total import Losses, Objective
+
+__all__ = [
+    "Formulas", "JointTerm", "Losses", "Objective", "Style", "StyleTerm", "Term", "Weights", "content_targets",
+    "style_targets",
+]  # fmt: skip

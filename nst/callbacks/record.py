@@ -1,0 +1,124 @@
+"""Callbacks that write losses and pictures to the loggers."""
+
+import textwrap
+import time
+from contextlib import suppress
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+from nst import image as images
+from nst.files.run_folder import LossTable, RunFolder
+from nst.optimizer.module import StyleTransfer
+
+
+class Record(pl.Callback):
+    """A callback that writes every evaluation's losses to ``losses.csv`` and to every logger.
+
+    It also measures the seconds spent, over all sessions of a run.
+
+    Attributes:
+        begun: whether the optimization has begun or resumed, so that results can be reported.
+    """
+
+    def __init__(self, *, folder: RunFolder) -> None:
+        self.folder = folder
+        self.begun = False
+        self._earlier = 0.0
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of optimization, including those before a resumed checkpoint."""
+        return self._earlier + time.monotonic() - self._started
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._earlier = state_dict["seconds"]
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        self._started = time.monotonic()
+        self.table = LossTable(self.folder.losses, kept=module.evaluation.number)
+        self.begun = True
+
+    def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        evaluation = module.evaluation
+        shares = {f"share/{name}": share for name, share in evaluation.shares.items()}
+        rest = {"gradient_norm": evaluation.gradient_norm, "size": max(module.stage.shape), **shares}
+        self.table.add(evaluation.number, {**evaluation.losses, **rest})
+        scalars = {**{f"loss/{name}": loss for name, loss in evaluation.losses.items()}, **rest}
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, step=evaluation.number)
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Flush the table and the loggers.
+
+        A resumed run doesn't compute these values again, so they must be on disk together with the checkpoint.
+        """
+        self.table.flush()
+        for logger in trainer.loggers:
+            logger.save()
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.table.flush()
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        if self.begun:
+            with suppress(OSError):  # may be why the run ends, and Lightning must still clean up
+                self.table.flush()
+
+
+#: Layout of TensorBoard's page of custom scalars: charts of several curves, given as regular expressions of tags.
+LAYOUT = {
+    "losses": {
+        "total": ["Multiline", ["loss/total"]],
+        "content, before its weight": ["Multiline", ["loss/content"]],
+        "style, before its weight": ["Multiline", ["loss/style"]],
+    },
+    "shares of the total": {
+        "content layers": ["Multiline", ["share/content/.*"]],
+        "style layers": ["Multiline", ["share/style/.*"]],
+    },
+}
+
+
+class Overview(pl.Callback):
+    """A callback that writes to TensorBoard once: the input pictures, the configuration, and final losses for HParams.
+
+    Args:
+        pictures: image tensors by name.
+        config: the resolved configuration, as YAML.
+        assets: the sources of the pictures and the weights, as YAML.
+        hyperparameters: the meaningful ones, as plain values.
+    """
+
+    def __init__(
+        self, *, pictures: dict[str, Tensor], config: str, assets: str, hyperparameters: dict[str, str | float]
+    ) -> None:
+        self.pictures = pictures
+        self.texts = {"configuration": config, "assets": assets}
+        self.hyperparameters = hyperparameters
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and module.evaluation.number == 0:
+                for name, picture in self.pictures.items():
+                    logger.experiment.add_image(f"input/{name}", images.to_bytes(picture), 0)
+                logger.experiment.add_custom_scalars(LAYOUT)
+                # Four spaces make any text a code block in Markdown.
+                for name, text in self.texts.items():
+                    logger.experiment.add_text(name, textwrap.indent(text, "    "), 0)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        metrics = {f"final/{name}": loss for name, loss in module.best.losses.items()}
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(self.hyperparameters, metrics, step=module.evaluation.number)

@@ -1,0 +1,165 @@
+"""Wrappers around Hydra, including its private names, which no other module uses.
+
+Hydra's own command line composes the configuration of a run itself. The functions here run a configuration that was
+composed and checked beforehand. A test fails if Hydra removes one of the private names, and ``pyproject.toml`` sets an
+upper bound for Hydra's version.
+"""
+
+import argparse
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, configure_log, run_job
+from hydra.experimental.callback import Callback
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+#: Hydra's basic sweeper, which runs a grid, and the Optuna sweeper, which searches.
+GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
+
+
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    """Return a command line as parsed by Hydra's argument parser."""
+    return get_args_parser().parse_intermixed_args(list(words))
+
+
+@contextmanager
+def loader(folder: Path) -> Iterator[ConfigLoader]:
+    """Yield a Hydra config loader for a folder.
+
+    On exit, restore the previous global Hydra instance of a program that uses Hydra itself.
+    """
+    others, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with initialize_config_dir(str(folder), job_name="train", version_base="1.3"):
+            yield GlobalHydra.instance().config_loader()
+    finally:
+        GlobalHydra.instance().hydra = others  # looked up again, as Hydra replaces the singleton
+
+
+def parse(overrides: list[str], options: ConfigLoader | None = None) -> list[Override]:
+    """Return the overrides as parsed by Hydra. A glob needs the config loader ``options`` to find its choices.
+
+    Raise HydraException if an override can't be parsed.
+    """
+    return OverridesParser.create(options).parse_overrides(overrides)
+
+
+def quoted(value: object) -> str:
+    """Return a value as a string that Hydra's grammar reads back unchanged, quotes and backslashes included."""
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(value))
+    return f"'{escaped}'"
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A composed configuration, including the ``hydra`` node, and the folder and name it was composed from."""
+
+    cfg: DictConfig
+    folder: Path
+    name: str
+
+    def set(self, key: str, value: Any) -> None:
+        """Set a key of the ``hydra`` node, also as an override for the runs of a sweep, which are composed again."""
+        with read_write(self.cfg), open_dict(self.cfg):
+            OmegaConf.update(self.cfg, key, value)
+            self.cfg.hydra.overrides.hydra.append(f"{key}={quoted(value) if isinstance(value, str) else value}")
+
+
+class Forget(Callback):
+    """Hydra callback that drops a run's configuration when the run ends.
+
+    Hydra would keep each configuration, a quarter of a megabyte, until the end of the sweep.
+    """
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        job_return.cfg = job_return.hydra_cfg = None
+
+
+def compose(folder: Path, name: str, overrides: list[str], mode: RunMode) -> Composed:
+    """Compose the configuration of a single run, or the configuration that all runs of a sweep start from."""
+    with loader(folder) as options:
+        given = (
+            overrides if any("hydra.mode" in word for word in overrides) else [*overrides, f"hydra.mode={mode.name}"]
+        )
+        cfg = options.load_configuration(config_name=name, overrides=given, run_mode=mode, from_shell=False)
+    return Composed(cfg, folder, name)
+
+
+def run(composed: Composed, task: Callable[[DictConfig], Any], *, logging: bool = True) -> None:
+    """Run a task as a Hydra job, with its folder and its logging. Raise the task's exception, if any."""
+    with loader(composed.folder) as options:
+        if logging:
+            configure_log(composed.cfg.hydra.hydra_logging, composed.cfg.hydra.verbose)
+        callbacks = Callbacks(composed.cfg)
+        callbacks.on_run_start(config=composed.cfg, config_name=composed.name)
+        result = run_job(
+            task_function=task,
+            config=composed.cfg,
+            job_dir_key="hydra.run.dir",
+            job_subdir_key=None,
+            hydra_context=HydraContext(config_loader=options, callbacks=callbacks),
+            configure_logging=logging,
+        )
+        callbacks.on_run_end(config=composed.cfg, config_name=composed.name, job_return=result)
+        _ = result.return_value  # raises the task's exception
+
+
+class ComposedOnce:
+    """Keep the first configurations of a sweep that its sweeper composes to check them, for its launcher.
+
+    Other processes get none of them.
+    """
+
+    most = 100
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        self._loader = loader
+        self._kept: dict[tuple[str, ...], DictConfig] = {}
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """Return the configuration of a run, composed by the first of two calls."""
+        key = tuple(sweep_overrides)
+        if key in self._kept:
+            return self._kept.pop(key)
+        found = self._loader.load_sweep_config(master_config, sweep_overrides)
+        if len(self._kept) < self.most:
+            self._kept[key] = found
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_loader": self._loader, "_kept": {}}
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_loader":  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self._loader, name)
+
+
+def sweep(composed: Composed, task: Callable[[DictConfig], Any]) -> None:
+    """Run a task over a sweep, with its launcher and sweeper. Raise the exception of the first run that failed."""
+    with loader(composed.folder) as options:
+        configure_log(composed.cfg.hydra.hydra_logging, composed.cfg.hydra.verbose)
+        callbacks = Callbacks(composed.cfg)
+        callbacks.on_multirun_start(config=composed.cfg, config_name=composed.name)
+        sweeper = Plugins.instance().instantiate_sweeper(
+            config=composed.cfg,
+            hydra_context=HydraContext(config_loader=cast(ConfigLoader, ComposedOnce(options)), callbacks=callbacks),
+            task_function=task,
+        )
+        words: Any = OmegaConf.to_container(composed.cfg.hydra.overrides.task, resolve=False)
+        sweeper.sweep(arguments=words)
+        callbacks.on_multirun_end(config=composed.cfg, config_name=composed.name)

@@ -1,0 +1,198 @@
+"""Schemas of the nodes that Hydra instantiates, by their ``_target_``."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Strict(BaseModel):
+    """Frozen base model that forbids unknown keys and converts no other types to numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
+
+
+class Node(Strict):
+    """A node that Hydra instantiates as a partial."""
+
+    target: str = Field(alias="_target_")
+    partial: Literal[True] = Field(alias="_partial_")
+
+
+class Pooling(Node):
+    kernel_size: PositiveInt
+    stride: PositiveInt
+
+
+class RescaledPooling(Pooling):
+    factor: Positive
+
+
+class TermConfig(Strict):
+    """A term in ``objective.style`` made of two functions. Their keys are checked if NODES has their targets."""
+
+    target: str = Field(alias="_target_")
+    statistic: dict[str, Any]
+    distance: dict[str, Any]
+    weight: NonNegative
+
+
+class FormulasConfig(Strict):
+    """The group ``objective``."""
+
+    target: str = Field(alias="_target_")
+    content: dict[str, Any]
+    style: dict[str, dict[str, Any]]
+    style_layers_averaged: bool
+    relative: bool
+    tv: dict[str, Any]
+    laplacian: dict[str, Any]
+
+
+class TotalVariation(Node):
+    exponent: Positive
+
+
+class Laplacian(Node):
+    pool: PositiveInt
+
+
+class ShiftedGram(Node):
+    shifts: Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+class SortedProjections(Node):
+    directions: PositiveInt
+    seed: Annotated[int, Field(ge=0)]
+
+
+class GaussianWasserstein(Node):
+    eps: Positive
+
+
+class ContentNoise(Node):
+    deviation: NonNegative
+
+
+class Blend(Node):
+    content_share: NonNegative
+    style_share: NonNegative
+    noise_share: NonNegative
+
+    @model_validator(mode="after")
+    def _has_one(self) -> "Blend":
+        if not self.content_share + self.style_share + self.noise_share:
+            raise ValueError("content_share, style_share, noise_share: all are 0; choose one above")
+        return self
+
+
+class StartImage(Node):
+    path: Text
+    max_pixels: PositiveInt
+
+
+class LBFGSBase(Node):
+    lr: Positive
+    history_size: PositiveInt
+    history_dtype: Literal["bfloat16"] | None
+    tolerance_grad: NonNegative
+    tolerance_change: NonNegative
+
+
+class ProjectedLBFGSConfig(LBFGSBase):
+    rounding: NonNegative
+
+
+class LBFGSConfig(LBFGSBase):
+    line_search_fn: Literal["strong_wolfe"] | None
+
+
+class AdamConfig(Node):
+    lr: Positive
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
+    eps: Positive
+
+
+class SingleConfig(Node):
+    patience: PositiveInt | None
+    min_improvement: Annotated[float, Field(ge=0, lt=1)]
+
+
+class ScaleFactors(Strict):
+    content: list[NonNegative] | None
+    style: list[NonNegative] | None
+    tv: list[NonNegative] | None
+
+
+class PyramidConfig(SingleConfig):
+    scales: PositiveInt | None
+    smallest: PositiveInt | None
+    ratio: Annotated[float, Field(gt=1, le=16)]
+    sizes: list[PositiveInt] | None
+    shares: list[Positive] | Literal["doubling"] | None
+    factors: ScaleFactors
+    carry: Literal["upsample", "content_detail"]
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> "PyramidConfig":
+        if self.scales is None and self.smallest is None and self.sizes is None:
+            raise ValueError("scales, smallest, sizes: one of them must be given")
+        if self.sizes is not None and self.sizes != sorted(set(self.sizes)):
+            raise ValueError(f"sizes={self.sizes}: must ascend, as [96, 192]")
+        return self
+
+
+class Periodic(Node):
+    every_evaluations: PositiveInt
+
+
+class PreviewConfig(Strict):
+    target: str = Field(alias="_target_")
+    every_evaluations: PositiveInt
+
+
+class CheckpointConfig(Periodic):
+    every_seconds: Positive | None
+    keep_history: bool
+
+
+class FilmConfig(Node):
+    frames: PositiveInt
+    fps: Annotated[int, Field(ge=1, le=100)]
+    hold: NonNegative
+    format: Literal["mp4", "gif"]
+
+
+#: Schemas of the nodes with known keys. The keys of other nodes are checked when they are instantiated.
+NODES: dict[str, type[BaseModel]] = {
+    "torch.nn.AvgPool2d": Pooling,
+    "torch.nn.MaxPool2d": Pooling,
+    "nst.encoder.pooling.RescaledAvgPool2d": RescaledPooling,
+    "nst.encoder.pooling.L2Pool2d": RescaledPooling,
+    "nst.objective.Formulas": FormulasConfig,
+    "nst.objective.Term": TermConfig,
+    "nst.objective.functional.total_variation": TotalVariation,
+    "nst.objective.functional.laplacian_difference": Laplacian,
+    "nst.objective.functional.gram_of_shifted": ShiftedGram,
+    "nst.objective.functional.sorted_projections": SortedProjections,
+    "nst.objective.functional.gaussian_wasserstein": GaussianWasserstein,
+    "nst.optimizer.start.content": Node,
+    "nst.optimizer.start.content_noise": ContentNoise,
+    "nst.optimizer.start.noise": Node,
+    "nst.optimizer.start.blend": Blend,
+    "nst.optimizer.start.style": Node,
+    "nst.optimizer.start.image": StartImage,
+    "nst.optimizer.LBFGS": LBFGSConfig,
+    "nst.optimizer.ProjectedLBFGS": ProjectedLBFGSConfig,
+    "torch.optim.Adam": AdamConfig,
+    "nst.optimizer.schedule.single": SingleConfig,
+    "nst.optimizer.schedule.pyramid": PyramidConfig,
+    "nst.callbacks.Snapshot": Periodic,
+    "nst.callbacks.Preview": PreviewConfig,
+    "nst.callbacks.Checkpoint": CheckpointConfig,
+    "nst.callbacks.Film": FilmConfig,
+}

@@ -1,0 +1,98 @@
+"""Instantiation of a configuration's nodes, each once. No other module calls ``hydra.utils.instantiate``."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from nst.errors import UserError, one_line
+from nst.objective import Formulas
+from nst.objective.terms import not_tiled
+
+#: Groups that are instantiated as partials, which the run completes once it knows its picture.
+LATER = ("pooling", "init", "optimizer", "schedule", "trainer")
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Objects and factories made from the nodes of a configuration.
+
+    Attributes:
+        pooling: makes a pooling module.
+        objective: the formulas.
+        init: makes the start image (see ``nst.optimizer.start``).
+        optimizer: makes the optimizer from a list of tensors.
+        schedule: makes the schedule from a shape and a number of evaluations.
+        trainer: makes Lightning's trainer.
+        logger: makes the loggers; None if there are none.
+        callbacks: Lightning callbacks, or factories that take the run's folder, by name.
+        network: makes the user's own encoder; None for any other encoder.
+    """
+
+    pooling: Callable[..., Any]
+    objective: Formulas
+    init: Callable[..., Any]
+    optimizer: Callable[..., Any]
+    schedule: Callable[..., Any]
+    trainer: Callable[..., Any]
+    logger: Callable[..., Any] | None
+    callbacks: Mapping[str, Any]
+    network: Callable[..., Any] | None
+
+
+def make(raw: Mapping[str, Any]) -> Nodes:
+    """Instantiate the nodes of a resolved configuration, and check that the keys of partials match their signatures.
+
+    Raise UserError with all problems found.
+    """
+    lines: list[str] = []
+    made = {}
+    for group in (*LATER, "objective", "logger", "callbacks"):
+        try:
+            made[group] = _made(group, raw[group])
+        except UserError as error:
+            lines += error.problems
+            continue
+        if group in LATER and not isinstance(made[group], functools.partial):
+            lines.append(f"{group}._partial_: must be true, as what {raw[group].get('_target_')} makes is made later")
+        for name, each in made[group].items() if group == "callbacks" else [("", made[group])]:
+            if isinstance(each, functools.partial):
+                try:
+                    inspect.signature(each.func).bind_partial(*each.args, **each.keywords)
+                except TypeError as error:
+                    lines.append(f"{group}{name and '.'}{name}: {error}")
+    network = raw["encoder"].get("network")
+    if network is not None:
+        try:
+            network = _made("encoder.network", network)
+        except UserError as error:
+            lines += error.problems
+    if lines:
+        raise UserError(lines)
+    logger = made["logger"] if callable(made["logger"]) else None
+    return Nodes(**{**made, "logger": logger}, network=network)
+
+
+def _made(key: str, node: Any) -> Any:
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from error
+        raise UserError(f"{key}: {one_line(error)}") from error
+
+
+def untiled(nodes: Nodes, raw: Mapping[str, Any]) -> list[str]:
+    """Return one line for each part of the objective that can't be computed tile by tile, with the reason."""
+    lines = []
+    for key in not_tiled(nodes.objective):
+        node = raw["objective"]
+        for part in key.split("."):
+            node = node[part]
+        why = "is no sum or mean over positions, so it can't be taken tile by tile"
+        lines.append(f"objective.{key}._target_={node['_target_']} {why}")
+    return lines

@@ -1,0 +1,136 @@
+"""Validation of a configuration against its schema. Every mistake is reported in one line."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from nst.config.node_schema import NODES
+from nst.config.schema import Config
+from nst.encoder import architecture as arch
+from nst.errors import choices, problem
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(raw: Mapping[str, Any]) -> tuple[Config | None, list[str]]:
+    """Return a resolved configuration as a validated object, None if it has mistakes, and a line for each mistake."""
+    config, lines = _checked(Config, raw, "")
+    for key, node in _nodes(raw):
+        schema = NODES.get(str(node.get("_target_")))
+        if schema is not None:
+            lines += _checked(schema, node, f"{key}.")[1]
+    lines += [*_layer_problems(raw), *_weight_problems(raw)]
+    return (None if lines else config), lines
+
+
+def _nodes(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the key and the value of every node with a ``_target_`` in these groups, at any depth."""
+    for group in ("pooling", "objective", "init", "optimizer", "schedule", "logger", "callbacks"):
+        yield from _nodes_in(group, raw.get(group))
+
+
+def _nodes_in(key: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            yield key, value
+        for name, each in value.items():
+            yield from _nodes_in(f"{key}.{name}", each)
+
+
+def _checked(schema: type[M], raw: Mapping[str, Any], prefix: str) -> tuple[M | None, list[str]]:
+    try:
+        return schema.model_validate(raw), []
+    except ValidationError as error:
+        lines: dict[str, str] = {}
+        for mistake in error.errors():
+            location = [str(part) for part in mistake["loc"] if part != "[key]"]
+            key = prefix + ".".join(_without_alternatives(location, raw))
+            if key not in lines:  # a union such as `int | None` reports each alternative
+                lines[key] = _explain(key, mistake, schema)
+        return None, list(lines.values())
+
+
+def _without_alternatives(location: list[str], raw: Any) -> Iterator[str]:
+    """Yield a location's keys without the names of union members, which pydantic appends to the keys."""
+    for part in location:
+        if isinstance(raw, Mapping):
+            yield part
+            raw = raw.get(part)
+        elif isinstance(raw, list | tuple) and part.isdigit() and int(part) < len(raw):
+            yield part
+            raw = raw[int(part)]
+        else:
+            return
+
+
+#: Readable messages for pydantic's error types.
+_MESSAGES = {
+    "string_too_short": "must not be empty",
+    "string_too_long": "is too long",
+    "string_pattern_mismatch": "has characters that don't belong here",
+    "too_short": "has too few values",
+    "too_long": "has too many values",
+}
+
+
+def _explain(key: str, mistake: Any, schema: type[BaseModel]) -> str:
+    kind, value = mistake["type"], mistake["input"]
+    if kind == "extra_forbidden":
+        fields = [field.alias or name for name, field in schema.model_fields.items()]
+        return problem(key, value, f"there is no such key; {choices(key.rsplit('.', 1)[-1], fields, noun='keys')}")
+    if kind == "missing":
+        return f"{key}: must be given"
+    if kind == "value_error":
+        message = str(mistake["msg"]).removeprefix("Value error, ")
+        key = key.rstrip(".")
+        return f"{key}: {message}" if key else message
+    if kind in _MESSAGES:
+        return problem(key, value, _MESSAGES[kind])
+    return problem(key, value, f"must be {str(mistake['msg']).removeprefix('Input should be ')}")
+
+
+def _layer_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    architecture, layers = _get(raw, "encoder", "architecture"), _get(raw, "layers")
+    if _get(raw, "encoder", "network") is not None:
+        return
+    if not isinstance(layers, Mapping) or not isinstance(architecture, str):
+        return
+    if architecture not in arch.BLOCKS and architecture not in arch.known():
+        return
+    valid = arch.layer_names(architecture)
+    if not all(isinstance(layers.get(part), list) for part in ("content", "style")):
+        return
+    named = [(part, name) for part in ("content", "style") for name in layers[part]]
+    if not named:
+        yield f"layers.content=[], layers.style=[]: at least one layer is needed; {choices('', valid)}"
+    for part, name in named:
+        if name not in valid:
+            yield problem(f"layers.{part}", name, f"no layer of {architecture}; {choices(name, valid)}")
+    for part in ("content", "style"):
+        names = layers[part]
+        for name in sorted({str(name) for name in names if names.count(name) > 1}):
+            yield problem(f"layers.{part}", name, "named more than once")
+
+
+def _weight_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    weights, layers = _get(raw, "weights"), _get(raw, "layers")
+    if not isinstance(weights, Mapping) or not isinstance(layers, Mapping):
+        return
+    for part in ("content", "style"):
+        factors, names = weights.get(f"{part}_layers"), layers.get(part) or []
+        for name in factors if isinstance(factors, Mapping) else ():
+            if name not in names:
+                why = f"not among layers.{part}; {choices(name, names)}"
+                yield problem(f"weights.{part}_layers", name, why)
+    if layers.get("style") and _get(raw, "objective", "style") == {}:
+        yield "objective/style=[]: at least one way to compare styles is needed, where layers.style names layers"
+    effective = [weights.get(part) for part in ("content", "style") if layers.get(part)]
+    if effective and not any([*effective, weights.get("laplacian")]):
+        yield "weights: every part that has layers has the weight 0, so there is nothing to paint"
+
+
+def _get(raw: Any, *keys: str) -> Any:
+    for key in keys:
+        raw = raw.get(key) if isinstance(raw, Mapping) else None
+    return raw

@@ -1,0 +1,6 @@
+"""Networks that map a picture to features.
+
+``base`` defines the interface of an encoder; ``vgg`` and ``torchvision_models`` implement it. A VGG is built from
+frozen ``layers`` and ``pooling``; its ``weights`` come from a ``checkpoint`` or from the package that ``oxford`` reads.
+``architecture`` has the shapes and the names of the layers, and ``precision`` the floating-point types.
+"""

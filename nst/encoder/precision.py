@@ -1,0 +1,117 @@
+"""The floating-point types of a run: ``precision=auto``, ``bf16``, ``16``, ``32`` or ``64``.
+
+The pixels, the losses and the optimizer's memory have 32 bits, or 64 if ``precision=64``. ``bf16`` and ``16`` apply to
+the weights and features of the encoder only; sums over the features are computed in 32 bits.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from nst.errors import UserError, problem
+
+Precision = Literal["bf16", 16, 32, 64]
+
+#: Type of the encoder's weights and features.
+ENCODER: dict[Precision, torch.dtype] = {
+    "bf16": torch.bfloat16,
+    16: torch.float16,
+    32: torch.float32,
+    64: torch.float64,
+}
+
+#: Type of everything else.
+PICTURE: dict[Precision, torch.dtype] = {
+    "bf16": torch.float32,
+    16: torch.float32,
+    32: torch.float32,
+    64: torch.float64,
+}
+
+
+def settle(asked: Precision | Literal["auto"], device: torch.device, *, narrow: bool = True) -> Precision:
+    """Return the precision to use on a device. ``auto`` is bf16 if the hardware supports it, else 32.
+
+    ``narrow`` says whether the encoder can compute in 16 bits; if it can't, ``auto`` is 32.
+
+    Raise UserError if the device or the encoder doesn't support the precision.
+    """
+    if not narrow:
+        if asked in ("bf16", 16):
+            why = "this encoder computes in more bits, as its first filters see the pixels; choices: auto, 32, 64"
+            raise UserError(problem("precision", asked, why))
+        asked = 32 if asked == "auto" else asked
+    if asked == "auto":
+        return "bf16" if _has_bf16(device) else 32
+    if asked == 64 and device.type == "mps":
+        raise UserError(problem("precision", 64, "MPS has no such numbers; choices: 32, or trainer.accelerator=cpu"))
+    if asked == 16 and device.type != "cuda":
+        raise UserError(problem("precision", 16, "only CUDA computes with such numbers; choices: auto, bf16, 32"))
+    return asked
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Compute in full float32 precision on CUDA within the block.
+
+    By default, torch's convolutions on CUDA round their inputs, including conv1_1's pixels, to TF32's 10 bits.
+    """
+    parts: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]  # type: ignore[attr-defined]
+    before = [part.fp32_precision for part in parts]
+    for part in parts:
+        part.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            part.fp32_precision = value
+
+
+class LossScale:
+    """A loss scale that keeps 16-bit gradients within the range of their type, from 6e-8 to 65,504.
+
+    The loss is multiplied by a factor before the backward pass, and the gradient is divided by it afterwards. The
+    factor is divided by 16 if the gradient isn't finite, and doubles after 200 finite gradients (Micikevicius et al.
+    2017, arXiv:1710.03740, section 3.2). The factor is a power of 2, so scaling changes no digit.
+
+    Attributes:
+        factor: factor of the loss.
+        good: number of finite gradients since the factor last changed.
+    """
+
+    def __init__(self, factor: float = 2.0**16) -> None:
+        self.factor = factor
+        self.good = 0
+
+    def backward(self, loss: Tensor, again: Callable[[], Tensor], image: Tensor) -> None:
+        """Compute the gradient of ``loss`` with respect to the image tensor; ``again`` recomputes the loss.
+
+        The gradient isn't finite if no factor makes it finite.
+        """
+        torch.autograd.backward(loss * self.factor)
+        while not self._finite(image) and self.factor > 2.0**-24:
+            self.factor /= 16
+            self.good = 0
+            image.grad = None
+            torch.autograd.backward(again() * self.factor)
+        assert image.grad is not None
+        image.grad /= self.factor
+        self.good += 1
+        if self.good == 200:
+            self.factor *= 2
+            self.good = 0
+
+    def _finite(self, image: Tensor) -> bool:
+        return image.grad is not None and bool(image.grad.isfinite().all())
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False

@@ -1,0 +1,171 @@
+"""The files in a run's folder: their names, and atomic writing."""
+
+import itertools
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from nst.errors import UserError, problem
+from nst.files.atomic import UNFINISHED, write_text
+
+
+class RunFolder:
+    """The files of one run. No other module has the names of these files.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.result = path / "result.png"
+        self.config = path / "config.yaml"
+        self.losses = path / "losses.csv"
+        self.summary = path / "summary.json"
+        self.log = path / "train.log"
+        self.inputs = path / "inputs"  # pictures that were not given as files
+        self.snapshots = path / "snapshots"
+        self.frames = path / "frames"  # frames of the film, until it is written
+        self.checkpoints = path / "checkpoints"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Make the folder, lock it against other processes, and remove unfinished files of a killed process.
+
+        Raise UserError if another process holds the lock.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(problem("resume", self.path, "another process is at work in this folder")) from None
+        try:
+            for left in self.path.rglob(f"{UNFINISHED}*"):
+                left.unlink()
+            yield
+        finally:
+            lock.release()
+
+    def logs(self, name: str) -> Path:
+        """Return the folder of the logger; TensorBoard shows its path, and so the run's name."""
+        return self.path / "tensorboard" / name
+
+    def snapshot(self, evaluation: int) -> Path:
+        """Return the path of the snapshot after a number of evaluations."""
+        return self.snapshots / f"{evaluation:06d}.png"
+
+    def saved_snapshots(self) -> list[Path]:
+        """Return the existing snapshots, oldest first."""
+        return sorted(self.snapshots.glob("[0-9]*.png"))
+
+    def frame(self, evaluation: int) -> Path:
+        """Return the path of the film's frame after a number of evaluations."""
+        return self.frames / f"{evaluation:06d}.png"
+
+    def copy(self, suffix: str) -> Path:
+        """Return the path of the result in another format."""
+        return self.result.with_suffix(suffix)
+
+    def film(self, format: str) -> Path:  # noqa: A002
+        """Return the path of the film: ``progress.mp4`` or ``progress.gif``."""
+        return self.path / f"progress.{format}"
+
+    def film_pictures(self) -> list[Path]:
+        """Return the pictures of the film, in order; snapshots replace frames that an earlier film has used up."""
+        frames = sorted(self.frames.glob("[0-9]*.png"))
+        earlier = [path for path in self.saved_snapshots() if path.name < frames[0].name]
+        return earlier + frames
+
+    def checkpoint(self, evaluation: int) -> Path:
+        """Return the path of the checkpoint after a number of evaluations."""
+        return self.checkpoints / f"{evaluation:06d}.ckpt"
+
+    def saved_checkpoints(self) -> list[Path]:
+        """Return the existing checkpoints, oldest first."""
+        return sorted(self.checkpoints.glob("[0-9]*.ckpt"))
+
+    def newest_checkpoint(self) -> Path | None:
+        """Return the checkpoint to resume from; None if the run was stopped before its first checkpoint."""
+        return next(reversed(self.saved_checkpoints()), None)
+
+    def read_summary(self) -> dict[str, Any]:
+        """Return the summary so far; empty if it doesn't exist. Raise UserError if it is damaged."""
+        if not self.summary.is_file():
+            return {}
+        try:
+            summary = json.loads(self.summary.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise UserError(problem("summary", self.summary, f"this file is damaged: {error}")) from error
+        if not isinstance(summary, dict):
+            raise UserError(problem("summary", self.summary, "this file is damaged: it holds no keys"))
+        return summary
+
+    def update_summary(self, values: Mapping[str, Any]) -> None:
+        """Add values to the summary, or replace those of the same names."""
+        summary = {**self.read_summary(), **values}
+        write_text(self.summary, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+
+
+def make_folder(key: str, folder: Path, *, chosen: bool) -> Path:
+    """Make the folder that ``key`` names; one that was not ``chosen`` gets a number if the name is taken.
+
+    Raise UserError if that can't be done.
+    """
+    try:
+        if chosen:
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        for number in itertools.count(1):
+            numbered = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+            with suppress(FileExistsError):
+                numbered.mkdir(parents=True)
+                return numbered
+    except OSError as error:
+        raise UserError(problem(key, folder, f"can't be written: {error.strerror}")) from error
+    raise AssertionError
+
+
+class LossTable:
+    """The table ``losses.csv``, with a row for each evaluation.
+
+    The table is kept in memory and rewritten whole, at most every ``interval`` seconds and at ``flush``.
+
+    Args:
+        path: the file.
+        kept: rows of an interrupted run are kept up to the evaluation of this number.
+    """
+
+    interval = 5.0
+
+    def __init__(self, path: Path, *, kept: int = 0) -> None:
+        self.path = path
+        self._lines = self._read(kept)
+        self._written = time.monotonic()
+
+    def add(self, evaluation: int, values: Mapping[str, float]) -> None:
+        """Add the row of an evaluation; every row has the columns of the first."""
+        row = {"evaluation": evaluation, **values}
+        if not self._lines:
+            self._lines.append(",".join(row))
+        self._lines.append(",".join(repr(value) for value in row.values()))
+        if time.monotonic() - self._written >= self.interval:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the table."""
+        write_text(self.path, "".join(f"{line}\n" for line in self._lines))
+        self._written = time.monotonic()
+
+    def _read(self, kept: int) -> list[str]:
+        if kept == 0 or not self.path.is_file():
+            return []
+        header, *rows = self.path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+        numbered = [(row.partition(",")[0], row) for row in rows]
+        whole = [row for number, row in numbered if number.isdecimal() and int(number) <= kept]
+        return [header, *whole] if header.startswith("evaluation,") else []

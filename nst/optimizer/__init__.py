@@ -1,0 +1,7 @@
+"""Optimization of a picture: the ``lbfgs`` optimizers, the ``schedule`` of scales, the ``start`` image, and the
+LightningModule (``module``) that runs the schedule, with ``recovery`` from losses that explode.
+"""
+
+from nst.optimizer.lbfgs import LBFGS, ProjectedLBFGS
+
+__all__ = ["LBFGS", "ProjectedLBFGS"]

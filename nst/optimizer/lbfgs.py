@@ -1,0 +1,306 @@
+"""L-BFGS with one iteration a step, which allows a checkpoint at every iteration and wastes no evaluation."""
+
+import mmap
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lbfgs import _strong_wolfe  # private; our tests check its use
+
+#: Keys of the curvature pairs in an optimizer's state.
+PAIRS = {"y", "s"}
+
+
+class LBFGS(torch.optim.Optimizer):
+    """Limited-memory BFGS (Nocedal and Wright 2006, algorithm 7.5) over one tensor.
+
+    The optimizer visits the same points as a single ``torch.optim.LBFGS.step(max_iter=N)``, but a call of ``step`` is
+    one iteration. The state has all that the next iteration needs: the gradient at the current point and the direction
+    from it. The first step evaluates the start only. Each later step moves, and without a line search takes exactly
+    one evaluation.
+
+    The points differ from torch's if the first pairs have no positive curvature and are rejected: torch's next step is
+    then the whole gradient, however large; here the next step is as short as the first.
+
+    Args:
+        params: the one tensor to optimize.
+        lr: length of the first trial step along each direction; without a pair it is also divided by |gradient|₁ if
+            that is above 1.
+        history_size: number of curvature pairs to keep, each of twice the tensor's bytes.
+        history_dtype: type of the kept pairs: None for the tensor's own type, or ``bfloat16`` for half of 32 bits.
+        line_search_fn: None, or ``strong_wolfe``.
+        tolerance_grad: converged if no entry of the gradient is larger than this.
+        tolerance_change: converged if no entry of the tensor changes by more than this in an iteration, or the loss
+            changes by less.
+
+    Attributes:
+        evaluations_left: maximum number of closure calls in a step; None for no limit. Set it before each step, to at
+            least 1.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        *,
+        lr: float = 1,
+        history_size: int = 100,
+        history_dtype: str | None = None,
+        line_search_fn: str | None = None,
+        tolerance_grad: float = 0,
+        tolerance_change: float = 0,
+    ) -> None:
+        super().__init__(params, {"lr": lr})
+        if len(self.param_groups) != 1 or len(self.param_groups[0]["params"]) != 1:
+            raise ValueError("LBFGS takes exactly one tensor")
+        if line_search_fn not in (None, "strong_wolfe"):
+            raise ValueError(f"line_search_fn={line_search_fn!r}: choices: null, strong_wolfe")
+        if history_dtype not in (None, "bfloat16"):
+            raise ValueError(f"history_dtype={history_dtype!r}: choices: null, bfloat16")
+        self.history_size = history_size
+        self.history_dtype = history_dtype
+        self.line_search_fn = line_search_fn
+        self.tolerance_grad = tolerance_grad
+        self.tolerance_change = tolerance_change
+        self.evaluations_left: int | None = None
+        self._spare: list[Tensor] = []
+        self._made = 0
+
+    @property
+    def converged(self) -> bool:
+        """True if no further step can improve the loss."""
+        return bool(self.state[self._param].get("converged", False))
+
+    def forget(self) -> None:
+        """Clear the state except for ``converged``. If not converged, the next step begins anew."""
+        state = self.state[self._param]
+        converged = self.converged
+        state.clear()
+        if converged:
+            state["converged"] = True
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state, with memory for no more than its pairs and one further vector."""
+        states = state_dict["state"]
+        light = {
+            key: {name: each for name, each in state.items() if name not in PAIRS} for key, state in states.items()
+        }
+        super().load_state_dict({**state_dict, "state": light})  # converts everything to the tensor's type
+        for state in states.values():
+            for memory in PAIRS & state.keys():  # none before the first step
+                kept = [self._keep(each.to(self._param.device, self._kept)) for each in state[memory]]
+                self.state[self._param][memory] = kept
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any]) -> float:  # type: ignore[override]
+        """Make one iteration and return the loss at its end point."""
+        closure = torch.enable_grad()(closure)
+        state = self.state[self._param]
+        if not state:
+            loss, gradient = self._evaluate(closure)
+            state.update(loss=loss, gradient=gradient, y=[], s=[], rho=[])
+            self._aim(state, moved=True)
+        elif not self.converged:
+            self._aim(state, moved=self._move(state, closure))
+        return float(state["loss"])
+
+    def _move(self, state: dict[str, Any], closure: Callable[[], Any]) -> bool:
+        """Move along the direction and update the memory; return False if the tensor or the loss hardly changed."""
+        loss, gradient, direction, length = (state[key] for key in ("loss", "gradient", "direction", "length"))
+        if self.line_search_fn is None:
+            self._param.add_(direction, alpha=length)
+            new_loss, new_gradient = self._evaluate(closure)
+        else:
+            new_loss, new_gradient, length = self._line_search(state, closure)
+            self._param.add_(direction, alpha=length)
+        state.update(loss=new_loss, gradient=new_gradient)
+        self._remember(state, y=new_gradient.sub(gradient), s=direction.mul(length).flatten())
+        change = direction.mul(length).abs().max()
+        return bool(change > self.tolerance_change) and not abs(new_loss - loss) < self.tolerance_change
+
+    def _aim(self, state: dict[str, Any], *, moved: bool) -> None:
+        """Set the direction and the length of the next iteration, or mark the optimizer as converged."""
+        gradient = state["gradient"]
+        length = self._lr if state["y"] else self._first_length(gradient)
+        direction = self._direction(state, gradient)
+        slope = gradient.dot(direction)
+        flat = bool(gradient.abs().max() <= self.tolerance_grad)
+        converged = flat or not moved or bool(slope > -self.tolerance_change)
+        state.update(direction=direction.view_as(self._param), length=length, converged=converged)
+
+    def _line_search(self, state: dict[str, Any], closure: Callable[[], Any]) -> tuple[float, Tensor, float]:
+        start = self._param.clone(memory_format=torch.contiguous_format)
+
+        def probe(_: Tensor, length: float, direction: Tensor) -> tuple[float, Tensor]:
+            self._param.add_(direction.view_as(self._param), alpha=length)
+            result = self._evaluate(closure)
+            self._param.copy_(start)
+            return result
+
+        direction = state["direction"].flatten()
+        probes = 25  # at most, as in minFunc, which torch's search was ported from
+        if self.evaluations_left is not None:
+            probes = min(probes, self.evaluations_left - 1)
+        loss, gradient, length, _ = _strong_wolfe(  # type: ignore[no-untyped-call]
+            probe, start, state["length"], direction, state["loss"], state["gradient"],
+            state["gradient"].dot(direction), max_ls=probes,
+        )  # fmt: skip
+        return loss, gradient, length
+
+    def _remember(self, state: dict[str, Any], *, y: Tensor, s: Tensor, least: float = 1e-10) -> None:
+        """Keep the pair if its curvature ``y·s`` is more than ``least``, by default torch's limit."""
+        rounded = [part.to(self._kept) for part in (y, s)]
+        y, s = (part.to(y.dtype) for part in rounded)  # compute from the pair as it is kept
+        curvature = y.dot(s)
+        if not curvature > least:
+            return
+        if len(state["y"]) == self.history_size:
+            self._spare += [state["y"].pop(0), state["s"].pop(0)]
+            state["rho"].pop(0)
+        state["y"].append(self._keep(rounded[0]))
+        state["s"].append(self._keep(rounded[1]))
+        state["rho"].append(float(1.0 / curvature))
+        state["scale"] = float(curvature / y.dot(y))
+
+    def _keep(self, vector: Tensor) -> Tensor:
+        """Return a copy of a vector; on a CPU, in memory pages of its own and in a tensor made beforehand.
+
+        Every evaluation allocates and frees memory. Objects that stay allocated in between, however small, fragment the
+        heap: it grew by half of the pairs' size with the pairs' numbers in it, and by a third with their tensor objects
+        only.
+        """
+        if not self._spare and vector.device.type != "cpu":
+            self._spare = [torch.empty_like(vector)]
+        elif not self._spare:
+            size = vector.numel() * vector.element_size()
+            number = max(1, min(32, 2 * self.history_size - self._made))
+            pages = [mmap.mmap(-1, size) for _ in range(number)]  # pages take no memory until they are written
+            self._spare = [torch.frombuffer(each, dtype=vector.dtype) for each in pages]
+            self._made += number
+        return self._spare.pop().copy_(vector)
+
+    def _direction(self, state: dict[str, Any], gradient: Tensor) -> Tensor:
+        """Return the direction, by the two-loop recursion (Nocedal and Wright 2006, algorithm 7.4)."""
+        pairs = list(zip(state["y"], state["s"], state["rho"], strict=True))
+        direction = gradient.neg()
+        alphas = []
+        for y, s, rho in reversed(pairs):
+            alpha = s.to(gradient.dtype).dot(direction) * rho
+            direction.add_(y, alpha=-alpha)
+            alphas.append(alpha)
+        direction = torch.mul(direction, state.get("scale", 1))
+        for (y, s, rho), alpha in zip(pairs, reversed(alphas), strict=True):
+            beta = y.to(gradient.dtype).dot(direction) * rho
+            direction.add_(s, alpha=alpha - beta)
+        return direction
+
+    def _first_length(self, gradient: Tensor) -> Tensor:
+        """Return the length of a step along the gradient without known curvature: all pixels together move by ``lr``.
+
+        If |gradient|₁ is below 1, they move by less.
+        """
+        return (1.0 / gradient.abs().sum()).clamp(max=1.0) * self._lr
+
+    def _evaluate(self, closure: Callable[[], Any]) -> tuple[float, Tensor]:
+        loss = float(closure())
+        assert self._param.grad is not None
+        return loss, self._param.grad.flatten().clone(memory_format=torch.contiguous_format)
+
+    @property
+    def _lr(self) -> float:
+        return float(self.param_groups[0]["lr"])
+
+    @property
+    def _kept(self) -> torch.dtype:
+        return self._param.dtype if self.history_dtype is None else torch.bfloat16
+
+    @property
+    def _param(self) -> Tensor:
+        param: Tensor = self.param_groups[0]["params"][0]
+        return param
+
+
+class ProjectedLBFGS(LBFGS):
+    """L-BFGS within [0, 1], the range of pixels, with one evaluation an iteration and no real rise of the loss.
+
+    - Each step is projected onto the range, and the curvature is computed from the projected step.
+    - Pixels stay at a bound if the negative gradient points out of the range, and the others move as if these pixels
+      didn't exist (two-metric projection: Bertsekas 1982, SIAM J. Control Optim. 20; with L-BFGS: Kim, Sra and Dhillon
+      2010, SIAM J. Sci. Comput. 32).
+    - No pixel moves by more than a radius, 0.3 at first and 1 at most. An accepted step raises the radius to twice the
+      largest change of a pixel, if that is more (a trust region: Nocedal and Wright 2006, chapter 4). Without known
+      curvature, a step goes as far as the radius.
+    - A step to a higher loss is undone, and the next one is limited to half of it. The evaluation is not lost: the
+      memory keeps the curvature found there, which it had underestimated. A loss is higher if ``rounding`` doesn't
+      explain the rise: near the end, the losses of a 16-bit encoder differ by less than their error.
+
+    Args:
+        params: the one tensor to optimize, within [0, 1].
+        lr: length of the steps along each direction, if the radius allows it; that of the very first step is also
+            divided by |gradient|₁ if that is above 1.
+        history_size: number of curvature pairs to keep, each of twice the tensor's bytes.
+        history_dtype: type of the kept pairs: None for the tensor's own type, or ``bfloat16`` for half of 32 bits.
+        tolerance_grad: converged if no entry of the gradient that a pixel can follow is larger than this.
+        tolerance_change: converged if no entry of the tensor changes by more than this in an iteration, or the loss
+            changes by less in an accepted step.
+        rounding: fraction of the loss by which a step may raise the loss.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        *,
+        lr: float = 1,
+        history_size: int = 100,
+        history_dtype: str | None = None,
+        tolerance_grad: float = 0,
+        tolerance_change: float = 0,
+        rounding: float = 1e-4,
+    ) -> None:
+        super().__init__(
+            params, lr=lr, history_size=history_size, history_dtype=history_dtype,
+            tolerance_grad=tolerance_grad, tolerance_change=tolerance_change,
+        )  # fmt: skip
+        self.rounding = rounding
+
+    def _move(self, state: dict[str, Any], closure: Callable[[], Any]) -> bool:
+        loss, gradient, direction, length = (state[key] for key in ("loss", "gradient", "direction", "length"))
+        start = self._param.clone()
+        self._param.add_(direction, alpha=length).clamp_(0, 1)
+        step = (self._param - start).flatten()
+        new_loss, new_gradient = self._evaluate(closure)
+        y = new_gradient.sub(gradient)
+        least = torch.finfo(y.dtype).eps * float(y.norm() * step.norm())
+        self._remember(state, y=y, s=step, least=least)
+        change = float(step.abs().max())
+        moved = change > self.tolerance_change
+        if new_loss <= loss + self.rounding * abs(loss):
+            radius = min(1.0, max(state["radius"], 2 * change))
+            state.update(loss=new_loss, gradient=new_gradient, radius=radius)
+            return moved and not abs(loss - new_loss) < self.tolerance_change
+        self._param.copy_(start)
+        state["radius"] = change / 2
+        return moved
+
+    def _aim(self, state: dict[str, Any], *, moved: bool) -> None:
+        free = self._free(state["gradient"])
+        gradient = state["gradient"] * free
+        direction = self._direction(state, gradient) * free
+        if not gradient.dot(direction) < 0:  # rounding has spoilt the memory: restart
+            self._spare += [*state["y"], *state["s"]]
+            for memory in (state["y"], state["s"], state["rho"]):
+                memory.clear()
+            direction = gradient.neg()
+        largest = float(direction.abs().max())
+        length = state.setdefault("radius", 0.3) / largest if largest else 0.0
+        if state["y"]:
+            length = min(length, self._lr)
+        elif "direction" not in state:
+            length = min(length, float(self._first_length(gradient)))
+        converged = not moved or bool(gradient.abs().max() <= self.tolerance_grad)
+        state.update(direction=direction.view_as(self._param), length=length, converged=converged)
+
+    def _free(self, gradient: Tensor) -> Tensor:
+        """Return True for pixels that can follow the negative gradient, and False for pixels held at a bound."""
+        pixels = self._param.flatten()
+        return ~((pixels <= 0) & (gradient > 0) | (pixels >= 1) & (gradient < 0))

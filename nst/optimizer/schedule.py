@@ -1,0 +1,171 @@
+"""Schedules: the sizes at which a picture is optimized, the evaluations for each, and the steps between sizes."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+from torch import Tensor
+
+from nst import image as images
+from nst.errors import UserError, problem
+from nst.image import Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """The part of a run at one size.
+
+    Attributes:
+        shape: height and width in px.
+        end: number of evaluations of the run, including those of earlier stages, after which the stage ends at the
+            latest. So evaluations that an earlier stage doesn't use are left for the next one.
+        content, style, tv: factors of the weights of these names.
+    """
+
+    shape: Shape
+    end: int
+    content: float = 1.0
+    style: float = 1.0
+    tv: float = 1.0
+
+
+def upsample(picture: Tensor, content: Tensor) -> Tensor:
+    """Return the picture (1, 3, h, w) at the size of the content image (1, 3, H, W), by bicubic interpolation."""
+    return images.resize(picture, _shape(content))
+
+
+def content_detail(picture: Tensor, content: Tensor) -> Tensor:
+    """Return the picture (1, 3, h, w) at the size of the content image (1, 3, H, W), with the content's detail added.
+
+    The detail is what the content image loses at h × w: the difference from its own reduced and enlarged copy, a band
+    of its Laplacian pyramid (Burt and Adelson 1983, IEEE Trans. Commun. 31).
+    """
+    shape = _shape(content)
+    coarse = images.resize(images.resize(content, _shape(picture)), shape)
+    return (images.resize(picture, shape) + content - coarse).clamp(0, 1)
+
+
+CARRIES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"upsample": upsample, "content_detail": content_detail}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The stages of a run, in order.
+
+    Attributes:
+        stages: at least one; the last has the size of the result.
+        carry: returns the start of a stage, from the best picture of the stage before and the content image at the
+            stage's size.
+        patience: a stage also ends if the total has not improved within this number of evaluations; None for no limit.
+        min_improvement: fraction of the total that counts as an improvement.
+    """
+
+    stages: Sequence[Stage]
+    carry: Callable[[Tensor, Tensor], Tensor] = upsample
+    patience: int | None = None
+    min_improvement: float = 0.0
+
+    @property
+    def evaluations(self) -> int:
+        """The budget of all stages."""
+        return self.stages[-1].end
+
+
+def single(shape: Shape, evaluations: int, *, patience: int | None = None, min_improvement: float = 0.0) -> Schedule:
+    """Return a schedule with a single stage at the final size."""
+    stages = [Stage(shape=shape, end=evaluations)]
+    return Schedule(stages=stages, patience=patience, min_improvement=min_improvement)
+
+
+def pyramid(
+    shape: Shape,
+    evaluations: int,
+    *,
+    scales: int | None,
+    smallest: int | None,
+    ratio: float,
+    sizes: Sequence[int] | None,
+    shares: Sequence[float] | Literal["doubling"] | None,
+    factors: Mapping[str, Sequence[float] | None],
+    carry: str,
+    patience: int | None,
+    min_improvement: float,
+) -> Schedule:
+    """Return a coarse-to-fine schedule with the last stage at ``shape``.
+
+    The other arguments are the keys of ``configs/schedule/pyramid.yaml``. If none of them is a list with a value for
+    each scale, the smallest scales are left out if there are too few evaluations for all.
+
+    Raise UserError for sizes that are not smaller than the final one, for lists without a value for each scale, and for
+    scales without an evaluation.
+    """
+    longest = max(shape)
+    sides = _sides(shape, scales, smallest, ratio) if sizes is None else list(sizes)
+    rule = _doubling if shares == "doubling" else _half_for_the_last
+    given_shares = None if shares is None or isinstance(shares, str) else shares
+    lists = {"shares": given_shares, **{f"factors.{name}": values for name, values in factors.items()}}
+    fixed = sizes is not None or any(lists.values())
+    while _starved(ends := _ends(evaluations, given_shares or rule(len(sides) + 1))) and sides and not fixed:
+        del sides[0]
+    count = len(sides) + 1
+    lines = list(_problems([*sides, longest], sizes, lists))
+    if not lines and _starved(ends):
+        key, value = ("schedule.shares", shares) if given_shares else ("evaluations", evaluations)
+        why = f"leaves one of the {count} scales without an evaluation; choose more evaluations or fewer scales"
+        lines.append(problem(key, value, why))
+    if lines:
+        raise UserError(lines)
+    shapes = [*(images.fit(*shape, side) for side in sides), shape]
+    given = [{k: values[n] for k, values in factors.items() if values is not None} for n in range(count)]
+    stages = [Stage(shape=s, end=end, **own) for s, end, own in zip(shapes, ends, given, strict=True)]
+    return Schedule(stages=stages, carry=CARRIES[carry], patience=patience, min_improvement=min_improvement)
+
+
+def _problems(
+    scales: Sequence[int], sizes: Sequence[int] | None, lists: Mapping[str, Sequence[float] | None]
+) -> Iterator[str]:
+    """Yield the problems with the sizes, and with the lists that must have a value for each of the scales."""
+    *coarse, longest = scales
+    if max(coarse, default=0) >= longest:
+        yield problem("schedule.sizes", sizes, f"the last scale is {longest} px; the others must be smaller")
+    for name, values in lists.items():
+        if values is not None and len(values) != len(scales):
+            why = f"a value for each of the {len(scales)} scales is needed ({', '.join(map(str, scales))} px)"
+            yield problem(f"schedule.{name}", values, why)
+
+
+def _sides(shape: Shape, scales: int | None, smallest: int | None, ratio: float) -> list[int]:
+    """Return the longest sides in px of the scales before the last, ascending; ``scales`` or ``smallest`` is given."""
+    sides: list[int] = []
+    while scales is None or len(sides) < scales - 1:
+        side = round(max(shape) / ratio ** (len(sides) + 1))
+        if side < 1 or min(images.fit(*shape, side)) < (1 if smallest is None else smallest):
+            break
+        sides.append(side)
+    return sides[::-1]
+
+
+def _half_for_the_last(scales: int) -> list[float]:
+    """Return the shares of ``scales`` scales: half for the last, the rest equally for the others."""
+    return [*[1.0] * (scales - 1), max(1.0, scales - 1)]
+
+
+def _doubling(scales: int) -> list[float]:
+    """Return the shares of ``scales`` scales: each has twice as many evaluations as the one before."""
+    return [2.0**number for number in range(scales)]
+
+
+def _ends(evaluations: int, shares: Sequence[float]) -> list[int]:
+    """Return the evaluations after which each stage ends, in proportion to the shares; the last ends after all."""
+    *_, whole = parts = list(accumulate(shares))
+    return [round(evaluations * part / whole) for part in parts]
+
+
+def _starved(ends: Sequence[int]) -> bool:
+    """Return whether a stage is left without an evaluation."""
+    return len({0, *ends}) <= len(ends)
+
+
+def _shape(image: Tensor) -> Shape:
+    return image.shape[-2], image.shape[-1]

@@ -1,0 +1,170 @@
+"""Forecast of a run's memory before its first evaluation: how much it needs, whether it fits, and what would fit."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from nst import image
+from nst.errors import UserError, problem
+from nst.objective import memory, statistics
+from nst.objective.terms import Term
+from nst.plan.layout import Layout
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The predicted memory of one process of a run.
+
+    Attributes:
+        tile: the size of the tiles in px; None if the picture is read as a whole.
+        parts: bytes at the peak of an evaluation at the picture's final size, by their use.
+        reading: bytes while the picture files are read, before the first evaluation.
+        notice: a notice to the user, if any.
+    """
+
+    tile: int | None
+    parts: dict[str, int]
+    reading: int
+    notice: str | None = None
+
+    @property
+    def total(self) -> int:
+        """Bytes at the peak."""
+        return max(self.reading, sum(self.parts.values()))
+
+    def __str__(self) -> str:
+        if self.reading > sum(self.parts.values()):
+            return f"{_gb(self.reading)} while the pictures are read"
+        told = (f"{name} {_gb(taken)}" for name, taken in sorted(self.parts.items(), key=lambda part: -part[1]))
+        return f"{_gb(self.total)} ({', '.join(told)})"
+
+
+def forecast(layout: Layout, device: torch.device, room: int) -> Forecast:
+    """Return the memory that a run needs on a device. ``tile=auto`` is chosen to stay well within ``room`` bytes."""
+    config, geometry = layout.config, layout.geometry
+    kept = _kept(layout, device)
+    if config.tile == "auto" and layout.not_tiled():
+        tile = None
+    else:
+        besides = sum(kept.values())
+        tile = memory.settle(
+            config.tile, geometry, layout.shape, room=room, besides=besides, processes=config.trainer.devices
+        )
+    itemsize = geometry.picture_dtype.itemsize
+    reading = kept["program"] + memory.reading_bytes(layout.largest_file, itemsize) if device.type == "cpu" else 0
+    evaluation = memory.evaluation_bytes(geometry, layout.shape, tile)
+    for style in layout.style_shapes(layout.schedule.stages[-1]).values():
+        evaluation = max(evaluation, memory.evaluation_bytes(geometry, style, tile, traced=False))
+    return Forecast(tile, {**kept, "evaluation": evaluation}, reading)
+
+
+def _kept(layout: Layout, device: torch.device) -> dict[str, int]:
+    """Return the bytes that stay allocated between evaluations, by their use."""
+    config, geometry, optimizer = layout.config, layout.geometry, layout.config.optimizer
+    stages = layout.schedule.stages
+    itemsize = geometry.picture_dtype.itemsize
+    numbers = 3 * math.prod(layout.shape) * itemsize
+    styles = sum(3 * math.prod(style) * itemsize for style in layout.style_shapes(stages[-1]).values())
+    # L-BFGS: its pairs, and about eight vectors besides; Adam: two moments and the memory of a step.
+    # At most one pair for each evaluation of the last scale: as planned, or all evaluations if it may begin earlier.
+    planned = config.resume is None and config.schedule.get("patience") is None and len(stages) > 1
+    last = stages[-1].end - (stages[-2].end if planned else 0)
+    pairs = min(optimizer.get("history_size", 0), last)
+    pairs *= 1 if optimizer.get("history_dtype") is None else 0.5
+    shapes = geometry.shapes(layout.shape)
+    return {
+        "program": memory.of_program(device),
+        "encoder": sum(weight.nbytes for weight in (*geometry.parameters(), *geometry.buffers())),
+        "optimizer": int(numbers * (8 + 2 * pairs)),
+        # content, image, best image, gradient; and the styles and masks
+        "pictures": 4 * numbers + styles + layout.number_of_masks * numbers // 3,
+        "content targets": sum(
+            memory.feature_bytes(geometry, stage.shape, config.layers.content) for stage in stages
+        ),
+        "statistics": sum(
+            statistics.kept_bytes(term.statistic, shapes[name][2:].numel(), weighted=region is not None)
+            for region in layout.regions
+            for term in layout.nodes.objective.statistics.values() if isinstance(term, Term)
+            for name in config.layers.style
+        ),
+    }  # fmt: skip
+
+
+def settle(layout: Layout, device: torch.device) -> Forecast:
+    """Return the memory that a run needs, with the size of its tiles.
+
+    Raise UserError if there is less memory, with changes that would fit.
+    """
+    config = layout.config
+    room = memory.room(device, config.memory, config.trainer.devices)
+    chosen = forecast(layout, device, room)
+    if chosen.total > room:
+        fitting = list(_fitting(layout, device, room))
+        what = f"what would fit: {', '.join(fitting)}" if fitting else "nothing smaller would fit, either"
+        whose = "free" if config.memory == "auto" else "allowed"
+        each = f" for each of its {config.trainer.devices} processes" if config.trainer.devices > 1 else ""
+        why = f"the run would take about {chosen}{each}, but {_gb(room)} are {whose}; {what}"
+        raise UserError(problem("memory", config.memory, why))
+    if config.tile == "auto" and chosen.tile is not None:
+        whole = forecast(_changed(layout, "tile", "off"), device, room)
+        if whole.total > memory.USED * room:
+            notice = (
+                f"The picture is read in tiles of {chosen.tile} px: as a whole it would take about {_gb(whole.total)}, "
+                f"in tiles it takes {_gb(chosen.total)}, and there are {_gb(room)}. tile=off reads the whole."
+            )
+            return replace(chosen, notice=notice)
+    return chosen
+
+
+def _fitting(layout: Layout, device: torch.device, room: int) -> Iterator[str]:
+    """Yield changes of one key with which the run would fit, each with the memory that it would need."""
+
+    def taken(key: str, value: Any) -> int | None:
+        """Return the bytes with the changed key; None if the changed configuration can't be run at all."""
+        try:
+            changed = _changed(layout, key, value)
+            changed.check()
+            return forecast(changed, device, room).total
+        except UserError:
+            return None
+
+    def told(key: str, value: Any) -> Iterator[str]:
+        total = taken(key, value)
+        if total is not None and total <= room:
+            yield f"{key}={value} ({_gb(total)})"
+
+    def largest(key: str, values: Sequence[int]) -> Iterator[str]:
+        """Yield the largest of ascending values that fits. The values that can't be run are the smallest ones."""
+        first = bisect_left(values, True, key=lambda value: taken(key, value) is not None)
+        possible = values[first:]
+        number = bisect_left(possible, True, key=lambda value: (taken(key, value) or 0) > room)
+        if number:
+            yield from told(key, possible[number - 1])
+
+    config = layout.config
+    if config.tile != "auto" and not layout.not_tiled():
+        yield from told("tile", "auto")
+    if config.resume is not None:  # nothing else may change in a resumed run
+        return
+    if config.precision in (32, 64) and config.encoder.kind == "vgg":
+        yield from told("precision", "bf16")
+    if config.optimizer.get("history_dtype", "none") is None:
+        yield from told("optimizer.history_dtype", "bfloat16")
+    yield from largest("optimizer.history_size", range(1, config.optimizer.get("history_size", 0)))
+    yield from largest("size", range(32, max(layout.shape), 32))
+
+
+def _changed(layout: Layout, key: str, value: Any) -> Layout:
+    """Return the layout with one key changed."""
+    group, _, name = key.partition(".")
+    update = {group: {**getattr(layout.config, group), name: value}} if name else {key: value}
+    changed = replace(layout, config=layout.config.model_copy(update=update))
+    return replace(changed, shape=image.fit(*layout.shape, value)) if key == "size" else changed
+
+
+def _gb(number: float) -> str:
+    return f"{number / 1e9:.2f} GB"

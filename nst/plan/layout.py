@@ -1,0 +1,165 @@
+"""The sizes of a run: its scales, the style pictures at each scale, and an encoder that only computes shapes."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from nst import image
+from nst.config.nodes import Nodes, untiled
+from nst.config.schema import Config
+from nst.encoder import architecture as arch
+from nst.encoder.base import Encoder
+from nst.errors import UserError, problem
+from nst.image import Shape
+from nst.objective.tiles import windows
+from nst.optimizer.schedule import Schedule, Stage
+from nst.plan.inputs import is_mask
+from nst.plan.network import Network, features_dtype
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Everything that decides shapes and memory. It needs neither pictures nor weights.
+
+    Attributes:
+        config: the validated configuration, with a precision other than ``auto``.
+        nodes: the objects and factories made from its nodes.
+        architecture: the encoder's architecture; the stand-in's if the requested weights are not available.
+        shape: the height and width in px of the finished picture.
+        sizes: the height and width in px of each picture file, by name.
+        masks: the SHA-256 of each mask, by name.
+    """
+
+    config: Config
+    nodes: Nodes
+    architecture: str
+    shape: Shape
+    sizes: Mapping[str, Shape]
+    masks: Mapping[str, str | None]
+
+    @cached_property
+    def geometry(self) -> Encoder:
+        """The encoder without the values of its weights, which costs neither time nor memory."""
+        return network(self.config, self.nodes, self.architecture).make()
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The schedule of the scales. Raise UserError if they don't fit the picture, the evaluations or the layers."""
+        config = self.config
+        schedule: Schedule = self.nodes.schedule(shape=self.shape, evaluations=config.evaluations)
+        height, width = schedule.stages[0].shape
+        needed = self.geometry.smallest_side()
+        if min(height, width) < needed:
+            key = "smallest" if config.schedule.get("sizes") is None else "sizes"
+            why = f"the first scale would be {width} x {height} px, but {deepest(config)} needs at least {needed} px on"
+            why = f"{why} each side; choose larger ones, or layers less deep"
+            raise UserError(problem(f"schedule.{key}", config.schedule.get(key), why))
+        return schedule
+
+    @property
+    def regions(self) -> set[str | None]:
+        """The regions that have a style, by the SHA-256 of their masks; None is the whole picture."""
+        return {self.masks.get(f"{key}.region") for key, style in self.config.styles.items() if style.weight}
+
+    @property
+    def largest_file(self) -> int:
+        """The number of pixels of the largest picture file."""
+        return max(height * width for height, width in self.sizes.values())
+
+    def style_shapes(self, stage: Stage) -> dict[str, Shape]:
+        """Return the height and width in px of each style with a nonzero weight, in proportion to a stage's picture."""
+        return {key: _in_proportion(placed, self.shape, stage.shape) for key, placed in self._placed.items()}
+
+    @cached_property
+    def _placed(self) -> dict[str, Shape]:
+        """The height and width in px of each style with a nonzero weight, for the finished picture."""
+        return {
+            key: image.placed_shape(
+                self.sizes[key] if style.fit in ("fit", "own") else self.shape, self.shape, fit=style.fit,
+                scale=style.scale,
+            )
+            for key, style in self.config.styles.items()
+            if style.weight
+        }  # fmt: skip
+
+    def check(self) -> None:
+        """Raise UserError for scales, styles or tiles that don't fit."""
+        lines = [*self._style_problems(), *self._share_problems()]
+        if lines:
+            raise UserError(lines)
+
+    def not_tiled(self) -> list[str]:
+        """Return one line for each part of the run that can't be computed tile by tile, with the reason."""
+        lines = untiled(self.nodes, {"objective": self.config.objective})
+        if self.geometry.steps is None:
+            lines.append(f"encoder.architecture={self.config.encoder.architecture} can't be read tile by tile")
+        return lines
+
+    def _style_problems(self) -> Iterator[str]:
+        """Yield one line for each style that is too small for the layers at the first, smallest scale."""
+        # The encoder reads a style up to the deepest layer of all.
+        needed = self.geometry.smallest_side() if self.config.layers.style else 1
+        for key, (height, width) in self.style_shapes(self.schedule.stages[0]).items():
+            if min(height, width) < needed:
+                style = self.config.styles[key]
+                why = f"at the first scale it would be {width} x {height} px, but the layers need {needed} px a side"
+                yield problem(f"{key}.scale", style.scale, f"fit={style.fit}: {why}; choose larger ones")
+
+    def _share_problems(self) -> Iterator[str]:
+        """Yield one line for each reason why the picture can't be cut into tiles, or not into one for each process."""
+        devices, tile = self.config.trainer.devices, self.config.tile
+        if devices > 1 or isinstance(tile, int):
+            whole = self.not_tiled()
+            yield from (
+                f"tile={tile}, trainer.devices={devices}: {what}; choices: tile=off on one device, or another "
+                f"{what.partition('.')[0]}"
+                for what in whole
+            )
+            if whole or devices == 1:
+                return
+            if tile == "off":
+                why = f"trainer.devices={devices} share out the tiles of a picture; choices: auto, or a size in px"
+                yield problem("tile", "off", why)
+                return
+            number = len(windows(self.geometry, self.shape, 1 if tile == "auto" else tile))
+            if number < devices:
+                size = f"{self.shape[1]} x {self.shape[0]} px"
+                why = f"tile={tile} can cut the picture, {size}, into {number} only; choose fewer devices or smaller"
+                yield problem("trainer.devices", devices, f"{why} tiles")
+
+    @property
+    def number_of_masks(self) -> int:
+        """The number of masks among the files."""
+        return sum(map(is_mask, self.masks))
+
+
+def network(config: Config, nodes: Nodes, architecture: str, **weights: Any) -> Network:
+    """Return the description of a configuration's encoder; without ``weights`` it has a geometry only."""
+    return Network(
+        config=config.encoder,
+        layers=needed_layers(config),
+        dtype=features_dtype(config),
+        reach=nodes.objective.reach,
+        pooling=nodes.pooling,
+        own=nodes.network,
+        architecture=architecture,
+        **weights,
+    )
+
+
+def needed_layers(config: Config) -> list[str]:
+    """Return every layer that the objective reads."""
+    return [*config.layers.content, *config.layers.style]
+
+
+def deepest(config: Config) -> str:
+    """Return the layer that is computed last."""
+    layers = needed_layers(config)
+    return layers[-1] if config.encoder.kind == "own" else arch.deepest(config.encoder.architecture, layers)
+
+
+def _in_proportion(shape: Shape, whole: Shape, stage: Shape) -> Shape:
+    """Return ``shape``, given for a picture of the size ``whole``, scaled to a picture of the size ``stage``."""
+    height, width = (max(1, round(own * part / all_)) for own, part, all_ in zip(shape, stage, whole, strict=True))
+    return height, width

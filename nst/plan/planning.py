@@ -1,0 +1,234 @@
+"""The plan of a run: everything that is decided before its first evaluation, once, and not changed afterwards."""
+
+import logging
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from nst import image, paths
+from nst.callbacks.checkpoint_io import shape_in
+from nst.config import nodes as making
+from nst.config.identity import identity
+from nst.config.nodes import Nodes
+from nst.config.schema import Config, styles_in
+from nst.encoder import architecture as arch
+from nst.encoder import precision
+from nst.errors import UserError, attempt, problem
+from nst.files.run_folder import RunFolder
+from nst.optimizer.schedule import Schedule
+from nst.plan import devices, forecast, inputs, pictures
+from nst.plan.checking import check
+from nst.plan.forecast import Forecast
+from nst.plan.inputs import Inputs, normalizing_pictures
+from nst.plan.layout import Layout, deepest, network
+from nst.plan.network import NORMALIZING
+from nst.plan.pictures import Pictures
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of a run, made from a configuration and not changed afterwards.
+
+    Attributes:
+        title: the pictures and the distinguishing overrides, as a valid file name:
+            ``tubingen-picasso,weights.style=1e5``.
+        raw: the resolved configuration as saved in the run's folder: with absolute paths, and with the precision, the
+            tiles and the name decided.
+        config: the same configuration, validated.
+        nodes: the objects and factories made from its nodes.
+        files: the files of the pictures and the weights.
+        pictures: the decoded pictures.
+        layout: the sizes.
+        start: the start image, at the shape of the first stage.
+        trainer: Lightning's trainer, without its callbacks and loggers.
+        device: the device that the run computes on.
+        forecast: the predicted memory, and the size of the tiles.
+    """
+
+    title: str
+    raw: Mapping[str, Any]
+    config: Config
+    nodes: Nodes
+    files: Inputs
+    pictures: Pictures
+    layout: Layout
+    start: Tensor
+    trainer: pl.Trainer
+    device: torch.device
+    forecast: Forecast
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of the scales."""
+        return self.layout.schedule
+
+    @property
+    def resumed(self) -> RunFolder | None:
+        """The folder of the run to resume; None otherwise."""
+        return None if self.config.resume is None else RunFolder(paths.of_user(self.config.resume))
+
+    @property
+    def identity(self) -> str:
+        """The digest of what the run computes, which is part of its folder's name in a sweep."""
+        files = {**self.files.digests(), "architecture": self.files.architecture}
+        return identity(self.config.model_dump(by_alias=True), files)
+
+    def moved(self, files: Mapping[str, Path]) -> "Plan":
+        """Return the plan with new paths of some of its pictures, by name."""
+        raw: dict[str, Any] = {**self.raw}
+        found = dict(self.files.pictures)
+        for name, path in files.items():
+            raw[name] = {**raw[name], "path": str(path)}
+            found[name] = replace(found[name], path=path)
+        return replace(self, raw=raw, files=replace(self.files, pictures=found))
+
+
+def make_plan(
+    cfg: DictConfig,
+    *,
+    words: Sequence[str] = (),
+    named: Sequence[str] = (),
+    checked: tuple[dict[str, Any], Config] | None = None,
+) -> Plan:
+    """Plan the run of a composed configuration, without writing anything but downloaded files.
+
+    ``words`` are the overrides that it was composed with; those of the keys and groups ``named`` are part of the
+    run's name. ``checked`` is the result of ``nst.plan.checking.check``, if the configuration was checked before.
+
+    Raise UserError with all problems of the first step that finds any. Nothing is downloaded for an invalid
+    configuration.
+    """
+    _quieten_lightning()
+    raw, config = checked or check(cfg)
+    nodes = making.make(raw)
+    trainer = devices.make_trainer(config, nodes)
+    device = trainer.strategy.root_device
+    narrow = config.encoder.kind == "vgg"
+    config = config.model_copy(update={"precision": precision.settle(config.precision, device, narrow=narrow)})
+    files = inputs.gather(config)
+    needed = network(config, nodes, files.architecture).make().smallest_side()
+    if not needed:
+        raise UserError(_unreadable(config, nodes, files.architecture))
+    read = partial(pictures.load, needed=needed, deepest=deepest(config), dtype=_picture_dtype(config))
+    _check_normalizing(config, nodes, files.architecture)
+    painted = read(config, files)
+    masks = {name: asset.sha256 for name, asset in files.pictures.items() if inputs.is_mask(name)}
+    layout = Layout(config, nodes, files.architecture, painted.shape, painted.sizes, masks)
+    layout.check()
+    start = _start(layout, painted)
+    if config.resume is not None:
+        folder = RunFolder(paths.of_user(config.resume))
+        files.check(folder)
+        _check_goal(layout.schedule, folder)
+    taken = forecast.settle(layout, device)
+    tile = "off" if taken.tile is None else taken.tile
+    title = _title(config, named, words)
+    name = config.name or title
+    config = config.model_copy(update={"tile": tile, "name": name})
+    settled = _settled(raw, {"precision": config.precision, "tile": tile, "name": name})
+    return Plan(
+        title, settled, config, nodes, files, painted, replace(layout, config=config), start, trainer, device, taken
+    )
+
+
+def _settled(raw: Mapping[str, Any], decided: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration with absolute paths and the values decided, which a resumed run must not change."""
+    whole: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(dict(raw)))  # type: ignore[assignment]
+    files = [(whole["content"], "path"), (whole["init"], "path")]
+    files += [(whole["encoder"], "weights"), (whole["encoder"], "normalize_on")]
+    files += [(style, key) for style in styles_in(whole).values() for key in ("path", "region", "mask")]
+    for node, key in files:
+        if node.get(key) not in (None, "auto", "random", "bundled"):
+            node[key] = str(paths.of_user(node[key]).absolute())
+    return {**whole, **decided, "resume": None, "rerun": None}
+
+
+def _start(layout: Layout, painted: Pictures) -> Tensor:
+    """Return the start image, at the shape of the first stage."""
+    config = layout.config
+    first = layout.schedule.stages[0].shape
+    small = {name: image.resize(painted.tensors[name], first) for name in ("content", "style")}
+    given: dict[str, Any] = {"max_pixels": config.max_pixels} if "max_pixels" in config.init else {}
+    if config.init.get("path") is not None:
+        given["path"] = str(paths.of_user(config.init["path"]))
+    start: Tensor = layout.nodes.init(**small, generator=torch.Generator().manual_seed(config.seed), **given)
+    return start
+
+
+def _picture_dtype(config: Config) -> torch.dtype:
+    assert config.precision != "auto"
+    return precision.PICTURE[config.precision]
+
+
+def _unreadable(config: Config, nodes: Nodes, architecture: str) -> list[str]:
+    """Return one line for each layer that doesn't return features (1, C, H, W) for pictures of any size."""
+    why = f"of {architecture} doesn't return features (1, C, H, W) of pictures of any size"
+    lines = []
+    for part, names in (("content", config.layers.content), ("style", config.layers.style)):
+        for name in names:
+            alone = replace(network(config, nodes, architecture), layers=[name]).make()
+            if not alone.smallest_side():
+                lines.append(problem(f"layers.{part}", name, why))
+    return lines
+
+
+def _check_normalizing(config: Config, nodes: Nodes, architecture: str) -> None:
+    """Raise UserError for pictures in ``encoder.normalize_on`` that can't be read or are too small."""
+    wanted = config.encoder.normalize_on
+    if wanted is None:
+        return
+    lines: list[str] = []
+    last = arch.layer_names(architecture)[-1]
+    needed = replace(network(config, nodes, architecture), layers=[last]).make().smallest_side()
+    for path in normalizing_pictures(wanted):
+        read = partial(image.read, path, key="encoder.normalize_on", max_pixels=config.max_pixels)
+        picture = attempt(lines, read)
+        if picture is not None and min(image.fit(picture.height, picture.width, NORMALIZING)) < needed:
+            why = f"at {NORMALIZING} px this picture is less than {needed} px wide or high; leave it out"
+            lines.append(problem("encoder.normalize_on", path, why))
+    if lines:
+        raise UserError(lines)
+
+
+def _check_goal(schedule: Schedule, folder: RunFolder) -> None:
+    """Raise UserError if a resumed run has too few evaluations to reach its final size from its current one.
+
+    The shape in its checkpoint must be that of a stage; if all evaluations are used up, that of the last one.
+    """
+    checkpoint = folder.newest_checkpoint()
+    if checkpoint is None:
+        return
+    done, (height, width) = int(checkpoint.stem), shape_in(checkpoint)
+    shapes = [stage.shape for stage in schedule.stages]
+    if (height, width) not in (shapes if done < schedule.evaluations else shapes[-1:]):
+        why = f"the run has made {done}, and its picture is still {width} x {height} px; choose more"
+        raise UserError(problem("evaluations", schedule.evaluations, why))
+
+
+def _title(config: Config, named: Sequence[str], words: Sequence[str]) -> str:
+    pictures = f"{config.content.title}-{config.style.title}"
+    said = ("content", "style", "content.path", "style.path", "assets", "threads", "name", "pair", "resume")
+    overrides = {word.partition("=")[0].lstrip("+~"): word for word in words}
+    chosen = [word for key, word in overrides.items() if key in named and key not in said]
+    # Keep only the last part of a path; replace brackets, quotes and the like, which don't belong in a file name.
+    fit = [re.sub(r"[^\w.,=+~-]+", "_", re.sub(r"=.*/", "=", word)).strip("_") for word in [pictures, *chosen]]
+    return ",".join(fit)[:120]
+
+
+def _quieten_lightning() -> None:
+    """Silence Lightning's messages on devices, loaders and an unused srun.
+
+    They don't apply: a run has no data set and uses one machine.
+    """
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")

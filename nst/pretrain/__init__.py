@@ -1,1 +1,0 @@
-"""Trains the bundled encoder, from nothing but textures that it generates: ``python -m nst.pretrain``."""

@@ -1,0 +1,240 @@
+"""One run from its plan to its picture: build, fit, report."""
+
+import errno
+import itertools
+import logging
+import os
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from nst import paths
+from nst.config.identity import DIGESTS
+from nst.config.schema import Config
+from nst.config.source import keys, read_note
+from nst.encoder.precision import full_float32
+from nst.errors import DivergedError, of_disk
+from nst.files.atomic import unused, write_text
+from nst.files.run_folder import RunFolder
+from nst.image import output
+from nst.plan.planning import Plan
+from nst.run import provenance
+from nst.run.build import Run, build
+
+log = logging.getLogger(__name__)
+
+#: Keys and groups that distinguish single runs, besides those given on the command line.
+USUAL = (
+    "layers.content", "layers.style", "weights.content", "weights.style", "weights.tv", "pooling", "objective", "init",
+    "optimizer", "optimizer.lr", "schedule", "size", "evaluations", "seed",
+)  # fmt: skip
+
+_ENDINGS = {"interrupted": "was interrupted", "failed": "failed", "diverged": "diverged"}
+
+
+def paint(plan: Plan, folder: RunFolder, words: Sequence[str]) -> float:
+    """Run a plan in a folder, as a single run; return the value that ``minimize`` selects.
+
+    ``words`` are the overrides that the plan was composed with.
+    """
+    with folder.alone():
+        return run(plan, folder, shown=[*USUAL, *keys(words)], goes_on=plan.config.resume is not None)
+
+
+@contextmanager
+def log_to(folder: RunFolder) -> Iterator[None]:
+    """Also write the log to the run's folder, because Hydra's log of a sweep's job is elsewhere."""
+    handler = logging.FileHandler(folder.log, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -> float:
+    """Build, fit and report a run; return the value that ``minimize`` selects.
+
+    The keys and groups ``shown`` become TensorBoard's hyperparameters.
+    """
+    config, files = plan.config, plan.files
+    try:
+        made_of = {} if config.rerun is None else read_note(paths.of_user(config.rerun), key="rerun")
+        for notice in files.notices():
+            log.info(notice)
+        unlike = files.unlike(made_of.get(DIGESTS, {}))
+        for warning in [*files.warnings(), *unlike, *filter(None, [plan.forecast.notice])]:
+            log.warning(warning)
+        provenance.forget_peak_memory()
+        choices = _choices(folder)
+        built = build(plan, folder, choices=choices, shown=shown, goes_on=goes_on)
+        if built.checkpoint is not None:
+            log.info("Going on after %d evaluations", int(built.checkpoint.stem))
+    except Exception as error:
+        if not goes_on:
+            note_failure(folder, error)
+        raise
+    write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(dict(plan.raw))))
+    folder.update_summary(
+        {
+            "status": "running",
+            "name": config.name,
+            "evaluations": 0,
+            "width": built.module.image.shape[-1],
+            "height": built.module.image.shape[-2],
+            "choices": choices,
+            "assets": files.provenance(),
+            "precision": config.precision,
+            "seed": config.seed,
+            "devices": config.trainer.devices,
+            "predicted_memory_bytes": plan.forecast.total,
+            "error": None,
+            **provenance.of_machine(plan.device),
+        }
+    )
+    return value(config, _fit(built, folder))
+
+
+def note_failure(folder: RunFolder, error: Exception) -> None:
+    folder.update_summary({"evaluations": 0, "status": "failed", "error": str(error)})
+
+
+def value(config: Config, losses: Mapping[str, float]) -> float:
+    """Return the value that a sweeper minimizes: a loss, or a larger value if the content loss exceeds its bound.
+
+    The larger value is above that of any picture within the bound. Sweepers only compare values, so it doesn't matter
+    by how much.
+    """
+    bound = config.minimize.content_at_most
+    if bound is not None and losses["content"] > bound:
+        return 1e12 * losses["content"] / bound
+    return losses[config.minimize.loss]
+
+
+def _fit(built: Run, folder: RunFolder) -> Mapping[str, float]:
+    status, error = "failed", None
+    try:
+        with full_float32():
+            built.trainer.fit(built.module, itertools.repeat(0), ckpt_path=built.checkpoint)
+        status = "completed" if built.stop.signal is None or built.module.finished else "interrupted"
+    except DivergedError as divergence:
+        status, error = "diverged", str(divergence)
+        raise
+    except OSError as failure:
+        error = of_disk(failure)
+        raise
+    except SystemExit:  # Lightning turns a KeyboardInterrupt into it
+        status = "interrupted"
+    except Exception as failure:
+        error = f"{type(failure).__name__}: {failure}"
+        raise
+    finally:
+        with built.stop.later():
+            if built.record.begun:
+                _report(built, folder, status, error)
+            else:
+                folder.update_summary({"status": status, "error": error})
+    if status == "interrupted" or built.stop.signal is not None:
+        built.stop.pass_on()
+        raise SystemExit(128 + (built.stop.signal or signal.SIGINT))
+    return built.module.best.losses
+
+
+def _report(built: Run, folder: RunFolder, status: str, error: str | None) -> None:
+    """Save the best picture so far, complete the summary, and print the picture's path, even if one of these fails."""
+    module, picture = built.module, None
+    try:
+        picture = _save(module.picture, folder, built.format, built.note) if module.best.number else None
+    finally:
+        try:
+            folder.update_summary(_ending(built, status, error))
+        finally:
+            if picture is not None:
+                _tell(f"The picture is at {picture}")
+    if status == "completed" and module.evaluation.number < module.schedule.evaluations:
+        done, budget = module.evaluation.number, module.schedule.evaluations
+        log.info("The run was complete after %d of %d evaluations: %s.", done, budget, module.ending)
+    if status != "completed":
+        log.warning("The run %s after %d evaluations.", _ENDINGS[status], module.evaluation.number)
+    if status in ("interrupted", "failed"):
+        log.warning("To go on: python -m nst.train resume=%s", shlex.quote(str(folder.path)))
+
+
+def _ending(built: Run, status: str, error: str | None) -> dict[str, Any]:
+    """Return the entries of the summary about the end of a run."""
+    module = built.module
+    return {
+        "status": status,
+        "evaluations": module.evaluation.number,
+        "best_evaluation": module.best.number,
+        "recoveries": module.recoveries,
+        "width": module.best_image.shape[-1],
+        "height": module.best_image.shape[-2],
+        "losses": module.best.losses,
+        "seconds": round(built.record.seconds, 3),
+        "peak_memory_bytes": provenance.peak_memory(built.trainer.strategy.root_device),
+        "error": error,
+    }
+
+
+def _tell(text: str) -> None:
+    """Print a line, and ignore it if standard output is closed."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        with suppress(OSError), Path(os.devnull).open("w") as nobody:  # else Python fails to flush at exit
+            os.dup2(nobody.fileno(), sys.stdout.fileno())
+
+
+def _save(picture: Tensor, folder: RunFolder, format: str, note: str) -> Path:  # noqa: A002
+    """Save the picture in the run's folder, or elsewhere if the folder can't be written; return its file.
+
+    If ``format`` has another ending than PNG, also save a copy in that format in the run's folder.
+    """
+    suffix = output.SUFFIXES[format]
+    if suffix != folder.result.suffix:
+        try:
+            output.save(picture, folder.copy(suffix), format=format, note=note)
+        except OSError as failure:
+            log.warning("The picture can't be saved: %s", of_disk(failure))
+        format = "png"  # noqa: A001
+    name = f"{folder.path.parent.name}_{folder.path.name}.png"
+    files: list[Callable[[], Path]] = [
+        lambda: folder.result,
+        lambda: unused(Path.cwd() / name),
+        lambda: unused(Path.home() / name),
+        lambda: unused(Path(tempfile.gettempdir()) / name),
+    ]
+    for place in files:
+        try:
+            file = place()
+            output.save(picture, file, format=format, note=note)
+        except OSError as failure:
+            log.warning("The picture can't be saved: %s", of_disk(failure))
+        except RuntimeError:  # there is no home folder
+            continue
+        else:
+            return file
+    raise OSError(errno.EIO, "the picture can't be saved anywhere", str(folder.result))
+
+
+def _choices(folder: RunFolder) -> dict[str, str]:
+    """Return the chosen option of each group; for a resumed run, including the options that it began with."""
+    earlier: dict[str, str] = folder.read_summary().get("choices", {})
+    now = {
+        group: option
+        for group, option in HydraConfig.get().runtime.choices.items()
+        if option is not None and not group.startswith("hydra/")
+    }
+    return {**earlier, **now}

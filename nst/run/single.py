@@ -1,0 +1,90 @@
+"""Start of a single run from the command line or from Python: it is composed and planned before its folder is made."""
+
+import argparse
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from nst.config import hydra_edge
+from nst.config.identity import MAY_CHANGE
+from nst.config.source import keys, source_of
+from nst.errors import UserError, problem
+from nst.files.run_folder import RunFolder, make_folder
+from nst.plan.checking import check
+
+if TYPE_CHECKING:
+    from nst.plan.planning import Plan
+
+
+def run(
+    arguments: argparse.Namespace,
+    *,
+    own_logging: bool = True,
+    settle: "Callable[[Plan, RunFolder], Plan] | None" = None,
+) -> RunFolder:
+    """Execute the run that Hydra's ``arguments`` request; return its folder.
+
+    Args:
+        arguments: the parsed arguments of Hydra's command line.
+        own_logging: whether Hydra configures the logging, as for a standalone program. Otherwise a log is still
+            written to the run's folder.
+        settle: returns a changed plan, given the plan and the new folder.
+
+    Raise UserError with all problems found, before anything is written.
+    """
+    source = source_of(arguments)
+    composed = source.compose()
+    params = OmegaConf.select(composed.cfg, "hydra.sweeper.params")
+    if params:
+        named = OmegaConf.select(composed.cfg, "hydra.runtime.choices.experiment")
+        raise UserError(problem("experiment", named, f"a study, which sweeps {', '.join(params)}; run it with -m"))
+    path = Path(str(OmegaConf.select(composed.cfg, "hydra.run.dir"))).absolute()
+    chosen = source.resumed is not None or source.gives("hydra.run.dir")
+    words: Any = OmegaConf.to_container(composed.cfg.hydra.overrides.task)
+    problems = list(_folder_problems(path, fresh=chosen and source.resumed is None, resumed=source.resumed))
+    try:
+        checked = check(composed.cfg)
+        from nst.plan.planning import make_plan  # imports torch, for which a mistake need not wait
+
+        planned = make_plan(composed.cfg, words=words, named=fixed(words), checked=checked)
+    except UserError as error:
+        problems = [*error.problems, *problems]
+    if problems:
+        raise UserError(problems)
+    folder = RunFolder(make_folder("hydra.run.dir", path, chosen=chosen))
+    if settle is not None:
+        planned = settle(planned, folder)
+    composed.set("hydra.run.dir", str(folder.path))
+
+    from nst.run import job
+
+    def task(cfg: Any) -> float:
+        if own_logging:
+            return job.paint(planned, folder, words)
+        with job.log_to(folder):
+            return job.paint(planned, folder, words)
+
+    hydra_edge.run(composed, task, logging=own_logging)
+    return folder
+
+
+def fixed(words: Sequence[str]) -> list[str]:
+    """Return the keys and groups of some overrides that a run can't change when it goes on: they make its name."""
+    return [key for key in keys(words) if key.partition(".")[0] not in MAY_CHANGE]
+
+
+def _folder_problems(folder: Path, *, fresh: bool, resumed: Path | None) -> Iterator[str]:
+    if fresh and RunFolder(folder).config.is_file():
+        why = "this folder already holds a run"
+        yield problem("hydra.run.dir", folder, f"{why}; go on with it by resume={folder}, or choose another")
+    if resumed is not None and resumed != folder:
+        why = f"a run goes on in its own folder, not in {folder}; leave out hydra.run.dir"
+        yield problem("resume", resumed, why)
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir():
+        yield problem("hydra.run.dir", folder, f"can't be written: {existing} is not a folder")
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        yield problem("hydra.run.dir", folder, f"can't be written: no permission in {existing}")

@@ -1,0 +1,97 @@
+"""The folder of a sweep: a folder for each run, identified by what the run computes, and ``.jobs/`` for the jobs.
+
+``.jobs/`` holds, by job number, the files that Hydra writes for each job, and the outcome of each job of the last
+command.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock
+from rich.markup import escape
+from rich.table import Table
+
+from nst.files.atomic import write_text
+from nst.files.run_folder import RunFolder
+
+State = Literal["running", "ran", "kept", "continued", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of a job: its overrides, its state, the folder of its run, and its error, if any."""
+
+    number: int
+    overrides: list[str]
+    state: State
+    folder: str | None = None
+    error: str | None = None
+
+
+class Sweep:
+    """The folder of a sweep.
+
+    Args:
+        path: the folder; it is made when the first file is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._jobs = path / ".jobs"
+        self._varied = self._jobs / "varied"
+
+    @contextmanager
+    def claim(self, identity: str, name: str) -> Iterator[RunFolder]:
+        """Yield the folder of the run with this ``identity``, ``NAME-IDENTITY`` for a new one.
+
+        If another job is computing the same run, even on another machine, wait for it first.
+        """
+        lock = self._jobs / "locks" / identity
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            existing = sorted(self.path.glob(f"*-{identity}"))
+            folder = existing[0] if existing else self.path / f"{name}-{identity}"
+            folder.mkdir(exist_ok=True)
+            yield RunFolder(folder)
+
+    def record(self, outcome: Outcome) -> None:
+        """Write the outcome of a job, or that it has begun."""
+        self._jobs.mkdir(exist_ok=True)
+        write_text(self._jobs / f"{outcome.number}.json", json.dumps(asdict(outcome), indent=2) + "\n")
+
+    def begin(self, varied: Sequence[str]) -> None:
+        """Write the keys that this command varies, and delete the outcomes of an earlier command, but not its runs."""
+        self._jobs.mkdir(parents=True, exist_ok=True)
+        for path in self._jobs.glob("*.json"):
+            path.unlink()
+        write_text(self._varied, "".join(f"{key}\n" for key in dict.fromkeys(varied)))
+
+    def varied(self) -> list[str]:
+        """Return the keys and groups that differ from run to run."""
+        return self._varied.read_text(encoding="utf-8").split() if self._varied.is_file() else []
+
+    def outcomes(self) -> list[Outcome]:
+        """Return the outcomes of the last command's jobs, by number."""
+        found = [Outcome(**json.loads(path.read_text(encoding="utf-8"))) for path in self._jobs.glob("*.json")]
+        return sorted(found, key=lambda outcome: outcome.number)
+
+    def table(self, outcomes: Sequence[Outcome]) -> Table:
+        """Return a table of the outcomes: the overrides that not all runs share, the state, losses and error."""
+        table = Table("", "run", "outcome", "total", "content", "style", box=None, pad_edge=False)
+        for outcome in outcomes:
+            own = [word for word in outcome.overrides if not all(word in other.overrides for other in outcomes)]
+            state = "ended without a word" if outcome.state == "running" else outcome.state
+            table.add_row(str(outcome.number), escape(" ".join(own)), state, *self._losses(outcome))
+            if outcome.error is not None:
+                table.add_row("", escape(f"  {outcome.error}"))
+        return table
+
+    def _losses(self, outcome: Outcome) -> list[str]:
+        if outcome.folder is None or outcome.state in ("failed", "running"):
+            return []
+        losses = RunFolder(Path(outcome.folder)).read_summary().get("losses", {})
+        return [f"{losses[name]:.4g}" for name in ("total", "content", "style") if name in losses]

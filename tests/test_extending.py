@@ -1,0 +1,72 @@
+"""What docs/extending.md shows works as it stands there."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import Command
+
+PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The page's module and its options, in a folder that is not the project's."""
+    (tmp_path / "mine.py").write_text("\n\n".join(blocks("python")))
+    for text in blocks("yaml"):
+        name, _, rest = text.partition("\n")
+        file = tmp_path / name.removeprefix("# ")
+        file.parent.mkdir(parents=True)
+        file.write_text(rest)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("mine", None)
+    return tmp_path / "options"
+
+
+def test_each_example_is_short() -> None:
+    assert len(blocks("python")) == len(blocks("yaml")) == 3
+    for text in blocks("python"):
+        assert len(text.splitlines()) <= 30
+
+
+#: What each of the page's commands picks.
+PICKED = [line.split("options ")[1].split() for line in blocks("sh")[0].splitlines()]
+
+
+@pytest.mark.parametrize("words", PICKED, ids=lambda words: words[0])
+def test_an_example_paints_and_goes_on(inside: Command, small: list[str], options: Path, words: list[str]) -> None:
+    own = [word for word in small if not (words[0].startswith("encoder=") and word.startswith("encoder"))]
+    run = options.parent / "run"
+    finished = inside("--config-dir", str(options), *own, *words, "precision=32", f"hydra.run.dir={run}")
+    assert finished.returncode == 0, finished.stderr
+    rows = (run / "losses.csv").read_text().splitlines()
+    assert json.loads((run / "summary.json").read_text())["losses"]["total"] < float(rows[1].split(",")[1])
+    again = inside(f"resume={run}", "evaluations=9")
+    assert again.returncode == 0, again.stderr
+    assert len((run / "losses.csv").read_text().splitlines()) == 10
+
+
+def test_a_term_of_ones_own_counts_in_regions_and_tiles(inside: Command, small: list[str], options: Path) -> None:
+    from PIL import Image
+
+    mask = options.parent / "mask.png"
+    Image.new("L", (40, 32), 0).save(mask)
+    with Image.open(mask) as black:
+        black.paste(255, (0, 0, 20, 32))
+        black.save(mask)
+    losses = []
+    for tile in ("off", "16"):
+        run = options.parent / f"tile{tile}"
+        words = ["objective/style=[channel_means]", f"style.region={mask}", "precision=32", f"tile={tile}", "size=64"]
+        finished = inside("--config-dir", str(options), *small, *words, f"hydra.run.dir={run}")
+        assert finished.returncode == 0, finished.stderr
+        losses.append(float((run / "losses.csv").read_text().splitlines()[1].split(",")[3]))
+    assert losses[0] > 0
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
