@@ -27,7 +27,7 @@ from nst.encoder.precision import full_float32
 from nst.errors import UserError
 from nst.image import output
 from nst.objective import functional, statistics
-from nst.optimizer.lbfgs import ProjectedLBFGS
+from nst.optimizer import ProjectedLBFGS
 from nst.run import provenance
 from nst.run.build import Run
 
@@ -91,7 +91,7 @@ def gradient(run: Run, picture: Tensor, device: torch.device) -> Tensor:
     stage = run.module.schedule.stages[-1]
     with full_float32():
         objective = run.module.make_objective(stage, device)
-        image = picture.to(run.module.image.dtype).to(device).requires_grad_()
+        image = picture.detach().to(run.module.image.dtype).to(device).requires_grad_()
         (objective(image).total * 2.0**10).backward()  # as 16 bits need it
     assert image.grad is not None
     return image.grad.cpu().double().flatten() / 2.0**10

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from benchmarks.against_seed import ours
 from nst.image import output
-from nst.optimizer.lbfgs import LBFGS, ProjectedLBFGS
+from nst.optimizer import LBFGS, ProjectedLBFGS
 
 RATES = (0.01, 0.03, 0.1, 1, 10, 100)
 

@@ -20,7 +20,7 @@ from torch import distributed, multiprocessing
 from nst.objective import memory
 from nst.objective.processes import Team
 from nst.objective.tiles import windows
-from nst.optimizer.lbfgs import ProjectedLBFGS
+from nst.optimizer import ProjectedLBFGS
 
 from .conftest import Command, image, server
 from .helpers.forking import Process

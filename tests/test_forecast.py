@@ -38,10 +38,10 @@ MORE = [
 
 @pytest.mark.parametrize("run", [*RUNS, *(pytest.param(run, marks=pytest.mark.soak) for run in MORE)])
 @pytest.mark.parametrize("encoder", ["slim", pytest.param("vgg19", marks=pytest.mark.soak)])
-def test_a_run_takes_what_was_foretold(nst: Command, tmp_path: Path, encoder: str, run: str) -> None:
+def test_a_run_takes_what_was_foretold(fresh: Command, tmp_path: Path, encoder: str, run: str) -> None:
     size, optimizer, pairs, precision, tile = run.split()
     history = [] if optimizer == "adam" else [f"optimizer.history_size={pairs}"]
-    finished = nst(
+    finished = fresh(
         f"encoder={encoder}", "encoder.weights=random", "trainer.accelerator=cpu", f"size={size}", f"tile={tile}",
         f"optimizer={optimizer}", *history, f"precision={precision}", f"evaluations={2 * int(pairs) + 6}",
         f"content.path={paths.bundled('content', 'tubingen')}", "hydra.run.dir=run",
@@ -52,19 +52,19 @@ def test_a_run_takes_what_was_foretold(nst: Command, tmp_path: Path, encoder: st
     assert found["predicted_memory_bytes"] == pytest.approx(found["peak_memory_bytes"], rel=0.25)
 
 
-def test_a_large_file_counts_while_it_is_read(nst: Command, small: list[str], tmp_path: Path) -> None:
+def test_a_large_file_counts_while_it_is_read(fresh: Command, small: list[str], tmp_path: Path) -> None:
     Image.new("RGB", (8000, 6000), (200, 100, 50)).save(tmp_path / "large.png")
-    assert nst(*small, "content.path=large.png", "hydra.run.dir=run").returncode == 0
+    assert fresh(*small, "content.path=large.png", "hydra.run.dir=run").returncode == 0
     found = summary(tmp_path / "run")
     assert found["predicted_memory_bytes"] == pytest.approx(found["peak_memory_bytes"], rel=0.25)
     assert "GB while the pictures are read, but 0.50 GB are allowed" in refusal(
-        nst, [*small, "content.path=large.png"], memory=0.5
+        fresh, [*small, "content.path=large.png"], memory=0.5
     )
 
 
-def refusal(nst: Command, run: list[str], *, memory: float) -> str:
+def refusal(fresh: Command, run: list[str], *, memory: float) -> str:
     """The one line that says why a run isn't begun."""
-    finished = nst(*run, f"memory={memory}", "hydra.run.dir=refused")
+    finished = fresh(*run, f"memory={memory}", "hydra.run.dir=refused")
     assert finished.returncode == 2, finished.stderr
     assert "Traceback" not in finished.stderr
     [line] = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
@@ -86,37 +86,39 @@ def suggested(line: str) -> list[str]:
     return re.findall(r"([\w.]+=\S+) \([\d.]+ GB\)", line.split("what would fit: ")[1])
 
 
-def test_what_does_not_fit_is_not_begun_and_what_would_is_said(nst: Command, small: list[str], tmp_path: Path) -> None:
+def test_what_does_not_fit_is_not_begun_and_what_would_is_said(
+    fresh: Command, small: list[str], tmp_path: Path
+) -> None:
     run = [*small, "size=1024", "precision=32", "tile=off", "evaluations=400", "schedule=single"]
-    line = refusal(nst, run, memory=0.01)
+    line = refusal(fresh, run, memory=0.01)
     assert "nothing smaller would fit, either" in line
     taken = parts(line)
     assert taken["optimizer"] == max(taken[part] for part in taken if part != "total")
     memory = round(taken["total"] - 0.4 * taken["optimizer"], 2)
-    overrides = suggested(refusal(nst, run, memory=memory))
+    overrides = suggested(refusal(fresh, run, memory=memory))
     assert [word.split("=")[0] for word in overrides] == ["optimizer.history_dtype", "optimizer.history_size", "size"]
     assert not (tmp_path / "refused").exists(), "nothing is written before the plan is made"
     for number, override in enumerate(overrides):
-        begun = nst(*run, override, f"memory={memory}", "evaluations=2", f"hydra.run.dir=fits{number}")
+        begun = fresh(*run, override, f"memory={memory}", "evaluations=2", f"hydra.run.dir=fits{number}")
         assert begun.returncode == 0, begun.stderr
     less = round(taken["total"] - 0.7 * taken["optimizer"], 2)
-    going_on = nst("resume=fits0", "evaluations=400", f"memory={less}")
+    going_on = fresh("resume=fits0", "evaluations=400", f"memory={less}")
     assert going_on.returncode == 2
     assert "what would fit: tile=auto" in going_on.stderr or "nothing smaller would fit" in going_on.stderr
     assert "size=" not in going_on.stderr, "a run that goes on keeps its size and its history"
 
 
-def test_a_scale_that_was_asked_for_is_no_smaller_than_what_would_fit(nst: Command, small: list[str]) -> None:
+def test_a_scale_that_was_asked_for_is_no_smaller_than_what_would_fit(fresh: Command, small: list[str]) -> None:
     scales = ["schedule=pyramid", "schedule.sizes=[900]", "evaluations=4"]
     run = [*small, "size=1024", "precision=32", "tile=off", "optimizer=adam", *scales]
-    [size] = suggested(refusal(nst, run, memory=parts(refusal(nst, run, memory=0.01))["total"] - 0.05))[-1:]
+    [size] = suggested(refusal(fresh, run, memory=parts(refusal(fresh, run, memory=0.01))["total"] - 0.05))[-1:]
     assert 900 < int(size.removeprefix("size=")) < 1024
 
 
-def test_tiles_are_chosen_for_the_memory_that_is_allowed(nst: Command, small: list[str], tmp_path: Path) -> None:
+def test_tiles_are_chosen_for_the_memory_that_is_allowed(fresh: Command, small: list[str], tmp_path: Path) -> None:
     run = [*small, "size=1024", "optimizer=adam", "evaluations=2", "schedule=single", "precision=32"]
-    whole = parts(refusal(nst, [*run, "tile=off"], memory=0.01))["total"]
-    finished = nst(*run, f"memory={whole - 0.1}", "hydra.run.dir=run")
+    whole = parts(refusal(fresh, [*run, "tile=off"], memory=0.01))["total"]
+    finished = fresh(*run, f"memory={whole - 0.1}", "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
     assert re.search(rf"read in tiles of \d+ px: as a whole it would take about {whole:.2f} GB", finished.stderr)
     assert summary(tmp_path / "run")["peak_memory_bytes"] < 1e9 * (whole - 0.1)

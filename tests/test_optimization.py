@@ -18,7 +18,7 @@ from nst.encoder.vgg import VGG
 from nst.errors import DivergedError
 from nst.image.picture import resize
 from nst.objective import Formulas, Objective, Style, Term, Weights, content_targets, functional, style_targets
-from nst.optimizer.lbfgs import LBFGS, ProjectedLBFGS
+from nst.optimizer import LBFGS, ProjectedLBFGS
 from nst.optimizer.module import StyleTransfer
 from nst.optimizer.recovery import Recovery
 from nst.optimizer.schedule import single

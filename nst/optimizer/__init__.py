@@ -2,6 +2,7 @@
 LightningModule (``module``) that runs the schedule, with ``recovery`` from losses that explode.
 """
 
-from nst.optimizer.lbfgs import LBFGS, ProjectedLBFGS
+from nst.optimizer.lbfgs import LBFGS
+from nst.optimizer.projected import ProjectedLBFGS
 
 __all__ = ["LBFGS", "ProjectedLBFGS"]

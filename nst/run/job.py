@@ -76,7 +76,6 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
         unlike = files.unlike(made_of.get(DIGESTS, {}))
         for warning in [*files.warnings(), *unlike, *filter(None, [plan.forecast.notice])]:
             log.warning(warning)
-        provenance.forget_peak_memory()
         choices = _choices(folder)
         built = build(plan, folder, choices=choices, shown=shown, goes_on=goes_on)
         if built.checkpoint is not None:

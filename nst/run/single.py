@@ -48,7 +48,9 @@ def run(
     try:
         checked = check(composed.cfg)
         from nst.plan.planning import make_plan  # imports torch, for which a mistake need not wait
+        from nst.run import provenance
 
+        provenance.forget_peak_memory()  # reading the pictures counts
         planned = make_plan(composed.cfg, words=words, named=fixed(words), checked=checked)
     except UserError as error:
         problems = [*error.problems, *problems]

@@ -14,7 +14,7 @@ from nst.config.identity import identity
 from nst.errors import DivergedError, UserError
 from nst.files.run_folder import RunFolder
 from nst.plan.planning import Plan, make_plan
-from nst.run import job
+from nst.run import job, provenance
 from nst.sweep.folder import Outcome, Sweep
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ def _folder_of(cfg: DictConfig, sweep: Sweep, words: list[str]) -> Iterator[tupl
 
     For an invalid configuration, write only a summary to the folder, and raise UserError.
     """
+    provenance.forget_peak_memory()  # reading the pictures counts
     try:
         planned = make_plan(cfg, words=words, named=sweep.varied())
     except UserError as error:

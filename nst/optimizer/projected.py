@@ -1,0 +1,95 @@
+"""L-BFGS within the range of pixels, [0, 1]."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nst.optimizer.lbfgs import LBFGS
+
+
+class ProjectedLBFGS(LBFGS):
+    """L-BFGS within [0, 1], the range of pixels, with one evaluation an iteration and no real rise of the loss.
+
+    - Each step is projected onto the range, and the curvature is computed from the projected step.
+    - Pixels stay at a bound if the negative gradient points out of the range, and the others move as if these pixels
+      didn't exist (two-metric projection: Bertsekas 1982, SIAM J. Control Optim. 20; with L-BFGS: Kim, Sra and Dhillon
+      2010, SIAM J. Sci. Comput. 32).
+    - No pixel moves by more than a radius, 0.3 at first and 1 at most. An accepted step raises the radius to twice the
+      largest change of a pixel, if that is more (a trust region: Nocedal and Wright 2006, chapter 4). Without known
+      curvature, a step goes as far as the radius.
+    - A step to a higher loss is undone, and the next one is limited to half of it. The evaluation is not lost: the
+      memory keeps the curvature found there, which it had underestimated. A loss is higher if ``rounding`` doesn't
+      explain the rise: near the end, the losses of a 16-bit encoder differ by less than their error.
+
+    Args:
+        params: the one tensor to optimize, within [0, 1].
+        lr: length of the steps along each direction, if the radius allows it; that of the very first step is also
+            divided by |gradient|₁ if that is above 1.
+        history_size: number of curvature pairs to keep, each of twice the tensor's bytes.
+        history_dtype: type of the kept pairs: None for the tensor's own type, or ``bfloat16`` for half of 32 bits.
+        tolerance_grad: converged if no entry of the gradient that a pixel can follow is larger than this.
+        tolerance_change: converged if no entry of the tensor changes by more than this in an iteration, or the loss
+            changes by less in an accepted step.
+        rounding: fraction of the loss by which a step may raise the loss.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        *,
+        lr: float = 1,
+        history_size: int = 100,
+        history_dtype: str | None = None,
+        tolerance_grad: float = 0,
+        tolerance_change: float = 0,
+        rounding: float = 1e-4,
+    ) -> None:
+        super().__init__(
+            params, lr=lr, history_size=history_size, history_dtype=history_dtype,
+            tolerance_grad=tolerance_grad, tolerance_change=tolerance_change,
+        )  # fmt: skip
+        self.rounding = rounding
+
+    def _move(self, state: dict[str, Any], closure: Callable[[], Any]) -> bool:
+        loss, gradient, direction, length = (state[key] for key in ("loss", "gradient", "direction", "length"))
+        start = self._param.clone()
+        self._param.add_(direction, alpha=length).clamp_(0, 1)
+        step = (self._param - start).flatten()
+        new_loss, new_gradient = self._evaluate(closure)
+        y = new_gradient.sub(gradient)
+        least = torch.finfo(y.dtype).eps * float(y.norm() * step.norm())
+        self._remember(state, y=y, s=step, least=least)
+        change = float(step.abs().max())
+        moved = change > self.tolerance_change
+        if new_loss <= loss + self.rounding * abs(loss):
+            radius = min(1.0, max(state["radius"], 2 * change))
+            state.update(loss=new_loss, gradient=new_gradient, radius=radius)
+            return moved and not abs(loss - new_loss) < self.tolerance_change
+        self._param.copy_(start)
+        state["radius"] = change / 2
+        return moved
+
+    def _aim(self, state: dict[str, Any], *, moved: bool) -> None:
+        free = self._free(state["gradient"])
+        gradient = state["gradient"] * free
+        direction = self._direction(state, gradient) * free
+        if not gradient.dot(direction) < 0:  # rounding has spoilt the memory: restart
+            self._spare += [*state["y"], *state["s"]]
+            for memory in (state["y"], state["s"], state["rho"]):
+                memory.clear()
+            direction = gradient.neg()
+        largest = float(direction.abs().max())
+        length = state.setdefault("radius", 0.3) / largest if largest else 0.0
+        if state["y"]:
+            length = min(length, self._lr)
+        elif "direction" not in state:
+            length = min(length, float(self._first_length(gradient)))
+        converged = not moved or bool(gradient.abs().max() <= self.tolerance_grad)
+        state.update(direction=direction.view_as(self._param), length=length, converged=converged)
+
+    def _free(self, gradient: Tensor) -> Tensor:
+        """Return True for pixels that can follow the negative gradient, and False for pixels held at a bound."""
+        pixels = self._param.flatten()
+        return ~((pixels <= 0) & (gradient > 0) | (pixels >= 1) & (gradient < 0))
