@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
+from omegaconf import DictConfig
 from rich.console import Console
 
 from nst.config import hydra_edge
@@ -18,7 +19,6 @@ from nst.errors import UserError, problem
 from nst.files.run_folder import make_folder
 from nst.sweep.folder import Outcome, Sweep
 from nst.sweep.optuna import Study, study_of
-from nst.sweep.point import paint
 
 
 def run(source: Source, words: list[str]) -> int:
@@ -68,6 +68,16 @@ def _run(composed: Composed, sweep: Sweep, study: Study | None) -> bool:
             raise UserError(problem("hydra.sweeper.storage", study.storage, why)) from failure
         raise failure
     return isinstance(failure, KeyboardInterrupt)
+
+
+def paint(cfg: DictConfig) -> float:
+    """Run one point of a sweep; a launcher may call this in another process.
+
+    torch is imported here, after the launcher has set the environment that torch reads.
+    """
+    from nst.sweep import point
+
+    return point.paint(cfg)
 
 
 def _check_studies(source: Source, overrides: Sequence[Override]) -> None:
