@@ -27,7 +27,7 @@ lint: setup  ## check format, lint and types
 	$(BIN)/mypy
 
 test: lint  ## everything a change must pass
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 soak: setup  ## the tests that take hours: every way to stop a run, 20,000 evaluations, 200 runs, 1,000 configurations
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak
