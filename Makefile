@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo test soak lint format benchmark clean
+.PHONY: help setup demo test fast soak lint format benchmark clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ lint: setup  ## check format, lint and types
 
 test: lint  ## everything a change must pass
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
+
+fast: setup  ## the tests that answer in a minute
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "fast and not soak"
 
 soak: setup  ## the tests that take hours: every way to stop a run, 20,000 evaluations, 200 runs, 1,000 configurations
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak

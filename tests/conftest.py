@@ -82,6 +82,21 @@ def small(pictures: tuple[Path, Path]) -> list[str]:
     ]
 
 
+#: Modules whose tests answer in a minute together: `pytest -m fast`.
+FAST = {
+    "test_encoder", "test_film", "test_frozen", "test_graph", "test_house", "test_image", "test_objective",
+    "test_optimization", "test_output", "test_plan", "test_precision", "test_schedule",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of these modules that start no process."""
+    for item in items:
+        needs = set(getattr(item, "fixturenames", ()))
+        if item.path.stem in FAST and not needs & {"nst", "fresh"}:
+            item.add_marker(pytest.mark.fast)
+
+
 #: Begins commands in processes of their own.
 server = Server()
 

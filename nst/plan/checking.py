@@ -1,4 +1,4 @@
-"""Check what needs neither torch nor a download, so that most mistakes are told at once."""
+"""Check a configuration without importing torch or downloading anything, so that most mistakes are reported quickly."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -16,10 +16,10 @@ from nst.image import reading
 
 
 def check(cfg: DictConfig) -> tuple[dict[str, Any], Config]:
-    """Return a composed configuration, resolved, and as the schema reads it.
+    """Return a composed configuration as a resolved dictionary and as the schema's object.
 
-    Raise UserError with everything that is wrong with its keys. If something is, the files that it names are read, too,
-    so that both are told together.
+    Raise UserError with all problems of its keys. If there are any, the files that the configuration names are read as
+    well, so that both kinds of problems are reported together.
     """
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
@@ -35,7 +35,7 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Config]:
 
 
 def _file_problems(raw: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the files that a configuration names, whatever else is."""
+    """Return the problems of the files that an invalid configuration names."""
     lines: list[str] = []
     limit = raw["max_pixels"] if isinstance(raw.get("max_pixels"), int) else reading.MAX_PIXELS
     for key, node in {"content": raw.get("content"), **styles_in(raw), "init": raw.get("init")}.items():
