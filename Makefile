@@ -30,7 +30,7 @@ test: lint  ## everything a change must pass
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 fast: setup  ## the tests that answer in a minute
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "fast and not soak"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical -m "fast and not soak"
 
 soak: setup  ## the tests that take hours: every way to stop a run, 20,000 evaluations, 200 runs, 1,000 configurations
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak

@@ -85,7 +85,7 @@ def small(pictures: tuple[Path, Path]) -> list[str]:
 #: Modules whose tests answer in a minute together: `pytest -m fast`.
 FAST = {
     "test_encoder", "test_film", "test_frozen", "test_graph", "test_house", "test_image", "test_objective",
-    "test_optimization", "test_output", "test_plan", "test_precision", "test_schedule",
+    "test_optimization", "test_output", "test_precision",
 }  # fmt: skip
 
 
