@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     if kind != "plain" and torchrun.started():
         raise UserError("torchrun: starts a single run's processes; without it, trainer.devices=N starts its own")
     if kind == "plain":
-        from nst.run import single  # imports torch, which would slow down --help
+        from nst.run import single  # --help needs neither this nor a sweep's
 
         single.run(arguments)
         return 0

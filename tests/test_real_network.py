@@ -100,17 +100,11 @@ def cosines(folder: Path, words: list[str], *, size: int, evaluations: int) -> l
 
 
 @pytest.mark.parametrize("objective", EVERY)
-def test_gradients_of_16_bits_lead_where_exact_ones_do(tmp_path: Path, objective: str) -> None:
-    (start, wide), (end, _) = cosines(tmp_path, EVERY[objective], size=64, evaluations=15)
-    assert start >= 0.99
-    assert end >= 0.9
-    assert wide >= 0.999
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("objective", EVERY)
-def test_gradients_of_16_bits_lead_where_exact_ones_do_near_the_end(tmp_path: Path, objective: str) -> None:
-    (start, wide), (end, _) = cosines(tmp_path, EVERY[objective], size=192, evaluations=150)
+@pytest.mark.parametrize(("size", "evaluations"), [(64, 15), pytest.param(192, 150, marks=pytest.mark.soak)])
+def test_gradients_of_16_bits_lead_where_exact_ones_do(
+    tmp_path: Path, objective: str, size: int, evaluations: int
+) -> None:
+    (start, wide), (end, _) = cosines(tmp_path, EVERY[objective], size=size, evaluations=evaluations)
     assert start >= 0.99
     assert end >= 0.9
     assert wide >= 0.999

@@ -1,6 +1,6 @@
 """Roles of the configuration's keys, which the schema declares: how each key relates to the picture."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -84,11 +84,3 @@ def _renamed(name: str, back: bool) -> str:
         if name.startswith(old):
             return new + name.removeprefix(old)
     return name
-
-
-def dotted(node: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted names of all keys in a node."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield f"{prefix}{key}"
-            yield from dotted(value, f"{prefix}{key}.")

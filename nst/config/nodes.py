@@ -86,11 +86,11 @@ def _made(key: str, node: Any) -> Any:
         raise UserError(f"{key}: {one_line(error)}") from error
 
 
-def untiled(nodes: Nodes, raw: Mapping[str, Any]) -> list[str]:
+def untiled(nodes: Nodes, objective: Mapping[str, Any]) -> list[str]:
     """Return one line for each part of the objective that can't be computed tile by tile, with the reason."""
     lines = []
     for key in not_tiled(nodes.objective):
-        node = raw["objective"]
+        node: Any = objective
         for part in key.split("."):
             node = node[part]
         why = "is no sum or mean over positions, so it can't be taken tile by tile"

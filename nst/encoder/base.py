@@ -34,6 +34,7 @@ class Encoder(nn.Module):
         self.layers = frozenset(layers)
         self.dtype = dtype
         self.reach = 0
+        self._shapes: dict[tuple[int, int], dict[str, torch.Size]] = {}
 
     @property
     def picture_dtype(self) -> torch.dtype:
@@ -51,9 +52,12 @@ class Encoder(nn.Module):
 
     def shapes(self, shape: Sequence[int]) -> dict[str, torch.Size]:
         """Return the shapes of the features of a picture of ``shape`` (height, width) px."""
-        with torch.no_grad():
-            found = _on_meta(self)(torch.empty((1, 3, *shape), dtype=self.picture_dtype, device="meta"))
-        return {name: features.shape for name, features in found.items()}
+        key = (shape[0], shape[1])
+        if key not in self._shapes:
+            with torch.no_grad():
+                found = _on_meta(self)(torch.empty((1, 3, *key), dtype=self.picture_dtype, device="meta"))
+            self._shapes[key] = {name: features.shape for name, features in found.items()}
+        return self._shapes[key]
 
     def smallest_side(self) -> int:
         """Return the smallest side in px of a square picture with features in every layer; 0 if all ``SIDES`` fail."""

@@ -23,14 +23,6 @@ ENCODER: dict[Precision, torch.dtype] = {
     64: torch.float64,
 }
 
-#: Type of everything else.
-PICTURE: dict[Precision, torch.dtype] = {
-    "bf16": torch.float32,
-    16: torch.float32,
-    32: torch.float32,
-    64: torch.float64,
-}
-
 
 def settle(asked: Precision | Literal["auto"], device: torch.device, *, narrow: bool = True) -> Precision:
     """Return the precision to use on a device. ``auto`` is bf16 if the hardware supports it, else 32.

@@ -122,17 +122,10 @@ class TorchvisionEncoder(Encoder):
         for part in ("mean", "std"):
             values = torch.tensor(getattr(expected, part), dtype=dtype, device=device)
             self.register_buffer(part, values.view(1, 3, 1, 1))
-        self._shapes: dict[tuple[int, int], dict[str, torch.Size]] = {}
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         features: dict[str, Tensor] = self.extractor((image - self.mean) / self.std)
         return {name: found * self.factors[name] if name in self.factors else found for name, found in features.items()}
-
-    def shapes(self, shape: Sequence[int]) -> dict[str, torch.Size]:
-        key = (shape[0], shape[1])
-        if key not in self._shapes:
-            self._shapes[key] = super().shapes(shape)
-        return self._shapes[key]
 
     @torch.no_grad()
     def calibrate(self, pictures: Iterable[Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,6 +67,7 @@ class Objective(nn.Module):
         self.encoder = encoder
         self.formulas = formulas
         self.terms = formulas.statistics
+        self.compared = [(term.key, term) for term in formulas.terms]
         self.weights = weights
         self.content = dict(content)
         self.styles = list(styles)
@@ -97,11 +99,10 @@ class Objective(nn.Module):
         """
         if self.view is not None:
             image = self.view(image)
-        found = read(image, windows(self.encoder, image.shape[-2:], self.tile), self._read, team=self.team)
+        reader = partial(self._read, evaluation)
+        found = read(image, windows(self.encoder, image.shape[-2:], self.tile), reader, team=self.team)
         content = {name: self.content_factors[name] * found["content", name] for name in self.content}
-        style = self._style(found)
-        if self.formulas.joint:
-            style |= self._joint(image, evaluation)
+        style = self._style(found) | {name: found["joint", name] for name in self.formulas.joint}
         tv = self.formulas.tv(image) if self.weights.tv else image.new_zeros(())
         parts = {
             **{f"content/{name}": self.weights.content * loss for name, loss in content.items()},
@@ -118,8 +119,11 @@ class Objective(nn.Module):
             parts=parts,
         )
 
-    def _read(self, crop: Tensor, part: Window) -> dict[Hashable, Tensor]:
-        """Return a tile's part of each content layer's loss, and of each style layer's statistics in each region."""
+    def _read(self, evaluation: int, crop: Tensor, part: Window) -> dict[Hashable, Tensor]:
+        """Return a tile's part of each content layer's loss, and of each style layer's statistics in each region.
+
+        If there are joint terms, the tile is the whole picture, and their losses are returned, too.
+        """
         features = self.encoder(crop)
         found: dict[Hashable, Tensor] = {
             ("content", name): target.content_loss(self.formulas, part, name, features[name], whole)
@@ -129,6 +133,8 @@ class Objective(nn.Module):
             for name in self.layers:
                 for key, term in self.terms.items():
                     found[region, name, key] = target.statistic(term, part, name, features[name], weights.get(name))
+        if self.formulas.joint:
+            found |= {("joint", name): loss for name, loss in self._joint(features, evaluation).items()}
         return found
 
     def _style(self, found: Mapping[Hashable, Tensor]) -> dict[str, Tensor]:
@@ -137,16 +143,15 @@ class Objective(nn.Module):
         for region in self.positions:
             for name in self.layers:
                 for style, factors in zip(self.styles, self.factors, strict=True):
-                    for term, factor in zip(self.formulas.terms, factors[name], strict=True):
+                    for (key, term), factor in zip(self.compared, factors[name], strict=True):
                         if style.region == region:
-                            whole = style.targets.layers[name][term.key]
-                            loss = factor * term.distance(found[region, name, term.key], whole)
+                            whole = style.targets.layers[name][key]
+                            loss = factor * term.distance(found[region, name, key], whole)
                             losses[name] = loss if name not in losses else losses[name] + loss
         return losses
 
-    def _joint(self, image: Tensor, evaluation: int) -> dict[str, Tensor]:
+    def _joint(self, features: Mapping[str, Tensor], evaluation: int) -> dict[str, Tensor]:
         """Return the loss of each joint term, summed over the styles."""
-        features = self.encoder(image)
         losses: dict[str, Tensor] = {}
         for number, (name, term) in enumerate(self.formulas.joint.items()):
             generator = Generator().manual_seed(hash((self.seed, evaluation, number)) % 2**63)

@@ -11,8 +11,7 @@ import torch
 from nst import image
 from nst.errors import UserError, problem
 from nst.objective import memory, statistics
-from nst.objective.terms import Term
-from nst.plan.layout import Layout
+from nst.plan.layout import Layout, network
 
 
 @dataclass(frozen=True)
@@ -81,14 +80,14 @@ def _kept(layout: Layout, device: torch.device) -> dict[str, int]:
         "encoder": sum(weight.nbytes for weight in (*geometry.parameters(), *geometry.buffers())),
         "optimizer": int(numbers * (8 + 2 * pairs)),
         # content, image, best image, gradient; and the styles and masks
-        "pictures": 4 * numbers + styles + layout.number_of_masks * numbers // 3,
+        "pictures": 4 * numbers + styles + len(layout.masks) * numbers // 3,
         "content targets": sum(
             memory.feature_bytes(geometry, stage.shape, config.layers.content) for stage in stages
         ),
         "statistics": sum(
             statistics.kept_bytes(term.statistic, shapes[name][2:].numel(), weighted=region is not None)
             for region in layout.regions
-            for term in layout.nodes.objective.statistics.values() if isinstance(term, Term)
+            for term in layout.nodes.objective.statistics.values()
             for name in config.layers.style
         ),
     }  # fmt: skip
@@ -163,6 +162,8 @@ def _changed(layout: Layout, key: str, value: Any) -> Layout:
     group, _, name = key.partition(".")
     update = {group: {**getattr(layout.config, group), name: value}} if name else {key: value}
     changed = replace(layout, config=layout.config.model_copy(update=update))
+    if key == "precision":
+        return replace(changed, geometry=network(changed.config, layout.nodes, layout.architecture).make())
     return replace(changed, shape=image.fit(*layout.shape, value)) if key == "size" else changed
 
 

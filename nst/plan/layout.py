@@ -14,7 +14,6 @@ from nst.errors import UserError, problem
 from nst.image import Shape
 from nst.objective.tiles import windows
 from nst.optimizer.schedule import Schedule, Stage
-from nst.plan.inputs import is_mask
 from nst.plan.network import Network, features_dtype
 
 
@@ -26,6 +25,7 @@ class Layout:
         config: the validated configuration, with a precision other than ``auto``.
         nodes: the objects and factories made from its nodes.
         architecture: the encoder's architecture; the stand-in's if the requested weights are not available.
+        geometry: the encoder without weights, which gives shapes and memory.
         shape: the height and width in px of the finished picture.
         sizes: the height and width in px of each picture file, by name.
         masks: the SHA-256 of each mask, by name.
@@ -34,14 +34,10 @@ class Layout:
     config: Config
     nodes: Nodes
     architecture: str
+    geometry: Encoder
     shape: Shape
     sizes: Mapping[str, Shape]
     masks: Mapping[str, str | None]
-
-    @cached_property
-    def geometry(self) -> Encoder:
-        """The encoder without the values of its weights, which costs neither time nor memory."""
-        return network(self.config, self.nodes, self.architecture).make()
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -91,7 +87,7 @@ class Layout:
 
     def not_tiled(self) -> list[str]:
         """Return one line for each part of the run that can't be computed tile by tile, with the reason."""
-        lines = untiled(self.nodes, {"objective": self.config.objective})
+        lines = untiled(self.nodes, self.config.objective)
         if self.geometry.steps is None:
             lines.append(f"encoder.architecture={self.config.encoder.architecture} can't be read tile by tile")
         return lines
@@ -127,11 +123,6 @@ class Layout:
                 size = f"{self.shape[1]} x {self.shape[0]} px"
                 why = f"tile={tile} can cut the picture, {size}, into {number} only; choose fewer devices or smaller"
                 yield problem("trainer.devices", devices, f"{why} tiles")
-
-    @property
-    def number_of_masks(self) -> int:
-        """The number of masks among the files."""
-        return sum(map(is_mask, self.masks))
 
 
 def network(config: Config, nodes: Nodes, architecture: str, **weights: Any) -> Network:

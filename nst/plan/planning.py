@@ -1,11 +1,12 @@
 """The plan of a run: everything that is decided before its first evaluation, once, and not changed afterwards."""
 
+import copy
 import logging
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from nst.config import nodes as making
 from nst.config.identity import identity
 from nst.config.nodes import Nodes
 from nst.config.schema import Config, styles_in
+from nst.config.source import keys
 from nst.encoder import architecture as arch
 from nst.encoder import precision
 from nst.errors import UserError, attempt, problem
@@ -71,10 +73,10 @@ class Plan:
         """The schedule of the scales."""
         return self.layout.schedule
 
-    @property
-    def resumed(self) -> RunFolder | None:
-        """The folder of the run to resume; None otherwise."""
-        return None if self.config.resume is None else RunFolder(paths.of_user(self.config.resume))
+    @cached_property
+    def yaml(self) -> str:
+        """The configuration as saved in the run's folder."""
+        return OmegaConf.to_yaml(OmegaConf.create(dict(self.raw)))
 
     @property
     def identity(self) -> str:
@@ -115,14 +117,14 @@ def make_plan(
     narrow = config.encoder.kind == "vgg"
     config = config.model_copy(update={"precision": precision.settle(config.precision, device, narrow=narrow)})
     files = inputs.gather(config)
-    needed = network(config, nodes, files.architecture).make().smallest_side()
+    geometry = network(config, nodes, files.architecture).make()
+    needed = geometry.smallest_side()
     if not needed:
         raise UserError(_unreadable(config, nodes, files.architecture))
-    read = partial(pictures.load, needed=needed, deepest=deepest(config), dtype=_picture_dtype(config))
     _check_normalizing(config, nodes, files.architecture)
-    painted = read(config, files)
+    painted = pictures.load(config, files, needed=needed, deepest=deepest(config), dtype=geometry.picture_dtype)
     masks = {name: asset.sha256 for name, asset in files.pictures.items() if inputs.is_mask(name)}
-    layout = Layout(config, nodes, files.architecture, painted.shape, painted.sizes, masks)
+    layout = Layout(config, nodes, files.architecture, geometry, painted.shape, painted.sizes, masks)
     layout.check()
     start = _start(layout, painted)
     if config.resume is not None:
@@ -142,7 +144,7 @@ def make_plan(
 
 def _settled(raw: Mapping[str, Any], decided: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration with absolute paths and the values decided, which a resumed run must not change."""
-    whole: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(dict(raw)))  # type: ignore[assignment]
+    whole = copy.deepcopy(dict(raw))
     files = [(whole["content"], "path"), (whole["init"], "path")]
     files += [(whole["encoder"], "weights"), (whole["encoder"], "normalize_on")]
     files += [(style, key) for style in styles_in(whole).values() for key in ("path", "region", "mask")]
@@ -162,11 +164,6 @@ def _start(layout: Layout, painted: Pictures) -> Tensor:
         given["path"] = str(paths.of_user(config.init["path"]))
     start: Tensor = layout.nodes.init(**small, generator=torch.Generator().manual_seed(config.seed), **given)
     return start
-
-
-def _picture_dtype(config: Config) -> torch.dtype:
-    assert config.precision != "auto"
-    return precision.PICTURE[config.precision]
 
 
 def _unreadable(config: Config, nodes: Nodes, architecture: str) -> list[str]:
@@ -217,7 +214,7 @@ def _check_goal(schedule: Schedule, folder: RunFolder) -> None:
 def _title(config: Config, named: Sequence[str], words: Sequence[str]) -> str:
     pictures = f"{config.content.title}-{config.style.title}"
     said = ("content", "style", "content.path", "style.path", "assets", "threads", "name", "pair", "resume")
-    overrides = {word.partition("=")[0].lstrip("+~"): word for word in words}
+    overrides = dict(zip(keys(words), words, strict=True))
     chosen = [word for key, word in overrides.items() if key in named and key not in said]
     # Keep only the last part of a path; replace brackets, quotes and the like, which don't belong in a file name.
     fit = [re.sub(r"[^\w.,=+~-]+", "_", re.sub(r"=.*/", "=", word)).strip("_") for word in [pictures, *chosen]]

@@ -105,7 +105,7 @@ def build(plan: Plan, folder: RunFolder, *, choices: Mapping[str, str], shown: S
     record, stop = Record(folder=folder), Stop()
     overview = Overview(
         pictures={**plan.pictures.tensors, "start": plan.start},
-        config=OmegaConf.to_yaml(OmegaConf.create(dict(plan.raw))),
+        config=plan.yaml,
         assets=OmegaConf.to_yaml(OmegaConf.create(plan.files.provenance())),
         hyperparameters=_hyperparameters(plan, choices, shown),
     )

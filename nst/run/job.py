@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from nst import paths
@@ -84,7 +83,7 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
         if not goes_on:
             note_failure(folder, error)
         raise
-    write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(dict(plan.raw))))
+    write_text(folder.config, plan.yaml)
     folder.update_summary(
         {
             "status": "running",
