@@ -9,8 +9,10 @@ GPU, ``--device cpu`` runs the same checks where they have a meaning.
 import argparse
 import itertools
 import json
+import statistics as numbers
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -170,7 +172,7 @@ def tiles(case: Case) -> Iterator[Check]:
 
 
 def synchronizations(case: Case) -> Iterator[Check]:
-    """How often an iteration of L-BFGS with a full history waits for the device."""
+    """How often the processor waits for the device: in an iteration of L-BFGS with a full history, in an evaluation."""
     if case.device.type != "cuda":
         return
     image = torch.rand(1, 3, case.size, case.size, device=case.device).requires_grad_()
@@ -183,14 +185,50 @@ def synchronizations(case: Case) -> Iterator[Check]:
 
     for _ in range(150):
         optimizer.step(cheap)
+    yield Check("synchronizations of an L-BFGS iteration", _synchronizations(lambda: optimizer.step(cheap)), 20)
+    for objective in ("seed", "wasserstein"):
+        run = case.run(f"objective={objective}")
+        total = run.module.make_objective(run.module.stage, case.device)
+        picture = run.module.image.detach().to(case.device).requires_grad_()
+        for _ in range(2):  # the first evaluation makes what the later ones reuse
+            found = _synchronizations(lambda: total(picture).total.backward())  # noqa: B023
+        yield Check(f"synchronizations of an evaluation: {objective}", found, 20)
+
+
+def _synchronizations(action: Callable[[], object]) -> int:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            optimizer.step(cheap)
+            action()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    yield Check("synchronizations of an L-BFGS iteration", len(caught), 20)
+    return len(caught)
+
+
+def factor_of_target(case: Case) -> Iterator[Check]:
+    """The share of Wasserstein's time that factoring the constant target takes, at each evaluation."""
+    found, target = (
+        functional.moments(torch.rand(1, 512, 24, 24, generator=torch.Generator().manual_seed(seed))).to(case.device)
+        for seed in (1, 2)
+    )
+    found.requires_grad_()
+    square = target[:, :-1].double()
+    factoring = _seconds(case, lambda: torch.linalg.cholesky_ex(square))
+    loss = _seconds(case, lambda: functional.gaussian_wasserstein(found, target, eps=1e-4).backward())
+    yield Check("Cholesky factor of the target, share of the loss", factoring / loss, 0.1)
+
+
+def _seconds(case: Case, action: Callable[[], object]) -> float:
+    """The median of nine, after one."""
+    times = []
+    for _ in range(10):
+        began = time.perf_counter()
+        action()
+        if case.device.type == "cuda":
+            torch.cuda.synchronize(case.device)
+        times.append(time.perf_counter() - began)
+    return numbers.median(times[1:])
 
 
 def determinism(case: Case) -> Iterator[Check]:
@@ -217,7 +255,8 @@ def forecast(case: Case) -> Iterator[Check]:
 
 
 CHECKS: Sequence[Callable[[Case], Iterator[Check]]] = (
-    gradients, regions, wasserstein, range_of_16_bits, tiles, synchronizations, determinism, forecast,
+    gradients, regions, wasserstein, range_of_16_bits, tiles, synchronizations,
+    factor_of_target, determinism, forecast,
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nst.callbacks.checkpoint_io import WholeCheckpointIO
 from nst.encoder import weights as encoder
@@ -273,6 +274,37 @@ def test_no_more_places_are_made_than_the_memory_has_pairs(monkeypatch: pytest.M
             optimizer.step(problem)
         assert len(optimizer.state[problem.x]["y"]) == size
         assert len(made) == 2 * size
+
+
+class Waits(TorchDispatchMode):
+    """Counts how often a number is read from a tensor; on a GPU, each reading waits for the device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", [LBFGS, ProjectedLBFGS])
+def test_a_longer_memory_does_not_read_more_numbers_from_tensors(kind: Callable[..., Any]) -> None:
+    counts = []
+    for size in (5, 20):
+        x = nn.Parameter(torch.linspace(0.1, 0.9, 40, dtype=torch.float64))
+        curvature = torch.logspace(0, 4, 40, dtype=torch.float64)
+
+        def bowl() -> Tensor:
+            x.grad = curvature * (x.detach() - 0.5)  # noqa: B023
+            return (x.grad * (x.detach() - 0.5)).sum() / 2  # noqa: B023
+
+        optimizer = kind([x], history_size=size)
+        for _ in range(25):
+            optimizer.step(bowl)
+        assert len(optimizer.state[x]["y"]) == size
+        with Waits() as waits:
+            optimizer.step(bowl)
+        counts.append(waits.count)
+    assert counts[0] == counts[1] <= 20
 
 
 @pytest.mark.parametrize(("rounding", "converges"), [(0, True), (1e-4, False)])

@@ -63,6 +63,26 @@ def test_a_gram_matrix_of_16_bits_is_summed_in_32() -> None:
     assert (functional.gram_per_position(features) - truth).norm() < 1e-5 * truth.norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_rounding_errors_of_a_filter_sum_to_nearly_zero(dtype: torch.dtype) -> None:
+    weight = torch.randn(40, 24, 3, 3, generator=torch.Generator().manual_seed(0))
+    rounded = precision.round_filters(weight, dtype)
+    assert rounded.dtype == dtype
+    step = torch.finfo(dtype).eps * weight.abs().max()
+    assert ((rounded.double() - weight).abs() <= step).all()
+    together, alone = (each.double().sub(weight).sum(dim=(1, 2, 3)).abs() for each in (rounded, weight.to(dtype)))
+    assert together.max() <= step / 2
+    assert together.mean() < 0.3 * alone.mean()
+
+
+def test_weights_of_no_fewer_bits_are_kept() -> None:
+    weight = torch.randn(4, 3, 3, 3)
+    for dtype in (torch.float32, torch.float64):
+        kept = precision.round_filters(weight, dtype)
+        assert torch.equal(kept, weight.to(dtype))
+        assert kept.data_ptr() != weight.data_ptr()
+
+
 def test_float32_is_not_rounded_on_a_gpu() -> None:
     """By torch's default, convolutions there compute in TF32."""
     parts = torch.backends.cuda.matmul, torch.backends.cudnn.conv

@@ -12,6 +12,7 @@ from nst.encoder.base import Encoder
 from nst.encoder.checkpoint import State
 from nst.encoder.layers import Convolution, Features, Layer, ReLU
 from nst.encoder.layers import pooling as frozen_pooling
+from nst.encoder.precision import round_filters
 
 #: ImageNet's channel means and standard deviations, which torchvision's weights expect (sRGB in [0, 1]).
 MEAN = (0.485, 0.456, 0.406)
@@ -153,14 +154,15 @@ def _sequence(
     """Yield the layers up to the deepest wanted one, by name.
 
     A ReLU is merged with its convolution unless the values between them are wanted. The weights have the type
-    ``dtype``, those of the first convolution ``exact``.
+    ``dtype``, rounded by error diffusion, and those of the first convolution ``exact``.
     """
     deepest = arch.deepest(architecture, list(wanted))
     for name, index in arch.convolution_indices(architecture).items():
         if name.endswith("_1") and name != "conv1_1":
             yield f"pool{int(name[4]) - 1}", frozen_pooling(pooling())
         kind = exact if name == "conv1_1" else dtype
-        weight, bias = (state[f"features.{index}.{part}"].to(kind, copy=True) for part in ("weight", "bias"))
+        weight = round_filters(state[f"features.{index}.weight"], kind)
+        bias = state[f"features.{index}.bias"].to(kind, copy=True)
         relu = name.replace("conv", "relu")
         if name in wanted:
             yield name, Convolution(weight, bias, relu=False, dtype=dtype, margin=padding)

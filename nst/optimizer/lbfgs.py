@@ -186,12 +186,12 @@ class LBFGS(torch.optim.Optimizer):
         alphas = []
         for y, s, rho in reversed(pairs):
             alpha = s.to(gradient.dtype).dot(direction) * rho
-            direction.add_(y, alpha=-alpha)
+            direction.addcmul_(y, alpha, value=-1)  # unlike add_, doesn't wait for the device
             alphas.append(alpha)
         direction = torch.mul(direction, state.get("scale", 1))
         for (y, s, rho), alpha in zip(pairs, reversed(alphas), strict=True):
             beta = y.to(gradient.dtype).dot(direction) * rho
-            direction.add_(s, alpha=alpha - beta)
+            direction.addcmul_(s, alpha - beta)
         return direction
 
     def _first_length(self, gradient: Tensor) -> Tensor:
