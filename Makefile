@@ -39,11 +39,11 @@ format: setup  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmark: setup  ## time ours against a bare loop and the seed's recipe, slim against VGG-19, and a sweep's next run
+benchmark: setup  ## time ours against a bare loop and the baseline's recipe, slim against VGG-19, and a sweep's next run
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.encoders
 	$(BIN)/python -m benchmarks.next_run
-	$(BIN)/python -m benchmarks.against_seed evaluation --sizes 256 --pairs 5 --again
+	$(BIN)/python -m benchmarks.against_baseline evaluation --sizes 256 --pairs 5 --again
 
 clean:  ## remove the virtual environment and the caches
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import vgg
 
-from benchmarks.against_seed import ours, pictures
-from benchmarks.against_seed.race import Race
-from benchmarks.against_seed.results import Record, Results, place
-from benchmarks.seed import gram_matrix, layer_names
+from benchmarks.against_baseline import ours, pictures
+from benchmarks.against_baseline.race import Race
+from benchmarks.against_baseline.results import Record, Results, place
+from benchmarks.baseline import gram_matrix, layer_names
 from nst import image
 from nst.config.source import quoted
 from nst.encoder import oxford

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.against_seed import ours
+from benchmarks.against_baseline import ours
 from nst.config.source import quoted
 from nst.encoder.precision import full_float32
 from nst.errors import UserError

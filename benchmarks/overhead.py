@@ -38,7 +38,7 @@ from nst.optimizer.recovery import Recovery
 
 
 def make_objective(size: int, architecture: str) -> Objective:
-    """The seed's objective with its layers, on random pictures of size × size px."""
+    """The baseline's objective with its layers, on random pictures of size × size px."""
     with initialize_config_dir(str(paths.configs()), version_base="1.3"):
         cfg = compose("train")
     generator = torch.Generator().manual_seed(0)

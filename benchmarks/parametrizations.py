@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.against_seed import ours
+from benchmarks.against_baseline import ours
 from nst.image import output
 from nst.optimizer import LBFGS, ProjectedLBFGS
 

@@ -1,4 +1,4 @@
-"""The benchmark against the seed's recipe: the transcription computes what ours does, every part works and goes on."""
+"""The benchmark against the baseline: the transcription computes what ours does, and every part works and goes on."""
 
 import itertools
 import json
@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import against_peer, gpu, seed
-from benchmarks.against_seed import __main__ as command
-from benchmarks.against_seed import evaluation, memory, ours, packaged, pictures, quality, race
+from benchmarks import against_peer, baseline, gpu
+from benchmarks.against_baseline import __main__ as command
+from benchmarks.against_baseline import evaluation, memory, ours, packaged, pictures, quality, race
 from nst import paths
 from nst.config.source import quoted
 from nst.encoder import oxford
@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def recipe_and_ours(tmp_path: Path, pixels: pictures.Shape) -> tuple[seed.Recipe, Any]:
+def recipe_and_ours(tmp_path: Path, pixels: pictures.Shape) -> tuple[baseline.Recipe, Any]:
     """The transcription and our objective, for the default configuration with random filters."""
     files = {kind: paths.bundled(kind, name) for kind, name in (("content", "tubingen"), ("style", "starry_night"))}
     overrides = [f"{kind}.path={quoted(path)}" for kind, path in files.items()]
@@ -56,7 +56,7 @@ def recipe_and_ours(tmp_path: Path, pixels: pictures.Shape) -> tuple[seed.Recipe
     ours.fit(run, ours.Ready())
     content, style = pictures.pair(files["content"], files["style"], max(pixels))
     layers = ours.compose([]).layers
-    recipe = seed.Recipe(encoder.random_state("vgg19", 0), content, style, layers.content, layers.style)
+    recipe = baseline.Recipe(encoder.random_state("vgg19", 0), content, style, layers.content, layers.style)
     return recipe, run.module.objective
 
 
@@ -75,7 +75,7 @@ def test_the_transcription_is_our_default_objective(tmp_path: Path) -> None:
 
 
 def test_the_transcription_knows_nothing_of_ours() -> None:
-    assert {name.split(".")[0] for name in imports(Path(seed.__file__))} == {"collections", "torch", "torchvision"}
+    assert {name.split(".")[0] for name in imports(Path(baseline.__file__))} == {"collections", "torch", "torchvision"}
 
 
 def test_its_optimizer_visits_the_points_of_one_long_step_with_clamping() -> None:
@@ -99,7 +99,7 @@ def test_its_optimizer_visits_the_points_of_one_long_step_with_clamping() -> Non
         return loss
 
     optimizer.step(closure)
-    losses = seed.optimize(recipe, torch.full((1, 3, 2, 2), 0.5))  # type: ignore[arg-type]
+    losses = baseline.optimize(recipe, torch.full((1, 3, 2, 2), 0.5))  # type: ignore[arg-type]
     assert list(itertools.islice(losses, 9)) == visited
 
 
@@ -111,10 +111,10 @@ def test_convolutions_are_counted_by_hand() -> None:
 
 def test_pairs_alternate_who_is_first() -> None:
     order: list[str] = []
-    sides = {name: lambda name=name: order.append(name) for name in ("seed", "ours")}
+    sides = {name: lambda name=name: order.append(name) for name in ("baseline", "ours")}
     times = evaluation.by_turns(sides, 3, torch.device("cpu"))
-    assert order[4:] == ["seed", "ours", "ours", "seed", "seed", "ours"]
-    assert [set(pair) for pair in times] == [{"seed", "ours"}] * 3
+    assert order[4:] == ["baseline", "ours", "ours", "baseline", "baseline", "ours"]
+    assert [set(pair) for pair in times] == [{"baseline", "ours"}] * 3
 
 
 def test_evaluation_and_its_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,27 +123,27 @@ def test_evaluation_and_its_report(folder: Path, capsys: pytest.CaptureFixture[s
     assert "times as fast (median of 2 pairs" in capsys.readouterr().out
     assert command.main(words) == 0
     assert capsys.readouterr().out.count("kept from") == 2
-    records = json.loads((folder / "outputs/against_seed.json").read_text())
+    records = json.loads((folder / "outputs/against_baseline.json").read_text())
     assert [record["key"]["size"] for record in records] == ["32x32", "16x48"]
     assert all(evaluation.summary(record["values"])["our_share"] > 0 for record in records)
     report(folder, ["| 16x48 | cpu | `precision=32 threads=1` |", "--sizes 32 16x48 --pairs 2", "torch 2."])
-    assert (folder / "outputs/against_seed/evaluation.png").stat().st_size > 1000
+    assert (folder / "outputs/against_baseline/evaluation.png").stat().st_size > 1000
 
 
 def report(folder: Path, expected: list[str]) -> None:
     pytest.importorskip("matplotlib")
     assert command.main(["report"]) == 0
-    text = (folder / "outputs/against_seed/report.md").read_text()
+    text = (folder / "outputs/against_baseline/report.md").read_text()
     assert [words for words in expected if words not in text] == []
 
 
 def test_memory_and_its_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(("memory", "--sizes", "32x64", *OVERRIDES)) == 0
-    assert "32x64 seed: peak" in capsys.readouterr().out
-    records = json.loads((folder / "outputs/against_seed.json").read_text())
-    assert {record["key"]["side"] for record in records} == {"seed", "ours"}
+    assert "32x64 baseline: peak" in capsys.readouterr().out
+    records = json.loads((folder / "outputs/against_baseline.json").read_text())
+    assert {record["key"]["side"] for record in records} == {"baseline", "ours"}
     assert all(record["values"]["bytes"] >= record["values"]["imports"] > 1e8 for record in records)
-    report(folder, ["| 32x64 | cpu | `seed` |", "| 32x64 | cpu | `ours precision=32 threads=1"])
+    report(folder, ["| 32x64 | cpu | `baseline` |", "| 32x64 | cpu | `ours precision=32 threads=1"])
 
 
 def test_an_iteration_with_a_full_history(folder: Path) -> None:
@@ -166,14 +166,14 @@ def test_an_optimizer_without_a_history_has_none_to_fill(folder: Path, capsys: p
 
 def test_a_slope_is_between_the_two_largest_sizes() -> None:
     sizes = {"1000x1000": 2e9, "1000x2000": 5e9, "16x16": 1e9}
-    key = {"side": "seed", "overrides": [], "device": "cpu"}
+    key = {"side": "baseline", "overrides": [], "device": "cpu"}
     records: list[Any] = [
         {"key": {**key, "size": size}, "values": {"bytes": taken, "seconds": 3 * taken / 2e9}}
         for size, taken in sizes.items()
     ]
     records.append({"key": {**key, "size": "4000x4000"}, "values": {"failed": "no memory"}})
     assert memory.slopes(records) == [
-        "seed on cpu: 3.00 GB a megapixel, from 1 to 2 megapixels; a megapixel takes 1.25 times as long there"
+        "baseline on cpu: 3.00 GB a megapixel, from 1 to 2 megapixels; a megapixel takes 1.25 times as long there"
     ]
 
 
@@ -202,37 +202,37 @@ def test_a_stopped_race_goes_on_where_it_was(
     with monkeypatch.context() as patch:
         patch.setattr(race.Race, "_judge", interrupted)
         assert command.main(words) == 128 + signal.SIGINT
-    stopped = json.loads((folder / "outputs/against_seed.json").read_text())
+    stopped = json.loads((folder / "outputs/against_baseline.json").read_text())
     assert [(r["part"], r["key"]["pair"]) for r in stopped] == [
         ("reference", "shore-waves"), ("quality", "shore-waves"), ("reference", "shore-dots"),
     ]  # fmt: skip
 
     assert command.main(words) == 0
     assert len(runs) == 3
-    finished = json.loads((folder / "outputs/against_seed.json").read_text())
+    finished = json.loads((folder / "outputs/against_baseline.json").read_text())
     assert finished[:3] == stopped
     assert [(r["part"], r["key"]["pair"]) for r in finished[3:]] == [("quality", "shore-dots")]
     assert "median of 2 pairs" in capsys.readouterr().out
     report(folder, ["| shore-dots | content_noise | 32 px | cpu |"])
 
 
-def test_our_picture_is_judged_by_the_seeds_objective_from_the_same_start(
+def test_our_picture_is_judged_by_the_baselines_objective_from_the_same_start(
     folder: Path, partial_checkpoint: Path
 ) -> None:
     more = "optimizer=lbfgs_clamped"
     assert command.main(race_words(folder, partial_checkpoint, more)) == 0
-    records = json.loads((folder / "outputs/against_seed.json").read_text())
+    records = json.loads((folder / "outputs/against_baseline.json").read_text())
     for reference, result in zip(records[::2], records[1::2], strict=True):
         losses, curve = reference["values"]["losses"], result["values"]["ours"]["curve"]
         assert [number for number, _, _ in curve] == sorted({number for number, _, _ in curve})
         assert all(later[1] > earlier[1] for earlier, later in itertools.pairwise(curve))
-        # Ours with the seed's optimizer visits the seed's points.
+        # Ours with the baseline's optimizer visits the baseline's points.
         assert [loss for _, _, loss in curve] == pytest.approx([losses[number - 1] for number, _, _ in curve], rel=1e-3)
 
 
 def test_a_picture_on_its_way_through_smaller_sizes_is_not_judged() -> None:
     content = torch.rand(1, 3, 32, 32)
-    recipe = seed.Recipe(encoder.random_state("vgg19", 0), content, content, ["relu1_1"], ["relu1_1"])
+    recipe = baseline.Recipe(encoder.random_state("vgg19", 0), content, content, ["relu1_1"], ["relu1_1"])
     judge = race.Race(recipe, itertools.repeat(0.0), goal=1e9, block=1, whole=False)
     judge._judge(1, torch.rand(1, 3, 16, 16))
     assert judge.reached is None
@@ -276,15 +276,15 @@ def test_the_peer_is_judged_by_its_own_objective(folder: Path, capsys: pytest.Ca
 
 def test_drift_is_how_much_longer_the_same_evaluations_take() -> None:
     content = torch.rand(1, 3, 16, 16)
-    recipe = seed.Recipe(encoder.random_state("vgg19", 0), content, content, ["relu1_1"], ["relu1_1"])
+    recipe = baseline.Recipe(encoder.random_state("vgg19", 0), content, content, ["relu1_1"], ["relu1_1"])
     judge = race.Race(recipe, itertools.repeat(0.0), goal=0, block=1, whole=False)
     judge.turns = [90.0, 2.0, 4.0, 6.0]
     assert judge.drift([1.0, 1.0, 1.0, 2.0, 7.0]) == 3.0
 
 
 def test_never_as_good_counts_as_nothing() -> None:
-    values = {"seed": {"seconds": 6.0}, "ours": {"reached": [4, 2.0, 0.1]}}
-    never = {"seed": {"seconds": 6.0}, "ours": {"reached": None}}
+    values = {"baseline": {"seconds": 6.0}, "ours": {"reached": [4, 2.0, 0.1]}}
+    never = {"baseline": {"seconds": 6.0}, "ours": {"reached": None}}
     assert quality.ratio(values) == 3.0
     assert quality.ratio(never) == 0.0
     assert "as good 1.50 times as soon" in quality.median([{"values": values}, {"values": never}])

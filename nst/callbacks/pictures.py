@@ -77,7 +77,7 @@ class Preview(pl.Callback):
 class Film(pl.Callback):
     """A callback that makes a film of the best picture so far, ``progress.mp4`` or ``progress.gif``.
 
-    The seed implementation makes one, too. The frames stay on disk until the run is complete, so they survive an
+    The baseline makes one, too. The frames stay on disk until the run is complete, so they survive an
     interruption and take no memory.
 
     Args:

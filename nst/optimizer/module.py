@@ -57,7 +57,7 @@ class StyleTransfer(pl.LightningModule):
         loss_scale: keeps the gradient within the range of the encoder's type; None for a type that doesn't need it.
 
     Attributes:
-        image: the pixels. They are clamped to [0, 1] before each evaluation, as the seed implementation does inside its
+        image: the pixels. They are clamped to [0, 1] before each evaluation, as the baseline does inside its
             closure: what counts is the picture that is saved.
         best_image: the pixels of the evaluation with the lowest total so far; ``best`` has its losses. Losses at
             different sizes can't be compared, so both start anew with the first evaluation of each stage.

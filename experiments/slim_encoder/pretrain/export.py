@@ -25,7 +25,7 @@ def power(layer: str, channels: int) -> float:
 
     In proportion to the channels because a Gram matrix that is divided by C shrinks with it. Content losses grow with
     the power, style losses with its square, so each block's style weighs four times the next one's: fine texture
-    is what pictures lack otherwise. ``POWER`` was chosen so that the seed's weights 1 and 1e6
+    is what pictures lack otherwise. ``POWER`` was chosen so that the baseline's weights 1 and 1e6
     balance without ``encoder.calibrate``.
     """
     return POWER * channels / stride(layer)

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.against_seed import ours, pictures
-from benchmarks.against_seed.results import Record, Results, described, place
+from benchmarks.against_baseline import ours, pictures
+from benchmarks.against_baseline.results import Record, Results, described, place
 from nst.errors import UserError
 
 
@@ -20,25 +20,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What this part can be told."""
     parser.add_argument("--sizes", nargs="+", type=pictures.shape, default=[(768, 1024), (1536, 2048)],
                         metavar="SIZE", help="512 (a square) or HEIGHTxWIDTH, in px")  # fmt: skip
-    parser.add_argument("--sides", nargs="+", default=["seed", "ours"], choices=["seed", "ours"])
+    parser.add_argument("--sides", nargs="+", default=["baseline", "ours"], choices=["baseline", "ours"])
     parser.add_argument("--history", action="store_true",
                         help="of ours an iteration of L-BFGS with a full history, too")  # fmt: skip
 
 
 def measure(options: argparse.Namespace, results: Results) -> None:
-    """Every size for the seed and for ours, whole and in tiles."""
+    """Every size for the baseline and for ours, whole and in tiles."""
     cfg = ours.settle([*ours.random_filters(*pictures.BUNDLED, options.device), *options.overrides])
     layers = {"content_layers": list(cfg.layers.content), "style_layers": list(cfg.layers.style)}
     # Tiles as the overrides say; else both ways.
     tiled = "tile" in cfg and not any(override.startswith("tile=") for override in options.overrides)
     variants = [["tile=off"], ["tile=auto"]] if tiled else [[]]
-    sides: list[tuple[str, list[str]]] = [("seed", []), *(("ours", [*options.overrides, *each]) for each in variants)]
+    sides: list[tuple[str, list[str]]] = [
+        ("baseline", []),
+        *(("ours", [*options.overrides, *each]) for each in variants),
+    ]
     for pixels in options.sizes:
         for side, overrides in sides:
             if side not in options.sides:
                 continue
             key = {"size": pictures.named(pixels), "side": side, "overrides": overrides, **place(options.device)}
-            key["precision"] = "32" if side == "seed" else str(cfg.precision)
+            key["precision"] = "32" if side == "baseline" else str(cfg.precision)
             if side == "ours" and options.history:
                 key["history"] = True
             if results.done("memory", key):
@@ -54,7 +57,7 @@ def measure(options: argparse.Namespace, results: Results) -> None:
 
 def in_own_process(task: dict[str, Any]) -> dict[str, Any]:
     """What ``one_evaluation`` prints; where the memory was not enough, ``failed`` says so."""
-    command = [sys.executable, "-m", "benchmarks.against_seed.one_evaluation", json.dumps(task)]
+    command = [sys.executable, "-m", "benchmarks.against_baseline.one_evaluation", json.dumps(task)]
     found = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": found})
     if done.returncode == 0:
@@ -69,9 +72,9 @@ def in_own_process(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def label(key: dict[str, Any]) -> str:
-    """Who was measured: the seed, or ours with its configuration."""
+    """Who was measured: the baseline, or ours with its configuration."""
     history = ", a full history" if "history" in key else ""
-    return "seed" if key["side"] == "seed" else f"ours {described(key)}{history}"
+    return "baseline" if key["side"] == "baseline" else f"ours {described(key)}{history}"
 
 
 def slopes(records: Sequence[Record]) -> list[str]:

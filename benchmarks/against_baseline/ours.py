@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from benchmarks.against_seed import pictures
+from benchmarks.against_baseline import pictures
 from nst import paths
 from nst.config.source import quoted
 from nst.encoder.precision import full_float32

@@ -1,4 +1,4 @@
-"""Time until our picture is as good as the best of the seed's recipe, judged by the seed's own objective."""
+"""Time until our picture is as good as the best of the baseline's recipe, judged by the baseline's own objective."""
 
 import argparse
 import hashlib
@@ -13,11 +13,11 @@ from typing import Any
 
 from torch import Generator
 
-from benchmarks import seed
-from benchmarks.against_seed import ours, packaged, pictures
-from benchmarks.against_seed.clock import now
-from benchmarks.against_seed.race import Race
-from benchmarks.against_seed.results import Record, Results, described, place
+from benchmarks import baseline
+from benchmarks.against_baseline import ours, packaged, pictures
+from benchmarks.against_baseline.clock import now
+from benchmarks.against_baseline.race import Race
+from benchmarks.against_baseline.results import Record, Results, described, place
 from nst.config.source import quoted
 from nst.encoder import weights as encoder
 from nst.errors import DivergedError, UserError, problem
@@ -37,8 +37,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--styles", nargs="+", default=["starry_night", "picasso", "scream"], metavar="NAME")
     parser.add_argument("--start", default="content_noise", choices=["noise", "content_noise"])
     parser.add_argument("--size", type=int, default=512, help="px, the longest side")
-    parser.add_argument("--evaluations", type=int, default=600, help="of the seed, and at most of ours")
-    parser.add_argument("--block", type=int, default=5, help="evaluations of ours between two of the seed's")
+    parser.add_argument("--evaluations", type=int, default=600, help="of the baseline, and at most of ours")
+    parser.add_argument("--block", type=int, default=5, help="evaluations of ours between two of the baseline's")
     parser.add_argument("--whole", action="store_true", help="go on to the last evaluation when it is as good")
 
 
@@ -65,19 +65,19 @@ class Match:
         ]  # fmt: skip
 
     def key(self, layers: dict[str, list[str]]) -> dict[str, Any]:
-        """What the seed's losses depend on."""
+        """What the baseline's losses depend on."""
         files = (self.content, self.style, self.options.weights)
         digest = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:12]
         asked = {name: getattr(self.options, name) for name in ("start", "size", "evaluations")}
         return {"pair": self.name, **asked, **layers, "files": digest}
 
-    def recipe(self, layers: dict[str, list[str]]) -> tuple[seed.Recipe, Iterator[float]]:
-        """The seed's objective, and its evaluations from the start."""
+    def recipe(self, layers: dict[str, list[str]]) -> tuple[baseline.Recipe, Iterator[float]]:
+        """The baseline's objective, and its evaluations from the start."""
         device = self.options.device
         content, style = (each.to(device) for each in pictures.pair(self.content, self.style, self.options.size))
-        recipe = seed.Recipe(encoder.load_state(self.options.weights, "vgg19"), content, style, **layers)
-        start = seed.start(self.options.start, content, Generator().manual_seed(0))
-        return recipe.to(device), seed.optimize(recipe, start)
+        recipe = baseline.Recipe(encoder.load_state(self.options.weights, "vgg19"), content, style, **layers)
+        start = baseline.start(self.options.start, content, Generator().manual_seed(0))
+        return recipe.to(device), baseline.optimize(recipe, start)
 
 
 def measure(options: argparse.Namespace, results: Results) -> None:
@@ -96,7 +96,7 @@ def measure(options: argparse.Namespace, results: Results) -> None:
         key["precision"] = str(cfg.precision)
         if results.done("quality", key):
             continue
-        reference = results.find("reference", match.key(layers)) or _run_seed(match, layers, results)
+        reference = results.find("reference", match.key(layers)) or _run_baseline(match, layers, results)
         record = results.keep("quality", key, _run_ours(match, layers, reference["values"]))
         print(told(record), flush=True)
     for name, records in by_contest(results.of("quality")).items():
@@ -113,8 +113,8 @@ def _check_files(options: argparse.Namespace) -> None:
         raise UserError(lines)
 
 
-def _run_seed(match: Match, layers: dict[str, list[str]], results: Results) -> Record:
-    """All the evaluations of the seed's recipe, timed one by one. What they reach need be computed only once."""
+def _run_baseline(match: Match, layers: dict[str, list[str]], results: Results) -> Record:
+    """All the evaluations of the baseline's recipe, timed one by one. What they reach need be computed only once."""
     device = match.options.device
     _, evaluations = match.recipe(layers)
     losses, times = [], []
@@ -125,18 +125,18 @@ def _run_seed(match: Match, layers: dict[str, list[str]], results: Results) -> R
         began = now(device)
     values = {"losses": losses, "seconds": times}
     best, number = best_of(values)
-    print(f"{match.name} {match.options.start}: the seed's best is {best:.5g}, at evaluation {number}", flush=True)
+    print(f"{match.name} {match.options.start}: the baseline's best is {best:.5g}, at evaluation {number}", flush=True)
     return results.keep("reference", match.key(layers), values)
 
 
 def best_of(reference: dict[str, Any]) -> tuple[float, int]:
-    """The seed's lowest loss, and the number of the evaluation that had it."""
+    """The baseline's lowest loss, and the number of the evaluation that had it."""
     losses = [math.inf if loss is None else loss for loss in reference["losses"]]
     return min(losses), losses.index(min(losses)) + 1
 
 
 def _run_ours(match: Match, layers: dict[str, list[str]], reference: dict[str, Any]) -> dict[str, Any]:
-    """An ordinary run of ours that races against the seed's."""
+    """An ordinary run of ours that races against the baseline's."""
     recipe, evaluations = match.recipe(layers)
     goal, number = best_of(reference)
     race = Race(recipe, evaluations, goal=goal, block=match.options.block, whole=match.options.whole)
@@ -152,7 +152,7 @@ def _run_ours(match: Match, layers: dict[str, list[str]], reference: dict[str, A
         raise KeyboardInterrupt  # the pair isn't finished
     drift = race.drift(reference["seconds"])
     return {
-        "seed": {
+        "baseline": {
             "loss": goal,
             "evaluations": number,
             "seconds": drift * sum(reference["seconds"][:number]),
@@ -164,9 +164,9 @@ def _run_ours(match: Match, layers: dict[str, list[str]], reference: dict[str, A
 
 
 def ratio(values: dict[str, Any]) -> float:
-    """The seed's seconds to its best by ours until as good; 0 where ours never was."""
+    """The baseline's seconds to its best by ours until as good; 0 where ours never was."""
     reached = values["ours"]["reached"]
-    return values["seed"]["seconds"] / reached[1] if reached else 0.0
+    return values["baseline"]["seconds"] / reached[1] if reached else 0.0
 
 
 def by_contest(records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -183,16 +183,16 @@ def median(records: list[Record]) -> str:
     """Several pairs in a sentence."""
     ratios = [ratio(record["values"]) for record in records]
     return (
-        f"as good {statistics.median(ratios):.2f} times as soon as the seed's best (median of {len(ratios)} pairs, "
+        f"as good {statistics.median(ratios):.2f} times as soon as the baseline's best (median of {len(ratios)} pairs, "
         f"{min(ratios):.2f} to {max(ratios):.2f}; never counts as 0)"
     )
 
 
 def told(record: Record) -> str:
     """One pair in a sentence."""
-    key, theirs, our = record["key"], record["values"]["seed"], record["values"]["ours"]
+    key, theirs, our = record["key"], record["values"]["baseline"], record["values"]["ours"]
     line = (
-        f"{key['pair']} {key['start']} {key['size']} px {described(key)}: the seed's best takes "
+        f"{key['pair']} {key['start']} {key['size']} px {described(key)}: the baseline's best takes "
         f"{theirs['seconds']:.4g} s ({theirs['evaluations']} evaluations), all its {theirs['seconds_of_all']:.4g} s, "
     )
     if not our["reached"]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.against_seed import evaluation, memory, plots, quality
-from benchmarks.against_seed.results import Record, Results, described
+from benchmarks.against_baseline import evaluation, memory, plots, quality
+from benchmarks.against_baseline.results import Record, Results, described
 from nst.errors import UserError, problem
 from nst.files.atomic import write_text
 
@@ -16,10 +16,10 @@ def write(results: Results, folder: Path) -> None:
     parts = {
         "evaluation": ("Seconds of one evaluation", _evaluation, plots.evaluation),
         "memory": ("Peak memory of one evaluation", _memory, plots.memory),
-        "quality": ("Seconds until as good as the seed's best", _quality, plots.quality),
+        "quality": ("Seconds until as good as the baseline's best", _quality, plots.quality),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    lines = ["# Ours against the seed's recipe"]
+    lines = ["# Ours against the baseline's recipe"]
     for part, (title, table, plot) in parts.items():
         records = results.of(part)
         if records:
@@ -49,8 +49,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
 
 def _evaluation(records: Sequence[Record]) -> list[str]:
     head = [
-        "size", "device", "ours", "seed, s", "ours, s", "times as fast (range; pairs)",
-        "seed, evaluations/s", "ours, evaluations/s", "seed, of the device's rate", "ours, of the device's rate",
+        "size", "device", "ours", "baseline, s", "ours, s", "times as fast (range; pairs)",
+        "baseline, evaluations/s", "ours, evaluations/s",
+        "baseline, of the device's rate", "ours, of the device's rate",
     ]  # fmt: skip
     rows = []
     for record in records:
@@ -58,10 +59,10 @@ def _evaluation(records: Sequence[Record]) -> list[str]:
         pairs = len(record["values"]["ours"])
         rows.append([
             key["size"], key["device"], f"`{described(key)}`",
-            f"{found['seed']:.4g}", f"{found['ours']:.4g}",
+            f"{found['baseline']:.4g}", f"{found['ours']:.4g}",
             f"{found['ratio']:.2f} ({found['least']:.2f} to {found['most']:.2f}; {pairs})",
-            f"{1 / found['seed']:.3g}", f"{1 / found['ours']:.3g}",
-            f"{found['seed_share']:.0%}", f"{found['our_share']:.0%}",
+            f"{1 / found['baseline']:.3g}", f"{1 / found['ours']:.3g}",
+            f"{found['baseline_share']:.0%}", f"{found['our_share']:.0%}",
         ])  # fmt: skip
     return _table(head, rows)
 
@@ -81,12 +82,12 @@ def _memory(records: Sequence[Record]) -> list[str]:
 
 def _quality(records: Sequence[Record]) -> list[str]:
     head = [
-        "pair", "start", "size", "device", "ours", "seed's best loss", "at evaluation", "seed, s to its best",
-        "seed, s for all", "ours, s until as good", "ours, evaluations", "times as soon",
+        "pair", "start", "size", "device", "ours", "baseline's best loss", "at evaluation", "baseline, s to its best",
+        "baseline, s for all", "ours, s until as good", "ours, evaluations", "times as soon",
     ]  # fmt: skip
     rows = []
     for record in records:
-        key, theirs, our = record["key"], record["values"]["seed"], record["values"]["ours"]
+        key, theirs, our = record["key"], record["values"]["baseline"], record["values"]["ours"]
         reached = our["reached"]
         never = f"never within {key['evaluations']}"
         rows.append([

@@ -1,8 +1,8 @@
-"""What one evaluation takes, in a process that does nothing else: ``python -m benchmarks.against_seed.one_evaluation``.
+"""Measure one evaluation in a process of its own: ``python -m benchmarks.against_baseline.one_evaluation TASK``.
 
-Its argument is the task as JSON (see ``benchmarks.against_seed.memory``); it prints JSON. An evaluation goes before the
-one that is timed, and an iteration of L-BFGS comes after it where it is asked for. The seed's process imports nothing
-of ours that takes memory.
+The task is JSON (see ``benchmarks.against_baseline.memory``), and so is the output. One evaluation runs before the
+timed one, and an iteration of L-BFGS after it if the task asks for it. The process of the baseline imports nothing of
+nst that takes memory.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.against_seed.clock import seconds
+from benchmarks.against_baseline.clock import seconds
 from nst.errors import UserError
 from nst.run import provenance
 
@@ -29,13 +29,13 @@ def measure(task: dict[str, Any]) -> dict[str, float]:
     pixels = (task["pixels"][0], task["pixels"][1])
     with tempfile.TemporaryDirectory() as folder:
         evaluate: Callable[[], object]
-        if task["side"] == "seed":
-            from benchmarks.against_seed import theirs
+        if task["side"] == "baseline":
+            from benchmarks.against_baseline import theirs
 
             imports = provenance.peak_memory(device)
             evaluate = theirs.evaluation(pixels, task["content_layers"], task["style_layers"], device)
         else:
-            from benchmarks.against_seed import ours
+            from benchmarks.against_baseline import ours
             from nst.run import build  # noqa: F401  (its imports take memory, too)
 
             imports = provenance.peak_memory(device)

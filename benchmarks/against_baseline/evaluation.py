@@ -1,4 +1,4 @@
-"""Seconds of one evaluation, the seed's and ours by turns in one process."""
+"""Seconds of one evaluation, the baseline's and ours by turns in one process."""
 
 import argparse
 import statistics
@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.against_seed import ours, pictures, theirs
-from benchmarks.against_seed.clock import seconds
-from benchmarks.against_seed.results import Results, described, place
+from benchmarks.against_baseline import ours, pictures, theirs
+from benchmarks.against_baseline.clock import seconds
+from benchmarks.against_baseline.results import Results, described, place
 from nst.encoder import architecture as arch
 
 DTYPES = {"64": torch.float64, "32": torch.float32, "16": torch.float16, "bf16": torch.bfloat16}
@@ -23,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         metavar="SIZE", help="512 (a square) or HEIGHTxWIDTH, in px")  # fmt: skip
     parser.add_argument("--pairs", type=int, default=10, help="evaluations of each side")
     parser.add_argument("--precision", nargs="+", default=[], choices=list(DTYPES),
-                        help="of ours, by default the configuration's; the seed's is 32")  # fmt: skip
+                        help="of ours, by default the configuration's; the baseline's is 32")  # fmt: skip
 
 
 def measure(options: argparse.Namespace, results: Results) -> None:
@@ -43,7 +43,7 @@ def measure(options: argparse.Namespace, results: Results) -> None:
                     rates[each] = product_rate(DTYPES[each], options.device)
             overrides = [*options.overrides, f"precision={precision}"]
             values = _measure(pixels, overrides, options.pairs, options.device)
-            values |= {"seed_peak": rates["32"], "our_peak": rates[precision]}
+            values |= {"baseline_peak": rates["32"], "our_peak": rates[precision]}
             results.keep("evaluation", key, values)
             _say(key, values)
 
@@ -53,14 +53,14 @@ def _measure(pixels: pictures.Shape, overrides: list[str], pairs: int, device: t
     layers = list(cfg.layers.content), list(cfg.layers.style)
     with tempfile.TemporaryDirectory() as folder:
         sides = {
-            "seed": theirs.evaluation(pixels, *layers, device),
+            "baseline": theirs.evaluation(pixels, *layers, device),
             "ours": ours.evaluation(ours.ready(pixels, overrides, device, Path(folder))),
         }
         times = by_turns(sides, pairs, device)
     named = [*layers[0], *layers[1]]
     return {
         **{side: [pair[side] for pair in times] for side in sides},
-        "seed_flops": convolution_flops("vgg19", named, pixels),
+        "baseline_flops": convolution_flops("vgg19", named, pixels),
         "our_flops": convolution_flops(cfg.encoder.architecture, named, pixels),
     }
 
@@ -108,15 +108,15 @@ def product_rate(dtype: torch.dtype, device: torch.device) -> float:
 
 def summary(values: dict[str, Any]) -> dict[str, float]:
     """Medians, the pairs' ratios, and the shares of the device's rate, of a record's values."""
-    ratios = sorted(seed / our for seed, our in zip(values["seed"], values["ours"], strict=True))
-    seed, our = statistics.median(values["seed"]), statistics.median(values["ours"])
+    ratios = sorted(baseline / our for baseline, our in zip(values["baseline"], values["ours"], strict=True))
+    baseline, our = statistics.median(values["baseline"]), statistics.median(values["ours"])
     return {
-        "seed": seed,
+        "baseline": baseline,
         "ours": our,
         "ratio": statistics.median(ratios),
         "least": ratios[0],
         "most": ratios[-1],
-        "seed_share": values["seed_flops"] / seed / values["seed_peak"],
+        "baseline_share": values["baseline_flops"] / baseline / values["baseline_peak"],
         "our_share": values["our_flops"] / our / values["our_peak"],
     }
 
@@ -124,8 +124,8 @@ def summary(values: dict[str, Any]) -> dict[str, float]:
 def _say(key: dict[str, Any], values: dict[str, Any]) -> None:
     found = summary(values)
     print(
-        f"{key['size']} {described(key)}: an evaluation takes the seed "
-        f"{found['seed']:.4g} s, ours {found['ours']:.4g} s; ours is {found['ratio']:.2f} times as fast (median of "
+        f"{key['size']} {described(key)}: an evaluation takes the baseline "
+        f"{found['baseline']:.4g} s, ours {found['ours']:.4g} s; ours is {found['ratio']:.2f} times as fast (median of "
         f"{len(values['ours'])} pairs; {found['least']:.2f} to {found['most']:.2f})",
         flush=True,
     )

@@ -1,4 +1,4 @@
-"""The packaged VGG-19 as a checkpoint that the seed's recipe can read."""
+"""The packaged VGG-19 as a checkpoint that the baseline's recipe can read."""
 
 from pathlib import Path
 

@@ -1,11 +1,11 @@
-"""The seed's side."""
+"""The baseline's side."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 
-from benchmarks import seed
-from benchmarks.against_seed import pictures
+from benchmarks import baseline
+from benchmarks.against_baseline import pictures
 from nst.encoder import weights as encoder
 
 
@@ -14,7 +14,7 @@ def evaluation(
 ) -> Callable[[], None]:
     """One evaluation at a shape, on the bundled pictures with random filters: forward and backward to the pixels."""
     content, style = (picture.to(device) for picture in pictures.bundled(pixels))
-    recipe = seed.Recipe(encoder.random_state("vgg19", 0), content, style, content_layers, style_layers)
+    recipe = baseline.Recipe(encoder.random_state("vgg19", 0), content, style, content_layers, style_layers)
     leaf = pictures.anything(pixels).to(device).requires_grad_()
 
     def evaluate() -> None:

@@ -1,4 +1,4 @@
-"""A callback that judges our picture by the seed's objective, and lets the seed have its turns."""
+"""A callback that judges our picture by the baseline's objective, and lets the baseline have its turns."""
 
 import statistics
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from benchmarks.against_seed.clock import now, seconds
+from benchmarks.against_baseline.clock import now, seconds
 
 
 class Objective(Protocol):
@@ -21,21 +21,21 @@ class Objective(Protocol):
     def buffers(self) -> Iterator[Tensor]: ...
 
 
-#: Evaluation, seconds, the seed's loss of our best picture.
+#: Evaluation, seconds, the baseline's loss of our best picture.
 Point = tuple[int, float, float]
 
 
 class Race(pl.Callback):
-    """Our clock runs from ``start`` on, and stands while our picture is judged and the seed has its turn.
+    """Our clock runs from ``start`` on, and stands while our picture is judged and the baseline has its turn.
 
-    The turns say how fast the machine is now, compared to when the seed ran alone: the seed does again its first
-    evaluations, one after each block of ours.
+    The turns tell how fast the machine is now, compared to when the baseline ran alone: after each block of our
+    evaluations, the baseline repeats one of its first.
 
     Args:
         recipe: the judge.
-        evaluations: the seed's, one by one.
+        evaluations: the baseline's, one by one.
         goal: ends the run when our picture is as good.
-        block: evaluations of ours between two turns of the seed.
+        block: evaluations of ours between two turns of the baseline.
         every: evaluations of ours between two looks at its best picture.
         whole: don't end the run there.
 
@@ -68,7 +68,7 @@ class Race(pl.Callback):
         self.began = 0.0
 
     def start(self) -> None:
-        """Starts the clock, after the seed's first turn."""
+        """Starts the clock, after the baseline's first turn."""
         self._take_turn()
         self.began = now(self.device)
 
@@ -84,7 +84,7 @@ class Race(pl.Callback):
         self.began = now(self.device)
 
     def drift(self, alone: list[float]) -> float:
-        """How many times as long the seed's evaluations take now as they took ``alone``, in seconds."""
+        """How many times as long the baseline's evaluations take now as they took ``alone``, in seconds."""
         ratios = [turn / before for turn, before in zip(self.turns, alone, strict=False)]
         return statistics.median(ratios[1:] or ratios)  # the very first makes things ready
 

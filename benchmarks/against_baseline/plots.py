@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from benchmarks.against_seed import evaluation as evaluations
-from benchmarks.against_seed import memory as memories
-from benchmarks.against_seed import pictures
-from benchmarks.against_seed.results import Record, Results, described
+from benchmarks.against_baseline import evaluation as evaluations
+from benchmarks.against_baseline import memory as memories
+from benchmarks.against_baseline import pictures
+from benchmarks.against_baseline.results import Record, Results, described
 from nst.files.atomic import replacing
 
-SEED = "#c1121f"
+BASELINE = "#c1121f"
 
 
 def evaluation(results: Results, path: Path) -> None:
@@ -25,7 +25,7 @@ def evaluation(results: Results, path: Path) -> None:
     for record in results.of("evaluation"):
         key, found = record["key"], evaluations.summary(record["values"])
         size = pictures.megapixels(key["size"])
-        curves.setdefault(f"seed, {key['device']}", []).append((size, found["seed"]))
+        curves.setdefault(f"baseline, {key['device']}", []).append((size, found["baseline"]))
         curves.setdefault(f"ours {described(key)}, {key['device']}", []).append((size, found["ours"]))
     _save_curves(curves, "seconds of one evaluation", path)
 
@@ -59,14 +59,14 @@ def quality(results: Results, path: Path) -> None:
 
 
 def _race(axes: Axes, records: list[Record], results: Results) -> None:
-    """The seed's curve and ours, and where the seed's best is; loss and seconds on logarithmic axes."""
+    """The baseline's curve and ours, and where the baseline's best is; loss and seconds on logarithmic axes."""
     latest = records[-1]
     reference = _reference(latest["key"], results)
     if reference is not None:
         seconds = itertools.accumulate(latest["values"]["drift"] * each for each in reference["seconds"])
         losses = [math.inf if loss is None else loss for loss in reference["losses"]]
-        axes.plot(list(seconds), list(itertools.accumulate(losses, min)), color=SEED, label="seed, best so far")
-    axes.axhline(latest["values"]["seed"]["loss"], color=SEED, linewidth=0.8, linestyle=":")
+        axes.plot(list(seconds), list(itertools.accumulate(losses, min)), color=BASELINE, label="baseline, best so far")
+    axes.axhline(latest["values"]["baseline"]["loss"], color=BASELINE, linewidth=0.8, linestyle=":")
     for record in records:
         ours, reached = record["values"]["ours"], record["values"]["ours"]["reached"]
         label = f"ours {described(record['key'])}"
@@ -75,13 +75,13 @@ def _race(axes: Axes, records: list[Record], results: Results) -> None:
             [line] = axes.plot(*zip(*points, strict=True), label=label)
             if reached:
                 axes.plot(reached[1], reached[2], "o", color=line.get_color())
-    axes.set(xlabel="seconds", ylabel="the seed's objective")
+    axes.set(xlabel="seconds", ylabel="the baseline's objective")
     _make_logarithmic(axes)
     axes.legend(fontsize=8)
 
 
 def _reference(key: Mapping[str, Any], results: Results) -> dict[str, Any] | None:
-    """The seed's run that a record's raced against."""
+    """The baseline's run that a record's raced against."""
     for record in results.of("reference"):
         if all(key[name] == value for name, value in record["key"].items()):
             values: dict[str, Any] = record["values"]
@@ -94,7 +94,12 @@ def _save_curves(curves: Mapping[str, list[tuple[float, float]]], what: str, pat
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for name, points in sorted(curves.items(), reverse=True):
-        axes.plot(*zip(*sorted(points), strict=True), "o-", label=name, color=SEED if name.startswith("seed") else None)
+        axes.plot(
+            *zip(*sorted(points), strict=True),
+            "o-",
+            label=name,
+            color=BASELINE if name.startswith("baseline") else None,
+        )
     axes.set(xlabel="megapixels", ylabel=what)
     _make_logarithmic(axes)
     axes.legend(fontsize=8)

@@ -1,4 +1,4 @@
-"""Ours against the seed's recipe: ``python -m benchmarks.against_seed evaluation|memory|quality|report``."""
+"""Ours against the baseline's recipe: ``python -m benchmarks.against_baseline evaluation|memory|quality|report``."""
 
 import argparse
 import shlex
@@ -10,33 +10,33 @@ from pathlib import Path
 import torch
 from hydra.errors import HydraException
 
-from benchmarks.against_seed import evaluation, memory, ours, quality
-from benchmarks.against_seed.results import Results
+from benchmarks.against_baseline import evaluation, memory, ours, quality
+from benchmarks.against_baseline.results import Results
 from nst.errors import UserError, one_line
 
 PARTS = {
     "evaluation": (evaluation, "seconds of one evaluation"),
     "memory": (memory, "peak memory of one evaluation against the size"),
-    "quality": (quality, "time until our picture is as good as the seed's best"),
+    "quality": (quality, "time until our picture is as good as the baseline's best"),
 }
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.against_seed", description="Ours against the recipe that it grew from."
+        prog="python -m benchmarks.against_baseline", description="Ours against the recipe that it grew from."
     )
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
     results = argparse.ArgumentParser(add_help=False)
     results.add_argument(
-        "--results", type=Path, default=Path("outputs/against_seed.json"), help="file that keeps every measurement"
+        "--results", type=Path, default=Path("outputs/against_baseline.json"), help="file that keeps every measurement"
     )
     for name, (part, what) in PARTS.items():
         subparser = parts.add_parser(name, parents=[results], help=what, description=f"Measures {what}.")
         part.add_options(subparser)
         _add_common(subparser)
     report = parts.add_parser("report", parents=[results], help="tables and plots of what was measured")
-    report.add_argument("--folder", type=Path, default=Path("outputs/against_seed"), help="where they are written")
+    report.add_argument("--folder", type=Path, default=Path("outputs/against_baseline"), help="where they are written")
     return parser.parse_args(words)
 
 
@@ -54,16 +54,16 @@ def run(words: Sequence[str]) -> None:
     options = parse(words)
     if options.part == "report":
         try:
-            from benchmarks.against_seed import report
+            from benchmarks.against_baseline import report
         except ModuleNotFoundError as error:  # Matplotlib is an extra
             raise UserError(f"{error}; install what draws the plots: pip install -e '.[benchmarks]'") from error
         report.write(Results(options.results), options.folder)
         return
     options.device = torch.device(options.device)
     threads = ours.compose(options.overrides).threads
-    if threads is not None:  # for the seed, too
+    if threads is not None:  # for the baseline, too
         torch.set_num_threads(threads)
-    command = shlex.join(["python", "-m", "benchmarks.against_seed", *words])
+    command = shlex.join(["python", "-m", "benchmarks.against_baseline", *words])
     results = Results(options.results, command=command, device=options.device, again=options.again)
     PARTS[options.part][0].measure(options, results)
 

@@ -1,0 +1,1 @@
+"""Ours against the recipe that it grew from (``benchmarks.baseline``): see docs/benchmarks.md."""
