@@ -115,7 +115,7 @@ def _run(words: list[str], memory: Mapping[str, Image.Image | Tensor]) -> Path:
         try:
             given = hydra_edge.parse(overrides)
             if any(override.key_or_group == "hydra.mode" for override in given):
-                raise UserError("hydra.mode: this makes a single run; leave it out")
+                raise UserError("hydra.mode: stylize makes a single run; leave this key out")
             check_groups(given)
             return single.run(arguments, own_logging=False, settle=keep).path
         except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:

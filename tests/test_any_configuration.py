@@ -183,7 +183,7 @@ def test_any_two_options_go_together(
     status, errors = run([*words, "evaluations=2", "size=56", "callbacks.film=null"])
     if "tile=24" in words and any(name in word for name in GLOBAL for word in words if word.startswith("objective/")):
         assert status == 2
-        assert "is no sum or mean over positions, so it can't be taken tile by tile" in errors
+        assert "isn't a sum or a mean over positions, so it can't be computed in tiles" in errors
         return
     assert status == 0, errors
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["evaluations"] == 2

@@ -149,7 +149,7 @@ def test_each_step_of_the_order_of_weights(server: Server, tmp_path: Path, monke
     assert weights("encoder=vgg19_caffe", *there).source == "cache"
     for option in ("vgg19", "vgg19_caffe"):
         assert weights(f"encoder={option}", *missing).source == "stand-in"
-        with pytest.raises(UserError, match=r"encoder.weights=auto: can be had neither from the cache nor from"):
+        with pytest.raises(UserError, match=r"encoder.weights=auto: not in the cache, and can't be downloaded from"):
             weights(f"encoder={option}", *missing, "assets=strict")
     assert weights("encoder=slim").source == "bundled"
     assert weights("encoder=slim", "encoder.weights=random").source == "random"

@@ -113,8 +113,9 @@ def test_where_and_with_what_runs_were_made_is_told_where_it_differs(tmp_path: P
     make_run(tmp_path / "3", made={**other, "git_commit": "fedcba9876543210-dirty"})
     [notice] = compared(tmp_path).notices
     assert notice == (
-        "not made alike, so that equal configurations may differ in the last bits: processor AMD EPYC (AVX512) (2), "
-        "Apple M4 (DEFAULT) (1); threads 2 (2), 16 (1); git commit 0123456789abcdef (2), fedcba9876543210-dirty (1); "
+        "made with other hardware or software, so equal runs may differ in the last bits: "
+        "processor AMD EPYC (AVX512) (2), Apple M4 (DEFAULT) (1); threads 2 (2), 16 (1); "
+        "git commit 0123456789abcdef (2), fedcba9876543210-dirty (1); "
         "torch 2.15.0 (2), 2.16.0 (1)"
     )
 
@@ -149,10 +150,10 @@ def test_damaged_runs_are_told_and_the_rest_is_used(damaged: Path, capsys: pytes
     assert [line.partition(":")[0] for line in problems["half"]] == [
         "summary.json can't be read", "config.yaml can't be read", "losses.csv",
     ]  # fmt: skip
-    assert problems["half"][2] == "losses.csv: 2 of 4 lines are not whole and left out"
+    assert problems["half"][2] == "losses.csv: 2 of 4 lines are incomplete and were left out"
     assert problems["no_config"] == ["config.yaml is missing"]
     assert problems["no_summary"] == ["summary.json is missing"]
-    assert problems["list"] == ["summary.json can't be read: it holds no keys"]
+    assert problems["list"] == ["summary.json can't be read: it contains no keys"]
     assert problems["picture"][0].startswith("result.png can't be read")
     assert problems["binary"][0].startswith("losses.csv can't be read")
     assert problems["invalid-0123456789"] == []
@@ -194,7 +195,7 @@ def test_a_running_run_shows_its_newest_snapshot_and_a_silent_one_is_stale(four:
     for path in folder.iterdir():
         os.utime(path, (0, 0))
     [mark] = [entry.marks[0] for entry in compared(four).entries if entry.run.name == "running"]
-    assert (mark.short, "wrote nothing for over 10 minutes" in mark.text) == ("stale", True)
+    assert (mark.short, "it has written nothing for over 10 minutes" in mark.text) == ("stale", True)
 
 
 def sheet_of(folder: Path, *, rows: str | None = None, columns: str | None = None, cell: int = 64) -> Sheet:

@@ -193,7 +193,7 @@ def test_two_processes_do_not_go_on_with_one_run(nst: Command, small: list[str],
     process = begin(small, tmp_path, checkpoints=1)
     second = nst("resume=run", "evaluations=200000")
     assert second.returncode == 2
-    assert f"resume={tmp_path / 'run'}: another process is at work in this folder" in second.stderr
+    assert f"resume={tmp_path / 'run'}: another process is using this folder" in second.stderr
     assert "Traceback" not in second.stderr
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)

@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_not_begun_and_what_would_is_said(
 ) -> None:
     run = [*small, "size=1024", "precision=32", "tile=off", "evaluations=400", "schedule=single"]
     line = refusal(fresh, run, memory=0.01)
-    assert "nothing smaller would fit, either" in line
+    assert "nothing smaller would fit either" in line
     taken = parts(line)
     assert taken["optimizer"] == max(taken[part] for part in taken if part != "total")
     memory = round(taken["total"] - 0.4 * taken["optimizer"], 2)
@@ -120,7 +120,7 @@ def test_tiles_are_chosen_for_the_memory_that_is_allowed(fresh: Command, small: 
     whole = parts(refusal(fresh, [*run, "tile=off"], memory=0.01))["total"]
     finished = fresh(*run, f"memory={whole - 0.1}", "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
-    told = re.search(r"read in tiles of \d+ px: as a whole it would take about ([\d.]+) GB", finished.stderr)
+    told = re.search(r"computed in tiles of \d+ px: as a whole it would take about ([\d.]+) GB", finished.stderr)
     assert told is not None
     assert float(told[1]) == pytest.approx(whole, abs=0.03), "but for what the process has had at the time"
     assert summary(tmp_path / "run")["peak_memory_bytes"] < 1e9 * (whole - 0.1)

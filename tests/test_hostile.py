@@ -170,7 +170,7 @@ def test_of_a_damaged_animation_the_frames_are_counted_or_not(tmp_path: Path, fo
 def test_icons_are_refused_before_what_is_in_them_is_decoded(tmp_path: Path) -> None:
     path = tmp_path / "x.ico"
     Image.new("RGB", (64, 64)).save(path, "ICO")
-    assert "no picture that can be read; formats: " in str(read_or_refused(path))
+    assert "not a picture in a supported format; formats: " in str(read_or_refused(path))
 
 
 def test_documents_are_no_pictures(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_documents_are_no_pictures(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
     line = read_or_refused(tmp_path / "x.png")
     assert line is not None
-    assert "no picture that can be read; formats: AVIF, BMP" in line
+    assert "not a picture in a supported format; formats: AVIF, BMP" in line
 
 
 def test_files_of_any_name(nst: Command, small: list[str], tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_weights_that_are_no_numbers(tmp_path: Path, value: float | None) -> Non
     else:
         state["features.0.bias"][1] = value
     save_file(state, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match="bias has values that are infinite, or no floating-point numbers"):
+    with pytest.raises(UserError, match="bias has infinite or NaN values, or isn't of a floating-point type"):
         encoder.load_state(tmp_path / "x.safetensors", "slim")
 
 
@@ -335,11 +335,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory, small: list[str]) -> Path
         ("config.yaml", b"[1, 2]", "its config.yaml has no keys: it is damaged"),
         ("config.yaml", b"\xff\xfe{[(", "its config.yaml can't be read"),
         ("config.yaml", None, "its config.yaml "),
-        ("summary.json", b"[]", "summary.json: this file is damaged: it holds no keys"),
+        ("summary.json", b"[]", "summary.json: this file is damaged: it contains no keys"),
         ("summary.json", None, "summary.json: this file is damaged"),
         ("checkpoints/000006.ckpt", b"", "this checkpoint can't be read ("),
-        ("checkpoints/000006.ckpt", None, "remove it to go on from the one before"),
-        ("checkpoints/000006.ckpt", FLIPPED, "was changed since); remove it to go on from the one before"),
+        ("checkpoints/000006.ckpt", None, "remove it to resume from the one before"),
+        ("checkpoints/000006.ckpt", FLIPPED, "was changed since); remove it to resume from the one before"),
     ],
 )
 def test_a_run_with_a_damaged_file_does_not_go_on(

@@ -115,8 +115,8 @@ def test_a_missing_file_a_folder_text_and_a_truncated_picture(tmp_path: Path) ->
     for name, why in {
         "none.jpg": "no such file",
         ".": "not a file",
-        "text.jpg": "no picture",
-        "empty.png": "no picture",
+        "text.jpg": "not a picture",
+        "empty.png": "not a picture",
         "cut.jpg": "can't be read",
     }.items():
         with pytest.raises(UserError, match=f"style.path=.*{why}"):

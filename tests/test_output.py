@@ -87,7 +87,7 @@ def test_a_picture_is_made_again_with_changes(inside: Command, small: list[str],
         (["rerun=none.png"], "rerun={}/none.png: there is no such file"),
         (["rerun=plain.png"], "rerun={}/plain.png: there is no configuration in this file"),
         (["nosuch=3"], "nosuch=3: there is no key nosuch"),
-        (["-m", "rerun=a.png,b.png"], "rerun: takes one at a time, and can't be swept"),
+        (["-m", "rerun=a.png,b.png"], "rerun: takes one value and can't be swept"),
         (["style=picasso,scream"], "rerun={}/one/result.png: style=picasso,scream is of no use with it"),
     ],
 )
@@ -124,7 +124,7 @@ def test_nothing_that_a_picture_names_is_made(
     output.save(torch.rand(1, 3, 4, 4), picture, note=FIRST_LINE + yaml.safe_dump(hidden))
     finished = inside(f"rerun={picture}", *small[:2])
     assert finished.returncode == 2
-    assert "which isn't nst's own, so it isn't made" in finished.stderr
+    assert "which is not part of nst; rerun instantiates only nst's own classes" in finished.stderr
 
 
 def test_other_files_than_a_picture_was_made_of_are_told(inside: Command, small: list[str], tmp_path: Path) -> None:

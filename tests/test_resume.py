@@ -69,7 +69,7 @@ def test_stopped_once_it_ends_as_if_nothing_had_been(
     assert summary(tmp_path / "run")["status"] == ("running" if number == signal.SIGKILL else "interrupted")
     finished = nst("resume=run")
     assert finished.returncode == 0, finished.stderr
-    assert "Going on after" in finished.stderr
+    assert "Resuming after" in finished.stderr
     assert_alike(tmp_path / "run", tmp_path / "whole")
 
 

@@ -298,7 +298,7 @@ def test_no_two_runs_share_a_folder(inside: Command, small: list[str], tmp_path:
     before = (tmp_path / "run" / "config.yaml").read_bytes()
     again = inside(*small, "seed=1", "hydra.run.dir=run")
     assert again.returncode == 2
-    assert "this folder already holds a run; go on with it by resume=" in again.stderr
+    assert "this folder already holds a run; resume it with resume=" in again.stderr
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
     dated = [inside(*small, "evaluations=1", "hydra.run.dir=${now:%Y}") for _ in range(2)]
     assert [finished.returncode for finished in dated] == [0, 2]
@@ -335,7 +335,7 @@ def test_the_packaged_network_is_told_calmly_and_recorded(
     assert finished.returncode == 0, finished.stderr
     said = finished.stdout + finished.stderr
     assert said.count("INFO: The encoder is Oxford's VGG-19, the paper's own network, at 8 bits a weight") == 1
-    assert ("other weights can be had neither from the cache nor from" in said) == (option == "vgg19")
+    assert ("other weights: not in the cache, and can't be downloaded from" in said) == (option == "vgg19")
     assert "WARNING" not in said
     weights = summary(tmp_path / "run")["assets"]["weights"]  # type: ignore[index]
     assert (weights["source"], weights["sha256"]) == ("package", oxford.SHA256)

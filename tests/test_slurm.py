@@ -65,5 +65,5 @@ def test_a_preempted_job_goes_on(cluster: dict[str, str], small: list[str], tmp_
     [outcome] = Sweep(tmp_path / "sweep").outcomes()
     assert outcome.state == "continued"
     run = begun[0].parents[1]
-    assert "Going on after " in (run / "train.log").read_text()
+    assert "Resuming after " in (run / "train.log").read_text()
     assert json.loads((run / "summary.json").read_text())["evaluations"] == 2000

@@ -23,7 +23,7 @@ def test_a_killed_search_goes_on_with_the_trials_it_has(nst: Command, small: lis
     assert again.returncode == 0, again.stderr
     assert "4 of 4 trials are complete" in again.stdout
     assert [outcome.state for outcome in Sweep(sweep).outcomes()] == ["continued", "ran"]
-    assert "Going on after " in (begun / "train.log").read_text()
+    assert "Resuming after " in (begun / "train.log").read_text()
     assert [files(folder) for folder in finished] == before, "a finished run was touched"
     assert [summary["status"] for summary in summaries(sweep).values()] == ["completed"] * 4, "a trial was drawn twice"
     enough = nst("-m", *small, *SEARCH, "hydra.sweeper.n_trials=4", "hydra.sweep.dir=sweep")
@@ -43,7 +43,7 @@ def test_what_a_study_compares_stays_the_same(nst: Command, small: list[str], tm
     assert "trials were made with evaluations=6, not with evaluations=7; take another hydra.sweep.dir" in other.stderr
     more = nst(*search, "weights.style=choice(1e5,1e6)", "threads=2")
     assert more.returncode == 2
-    assert "the study can't go on: CategoricalDistribution does not support dynamic value space" in more.stderr
+    assert "the study can't be resumed: CategoricalDistribution does not support dynamic value space" in more.stderr
     assert "Traceback" not in other.stderr + more.stderr
 
 

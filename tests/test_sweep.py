@@ -61,7 +61,7 @@ def test_a_killed_sweep_goes_on(nst: Command, small: list[str], killed: Path, tm
     assert states == ["continued", "kept", "kept", "ran", "ran", "ran"]
     assert "6 of 6 runs are complete" in again.stdout
     log = (begun / "train.log").read_text()
-    assert f"Going on after {int(first.stem)} evaluations" in log
+    assert f"Resuming after {int(first.stem)} evaluations" in log
     whole = nst("-m", *small, *SIX, "hydra.sweep.dir=whole")
     assert whole.returncode == 0, whole.stderr
     assert summaries(tmp_path / "whole").keys() == summaries(killed).keys()
@@ -112,7 +112,7 @@ def test_a_run_that_diverges_fails_alone(nst: Command, small: list[str], tmp_pat
 def test_a_sweep_without_runs_is_an_error(nst: Command, small: list[str], tmp_path: Path) -> None:
     finished = nst("-m", *small, "style=glob(nothing*)", "hydra.sweep.dir=sweep")
     assert finished.returncode == 2
-    assert "error: style=glob(nothing*): this names no value, so there is nothing to run" in finished.stderr
+    assert "error: style=glob(nothing*): no value is given, so there is nothing to run" in finished.stderr
     assert not (tmp_path / "sweep").exists()
 
 

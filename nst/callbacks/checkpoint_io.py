@@ -71,5 +71,5 @@ def check_whole(path: Path) -> None:
 
 
 def _damaged(path: Path, what: str) -> UserError:
-    why = f"this checkpoint can't be read ({what}); remove it to go on from the one before"
+    why = f"this checkpoint can't be read ({what}); remove it to resume from the one before"
     return UserError(problem("resume", path, why))

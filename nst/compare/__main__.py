@@ -37,12 +37,12 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--sort",
         metavar="KEY",
-        help="the order of the runs; also total, content_loss, seconds, ...; -KEY turns it around",
+        help="the order of the runs; also total, content_loss, seconds, ...; -KEY reverses it",
     )
     add("--rows", metavar="KEY[,KEY]", help="the sheet's rows (default: style, or what varies)")
     add("--columns", metavar="KEY[,KEY]", help="the sheet's columns (default: content, or what varies)")
     add("--cell", type=_px, default=256, metavar="PX", help="the longest side of a picture on the sheet (default: 256)")
-    add("--out", type=Path, metavar="FOLDER", help="where the files go (default: compare/ in the first FOLDER)")
+    add("--out", type=Path, metavar="FOLDER", help="where to write the files (default: compare/ in the first FOLDER)")
     return parser
 
 

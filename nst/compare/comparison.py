@@ -179,10 +179,10 @@ def _marks(run: Run, usual: str | None) -> list[Mark]:
 
 def _why(run: Run) -> str:
     reasons = {
-        "running": "The run was still going when its folder was read.",
-        "stale": f"The run says that it is running, but wrote nothing for over {SILENCE / 60:.0f} minutes.",
-        "interrupted": "The run was stopped before its last evaluation; it can go on.",
-        "unknown": "What became of the run is not known.",
+        "running": "The run was still running when its folder was read.",
+        "stale": f"The run's status is running, but it has written nothing for over {SILENCE / 60:.0f} minutes.",
+        "interrupted": "The run was stopped before its last evaluation; it can be resumed.",
+        "unknown": "How the run ended is not known.",
     }
     error = run.summary.get("error")
     return " ".join([reasons.get(run.status, f"The run {run.status}."), *([str(error)] if error else [])])
@@ -206,7 +206,9 @@ def _notices(entries: Sequence[Entry], varied: Sequence[str]) -> list[str]:
         notices.append(f"the features are not the same for every run, so that losses don't compare: {', '.join(seen)}")
     made = list(_made_differently([entry.run for entry in entries]))
     if made:
-        notices.append(f"not made alike, so that equal configurations may differ in the last bits: {'; '.join(made)}")
+        notices.append(
+            f"made with other hardware or software, so equal runs may differ in the last bits: {'; '.join(made)}"
+        )
     return notices
 
 

@@ -186,7 +186,7 @@ def _mapping(
         problems.append(f"{path.name} can't be read: {_reason(error)}")
         return {}
     if not isinstance(value, Mapping):
-        problems.append(f"{path.name} can't be read: it holds no keys")
+        problems.append(f"{path.name} can't be read: it contains no keys")
         return {}
     return value
 
@@ -213,7 +213,7 @@ def _losses(path: Path, problems: list[str]) -> dict[str, list[float]]:
                     column.append(value)
     left_out = len(rows) - len(columns["evaluation"])
     if left_out:
-        problems.append(f"{path.name}: {left_out} of {len(rows)} lines are not whole and left out")
+        problems.append(f"{path.name}: {left_out} of {len(rows)} lines are incomplete and were left out")
     return columns
 
 

@@ -55,7 +55,7 @@ def caption(comparison: Comparison, grid: Grid) -> list[str]:
     if grid.crowded:
         notes.append(f"{len(grid.crowded)} cells stand for several runs; each shows the one with the lowest total")
     if grid.left_out:
-        notes.append(f"without a place here: {', '.join(entry.run.name for entry in grid.left_out)}")
+        notes.append(f"not shown here: {', '.join(entry.run.name for entry in grid.left_out)}")
     return [*notes, *comparison.notices]
 
 

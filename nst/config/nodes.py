@@ -93,6 +93,6 @@ def untiled(nodes: Nodes, objective: Mapping[str, Any]) -> list[str]:
         node: Any = objective
         for part in key.split("."):
             node = node[part]
-        why = "is no sum or mean over positions, so it can't be taken tile by tile"
+        why = "isn't a sum or a mean over positions, so it can't be computed in tiles"
         lines.append(f"objective.{key}._target_={node['_target_']} {why}")
     return lines

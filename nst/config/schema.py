@@ -102,12 +102,14 @@ class EncoderConfig(Strict):
     def _is_whole(self) -> "EncoderConfig":
         if self.kind == "own":
             if self.weights == "auto":
-                raise ValueError("weights=auto: nothing is known to download for a network; choices: random, or a path")
+                raise ValueError(
+                    "weights=auto: no weights to download are known for your own network; choices: random, or a path"
+                )
         elif self.kind == "torchvision":
             if (self.convention, self.padding, self.normalize_on) != ("torchvision", "zeros", None):
                 raise ValueError(
-                    f"convention, padding, normalize_on: {self.architecture} is taken as it is; choices: torchvision, "
-                    "zeros, null, or a VGG"
+                    f"convention, padding, normalize_on: {self.architecture} uses torchvision's preprocessing; "
+                    "choices: torchvision, zeros, null, or a VGG"
                 )
         elif self.weights == "auto" and self.architecture != "slim" and (self.url is None or self.sha256 is None):
             raise ValueError(
@@ -153,9 +155,7 @@ class TrainerConfig(Node):
     def _leaves_the_run_alone(self) -> "TrainerConfig":
         taken = [name for name in self.model_extra or {} if name in OURS]
         if taken:
-            raise ValueError(
-                f"{', '.join(taken)}: the run itself decides on this, by evaluations, precision and the like"
-            )
+            raise ValueError(f"{', '.join(taken)}: nst sets this itself, from evaluations, precision and other keys")
         return self
 
 

@@ -93,7 +93,7 @@ def source_of(arguments: argparse.Namespace) -> Source:
 def _resumed(folder: Path, overrides: list[str], given: list[Override]) -> Source:
     saved = RunFolder(folder).config
     if not saved.is_file():
-        why = f"this folder is no run: it has no {saved.name}" if folder.is_dir() else "there is no such folder"
+        why = f"this folder contains no run: it has no {saved.name}" if folder.is_dir() else "there is no such folder"
         raise UserError(problem("resume", folder, f"{why}; give a folder that nst.train made"))
     try:
         began = OmegaConf.load(saved)
@@ -101,11 +101,11 @@ def _resumed(folder: Path, overrides: list[str], given: list[Override]) -> Sourc
         raise UserError(problem("resume", folder, f"its {saved.name} can't be read: {one_line(error)}")) from error
     absent = sorted(set(Config.model_fields) - set(began)) if OmegaConf.is_dict(began) else ["keys"]
     if absent:
-        why = f"its {saved.name} has no {', '.join(absent)}: it is damaged, or of another version of nst"
+        why = f"its {saved.name} has no {', '.join(absent)}: it is damaged, or was made by another version of nst"
         raise UserError(problem("resume", folder, why))
     allowed = ", ".join(MAY_CHANGE)
     lines = [
-        problem("resume", folder, f"goes on with the {key} that the run began with{value}; may change: {allowed}")
+        problem("resume", folder, f"{key} can't change when a run is resumed{value}; keys that can: {allowed}")
         for key, value in ((each.key_or_group, _value_in(began, each.key_or_group)) for each in given)
         if key != "resume" and key.partition(".")[0] not in MAY_CHANGE
     ]
@@ -132,7 +132,7 @@ def read_note(picture: Path, *, key: str) -> dict[str, Any]:
         why = "there is no configuration in this file; give a picture that nst.train has saved"
         raise UserError(problem(key, picture, why)) from error
     if not isinstance(found, dict):
-        raise UserError(problem(key, picture, "the configuration in this file is damaged: it holds no keys"))
+        raise UserError(problem(key, picture, "the configuration in this file is damaged: it contains no keys"))
     return found
 
 
@@ -144,7 +144,7 @@ def _rerun(picture: Path, overrides: list[str], given: list[Override]) -> Source
     saved = renamed(read_note(picture, key="rerun"))
     foreign = sorted(set(_targets(saved)) - _own_targets())
     if foreign:
-        why = f"names {', '.join(foreign)}, which isn't nst's own, so it isn't made"
+        why = f"names {', '.join(foreign)}, which is not part of nst; rerun instantiates only nst's own classes"
         raise UserError(problem("rerun", picture, why))
     groups = _groups_anew(picture, given)
     cfg: Any = OmegaConf.to_container(_with_anew(saved, groups))
@@ -165,7 +165,11 @@ def _groups_anew(picture: Path, given: list[Override]) -> dict[str, str]:
     with hydra_edge.loader(paths.configs()) as options:
         groups = [override for override in given if options.get_group_options(override.key_or_group)]
     lines = [
-        problem("rerun", picture, f"{override.input_line} is of no use with it; give keys, or options of single groups")
+        problem(
+            "rerun",
+            picture,
+            f"{override.input_line} can't be combined with rerun; give keys, or options of single groups",
+        )
         for override in groups
         if override.is_sweep_override()
         or override.package is not None
@@ -218,7 +222,7 @@ def _named(key: str, given: Sequence[Override]) -> Path | None:
     """Return the path in the last override of a key, or None. Raise UserError if the key is swept."""
     found = [override for override in given if override.key_or_group == key]
     if any(override.is_sweep_override() for override in found):
-        raise UserError(f"{key}: takes one at a time, and can't be swept")
+        raise UserError(f"{key}: takes one value and can't be swept")
     value = found[-1].value() if found else None
     return None if value is None else paths.of_user(str(value)).absolute()
 

@@ -124,10 +124,10 @@ def _weight_problems(raw: Mapping[str, Any]) -> Iterator[str]:
                 why = f"not among layers.{part}; {choices(name, names)}"
                 yield problem(f"weights.{part}_layers", name, why)
     if layers.get("style") and _get(raw, "objective", "style") == {}:
-        yield "objective/style=[]: at least one way to compare styles is needed, where layers.style names layers"
+        yield "objective/style=[]: at least one style term is needed if layers.style names layers"
     effective = [weights.get(part) for part in ("content", "style") if layers.get(part)]
     if effective and not any([*effective, weights.get("laplacian")]):
-        yield "weights: every part that has layers has the weight 0, so there is nothing to paint"
+        yield "weights: every part that has layers has the weight 0, so there is nothing to optimize"
 
 
 def _get(raw: Any, *keys: str) -> Any:

@@ -15,7 +15,7 @@ from nst.errors import UserError, problem
 State = Mapping[str, Tensor]
 
 #: Message about tensors that ``is_number`` rejects.
-NO_NUMBERS = "has values that are infinite, or no floating-point numbers"
+NO_NUMBERS = "has infinite or NaN values, or isn't of a floating-point type"
 
 
 def read(path: Path, *, key: str) -> dict[Any, Any]:
@@ -32,9 +32,9 @@ def read(path: Path, *, key: str) -> dict[Any, Any]:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # the readers raise many types for damaged and hostile files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(problem(key, path, f"this file is no checkpoint of weights: {reason}")) from error
+        raise UserError(problem(key, path, f"this file is not a checkpoint of weights: {reason}")) from error
     if not isinstance(state, dict):
-        raise UserError(problem(key, path, "this checkpoint holds no dictionary of weights"))
+        raise UserError(problem(key, path, "this checkpoint contains no dictionary of weights"))
     return state
 
 

@@ -93,7 +93,9 @@ def unpack(packed: Mapping[Any, Any], path: Path, key: str) -> dict[str, Tensor]
             and checkpoint.is_plain(bias, shapes[f"{ours}.bias"])
             and codes.dtype == torch.uint8
         ):
-            raise UserError(problem(key, path, f"this checkpoint is damaged: {prefix} is not what it should be"))
+            raise UserError(
+                problem(key, path, f"this checkpoint is damaged: {prefix} has another type or shape than expected")
+            )
         state[f"{ours}.weight"] = table[codes.long()]
         state[f"{ours}.bias"] = bias
     return state

@@ -33,15 +33,17 @@ def settle(asked: Precision | Literal["auto"], device: torch.device, *, narrow: 
     """
     if not narrow:
         if asked in ("bf16", 16):
-            why = "this encoder computes in more bits, as its first filters see the pixels; choices: auto, 32, 64"
+            why = "this encoder doesn't support 16 bits; choices: auto, 32, 64"
             raise UserError(problem("precision", asked, why))
         asked = 32 if asked == "auto" else asked
     if asked == "auto":
         return "bf16" if _has_bf16(device) else 32
     if asked == 64 and device.type == "mps":
-        raise UserError(problem("precision", 64, "MPS has no such numbers; choices: 32, or trainer.accelerator=cpu"))
+        raise UserError(
+            problem("precision", 64, "MPS doesn't support float64; choices: 32, or trainer.accelerator=cpu")
+        )
     if asked == 16 and device.type != "cuda":
-        raise UserError(problem("precision", 16, "only CUDA computes with such numbers; choices: auto, bf16, 32"))
+        raise UserError(problem("precision", 16, "float16 needs CUDA; choices: auto, bf16, 32"))
     return asked
 
 

@@ -73,10 +73,10 @@ def load_state(path: Path, name: str, *, key: str = "encoder.weights") -> dict[s
         if part.endswith("num_batches_tracked"):  # used in training only, and missing in older files
             state.setdefault(part, torch.zeros((), dtype=torch.long))
         elif not isinstance(state.get(part), Tensor):
-            raise UserError(problem(key, path, f"this checkpoint is not of {name}: {part} isn't there"))
+            raise UserError(problem(key, path, f"this is not a checkpoint of {name}: {part} is missing"))
         elif state[part].shape != tensor.shape:
             why = f"{part} is not {tuple(tensor.shape)}"
-            raise UserError(problem(key, path, f"this checkpoint is not of {name}: {why}"))
+            raise UserError(problem(key, path, f"this is not a checkpoint of {name}: {why}"))
         elif not checkpoint.is_number(state[part]):
             raise UserError(problem(key, path, f"{part} {checkpoint.NO_NUMBERS}"))
     return state

@@ -44,7 +44,7 @@ class RunFolder:
         try:
             lock.acquire()
         except Timeout:
-            raise UserError(problem("resume", self.path, "another process is at work in this folder")) from None
+            raise UserError(problem("resume", self.path, "another process is using this folder")) from None
         try:
             for left in self.path.rglob(f"{UNFINISHED}*"):
                 left.unlink()
@@ -103,7 +103,7 @@ class RunFolder:
         except (ValueError, RecursionError) as error:
             raise UserError(problem("summary", self.summary, f"this file is damaged: {error}")) from error
         if not isinstance(summary, dict):
-            raise UserError(problem("summary", self.summary, "this file is damaged: it holds no keys"))
+            raise UserError(problem("summary", self.summary, "this file is damaged: it contains no keys"))
         return summary
 
     def update_summary(self, values: Mapping[str, Any]) -> None:

@@ -75,7 +75,7 @@ def opened(path: Path, key: str) -> Iterator[Image.Image]:
     except UserError:
         raise
     except UnidentifiedImageError:
-        why = f"this file is no picture that can be read; formats: {', '.join(formats)}"
+        why = f"this file is not a picture in a supported format; formats: {', '.join(formats)}"
         raise UserError(problem(key, path, why)) from None
     except Exception as error:  # decoders raise many types for damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -91,7 +91,9 @@ def read_mask(path: Path, *, key: str, max_pixels: int = MAX_PIXELS) -> Image.Im
     """
     mask = read(path, key=key, max_pixels=max_pixels).convert("L")
     if mask.getextrema() == (0, 0):
-        raise UserError(problem(key, path, "this mask is black all over, so that it marks nothing; mark in white"))
+        raise UserError(
+            problem(key, path, "this mask is black everywhere, so it selects nothing; mark the region in white")
+        )
     return mask
 
 

@@ -15,7 +15,7 @@ from nst.objective.tiles import Window, read, windows
 def content_targets(
     encoder: Encoder, image: Tensor, layers: Sequence[str], *, tile: int | None = None
 ) -> dict[str, Tensor]:
-    """Return the features of the content image tensor in each of the layers, read in tiles of ``tile`` px."""
+    """Return the features of the content image tensor in each of the layers, computed in tiles of ``tile`` px."""
     targets: dict[str, Tensor] = {}
     for part in windows(encoder, image.shape[-2:], tile):
         features = encoder(image[..., *part.crop])
@@ -38,7 +38,7 @@ def style_targets(
     mask: Tensor | None = None,
     tile: int | None = None,
 ) -> Targets:
-    """Return the statistics of the style image tensor in each of the layers, read in tiles of ``tile`` px.
+    """Return the statistics of the style image tensor in each of the layers, computed in tiles of ``tile`` px.
 
     With a ``mask`` (1, 1, H, W), only the part of the image within the mask counts.
     """

@@ -260,7 +260,7 @@ class StyleTransfer(pl.LightningModule):
         """Start the next stage from the best image, with an objective of the new size and a fresh optimizer."""
         height, width = self.schedule.stages[self.position + 1].shape
         number = self.evaluation.number
-        log.info("Going on at %d x %d px after %d evaluations: %s.", width, height, number, self.ending)
+        log.info("Continuing at %d x %d px after %d evaluations: %s.", width, height, number, self.ending)
         self.position += 1
         self.begun = number
         self.milestone = (number, math.inf)

@@ -41,7 +41,7 @@ def make_trainer(config: Config, nodes: Nodes) -> pl.Trainer:
     number = config.trainer.devices
     started = torchrun.started() or number
     if started != number:
-        why = f"torchrun has started {started} processes; give as many"
+        why = f"torchrun has started {started} processes; set trainer.devices={started}"
         raise UserError(problem("trainer.devices", number, why))
     try:
         trainer: pl.Trainer = nodes.trainer(

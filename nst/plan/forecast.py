@@ -103,7 +103,7 @@ def settle(layout: Layout, device: torch.device) -> Forecast:
     chosen = forecast(layout, device, room)
     if chosen.total > room:
         fitting = list(_fitting(layout, device, room))
-        what = f"what would fit: {', '.join(fitting)}" if fitting else "nothing smaller would fit, either"
+        what = f"what would fit: {', '.join(fitting)}" if fitting else "nothing smaller would fit either"
         whose = "free" if config.memory == "auto" else "allowed"
         each = f" for each of its {config.trainer.devices} processes" if config.trainer.devices > 1 else ""
         why = f"the run would take about {chosen}{each}, but {_gb(room)} are {whose}; {what}"
@@ -112,8 +112,9 @@ def settle(layout: Layout, device: torch.device) -> Forecast:
         whole = forecast(_changed(layout, "tile", "off"), device, room)
         if whole.total > memory.USED * room:
             notice = (
-                f"The picture is read in tiles of {chosen.tile} px: as a whole it would take about {_gb(whole.total)}, "
-                f"in tiles it takes {_gb(chosen.total)}, and there are {_gb(room)}. tile=off reads the whole."
+                f"The picture is computed in tiles of {chosen.tile} px: as a whole it would take about "
+                f"{_gb(whole.total)}, in tiles it takes {_gb(chosen.total)}, and there are {_gb(room)}. "
+                "tile=off computes the whole at once."
             )
             return replace(chosen, notice=notice)
     return chosen

@@ -71,8 +71,8 @@ class Inputs:
     def unlike(self, digests: Mapping[str, Any]) -> list[str]:
         """Return one line for each file that has another SHA-256 than in ``digests``, those of an earlier picture."""
         return [
-            f"The {name} that the picture was made of had the SHA-256 {digests[name]}, what is taken now has {found}: "
-            "the picture will be another."
+            f"The picture was made from a {name} with the SHA-256 {digests[name]}; this one has {found}: "
+            "the picture will differ."
             for name, found in self.digests().items()
             if name in digests and digests[name] != found
         ]
@@ -81,8 +81,8 @@ class Inputs:
         """Raise UserError if the run in ``folder`` began with other pictures or weights."""
         began = folder.read_summary().get("assets", {})
         lines = [
-            f"resume={folder.path}: the {name} that the run began with had the SHA-256 {began[name]['sha256']}, but "
-            f"what is found now ({found['path']}) has {found['sha256']}"
+            f"resume={folder.path}: the run began with a {name} with the SHA-256 {began[name]['sha256']}, but "
+            f"{found['path']} has {found['sha256']}"
             for name, found in self.provenance().items()
             if name in began and began[name]["sha256"] != found["sha256"]
         ]
@@ -163,11 +163,11 @@ def _picture(key: str, picture: Picture, config: Config) -> Asset:
     except OSError as error:
         bundled = paths.bundled(kind, picture.name)
         if config.assets == "strict" or not bundled.is_file():
-            why = f"can be had neither from the cache nor from {picture.url} ({error}); give {key}.path=FILE"
+            why = f"not in the cache, and can't be downloaded from {picture.url} ({error}); give {key}.path=FILE"
             raise UserError(problem(key, picture.name, why)) from error
         why = (
             f"STAND-IN PICTURE: {key} {picture.name} could not be downloaded ({error}). The bundled stand-in "
-            f"{bundled} takes its place. To get the real one, connect to the internet, or give your own with "
+            f"{bundled} is used instead. To get the real one, connect to the internet, or give your own with "
             f"{key}.path=FILE; assets=strict makes this an error."
         )
         return Asset(bundled, "stand-in", sha256(bundled), why)

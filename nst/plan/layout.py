@@ -49,7 +49,7 @@ class Layout:
         if min(height, width) < needed:
             key = "smallest" if config.schedule.get("sizes") is None else "sizes"
             why = f"the first scale would be {width} x {height} px, but {deepest(config)} needs at least {needed} px on"
-            why = f"{why} each side; choose larger ones, or layers less deep"
+            why = f"{why} each side; choose larger ones, or shallower layers"
             raise UserError(problem(f"schedule.{key}", config.schedule.get(key), why))
         return schedule
 
@@ -89,7 +89,7 @@ class Layout:
         """Return one line for each part of the run that can't be computed tile by tile, with the reason."""
         lines = untiled(self.nodes, self.config.objective)
         if self.geometry.steps is None:
-            lines.append(f"encoder.architecture={self.config.encoder.architecture} can't be read tile by tile")
+            lines.append(f"encoder.architecture={self.config.encoder.architecture} can't be computed in tiles")
         return lines
 
     def _style_problems(self) -> Iterator[str]:
@@ -115,7 +115,7 @@ class Layout:
             if whole or devices == 1:
                 return
             if tile == "off":
-                why = f"trainer.devices={devices} share out the tiles of a picture; choices: auto, or a size in px"
+                why = f"trainer.devices={devices} need tiles to share; choices: auto, or a size in px"
                 yield problem("tile", "off", why)
                 return
             number = len(windows(self.geometry, self.shape, 1 if tile == "auto" else tile))

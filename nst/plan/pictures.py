@@ -84,7 +84,7 @@ def load(config: Config, files: Inputs, *, needed: int, deepest: str, dtype: tor
     shape = image.fit(*read.sizes["content"], config.size) if content is not None else None
     if shape is not None and min(shape) < needed:
         why = f"the picture would be {shape[1]} x {shape[0]} px, but {deepest} needs at least {needed} px on each side"
-        read.lines.append(problem("size", config.size, f"{why}; choose a larger size or layers less deep"))
+        read.lines.append(problem("size", config.size, f"{why}; choose a larger size or shallower layers"))
     in_color = image.resize(content, shape) if content is not None and shape is not None else None
     del content
     tensors: dict[str, Tensor] = {} if in_color is None else {"content": in_color}
@@ -112,7 +112,7 @@ def _style(
         if mask is not None and shape is not None:
             found[f"{key}.mask"] = image.place(mask, shape, fit=style.fit, scale=style.scale)
             if style.fit == "crop" and not found[f"{key}.mask"].any():
-                why = "what it marks is cut away by fit=crop; choose another fit, or mark what is in the middle"
+                why = "fit=crop cuts away everything that the mask selects; choose another fit, or mark the middle"
                 read.lines.append(problem(f"{key}.mask", style.mask, why))
     if style.region is not None:
         mask = read.mask(f"{key}.region", "content")

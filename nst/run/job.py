@@ -78,7 +78,7 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
         choices = _choices(folder)
         built = build(plan, folder, choices=choices, shown=shown, goes_on=goes_on)
         if built.checkpoint is not None:
-            log.info("Going on after %d evaluations", int(built.checkpoint.stem))
+            log.info("Resuming after %d evaluations", int(built.checkpoint.stem))
     except Exception as error:
         if not goes_on:
             note_failure(folder, error)
@@ -166,7 +166,7 @@ def _report(built: Run, folder: RunFolder, status: str, error: str | None) -> No
     if status != "completed":
         log.warning("The run %s after %d evaluations.", _ENDINGS[status], module.evaluation.number)
     if status in ("interrupted", "failed"):
-        log.warning("To go on: python -m nst.train resume=%s", shlex.quote(str(folder.path)))
+        log.warning("To resume: python -m nst.train resume=%s", shlex.quote(str(folder.path)))
 
 
 def _ending(built: Run, status: str, error: str | None) -> dict[str, Any]:

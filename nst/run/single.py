@@ -40,7 +40,7 @@ def run(
     params = OmegaConf.select(composed.cfg, "hydra.sweeper.params")
     if params:
         named = OmegaConf.select(composed.cfg, "hydra.runtime.choices.experiment")
-        raise UserError(problem("experiment", named, f"a study, which sweeps {', '.join(params)}; run it with -m"))
+        raise UserError(problem("experiment", named, f"this preset sweeps {', '.join(params)}; run it with -m"))
     path = Path(str(OmegaConf.select(composed.cfg, "hydra.run.dir"))).absolute()
     chosen = source.resumed is not None or source.gives("hydra.run.dir")
     words: Any = OmegaConf.to_container(composed.cfg.hydra.overrides.task)
@@ -81,9 +81,9 @@ def fixed(words: Sequence[str]) -> list[str]:
 def _folder_problems(folder: Path, *, fresh: bool, resumed: Path | None) -> Iterator[str]:
     if fresh and RunFolder(folder).config.is_file():
         why = "this folder already holds a run"
-        yield problem("hydra.run.dir", folder, f"{why}; go on with it by resume={folder}, or choose another")
+        yield problem("hydra.run.dir", folder, f"{why}; resume it with resume={folder}, or choose another")
     if resumed is not None and resumed != folder:
-        why = f"a run goes on in its own folder, not in {folder}; leave out hydra.run.dir"
+        why = f"a run is resumed in its own folder, not in {folder}; leave out hydra.run.dir"
         yield problem("resume", resumed, why)
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir():

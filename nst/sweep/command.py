@@ -64,7 +64,9 @@ def _run(composed: Composed, sweep: Sweep, study: Study | None) -> bool:
         failure = error
     if failure is not None and all(map(_is_complete, sweep.outcomes())):
         if study is not None and isinstance(failure, ValueError):  # the choices differ from the study's
-            why = f"the study can't go on: {failure} Keep the values to choose from, or take another hydra.sweep.dir"
+            why = (
+                f"the study can't be resumed: {failure} Keep the values to choose from, or take another hydra.sweep.dir"
+            )
             raise UserError(problem("hydra.sweeper.storage", study.storage, why)) from failure
         raise failure
     return isinstance(failure, KeyboardInterrupt)
@@ -88,7 +90,7 @@ def _check_studies(source: Source, overrides: Sequence[Override]) -> None:
         for option in override.sweep_string_iterator():
             one = with_experiment(source, option)
             if one.compose(RunMode.MULTIRUN).cfg.hydra.sweeper.get("params"):
-                raise UserError(problem("experiment", option, "a study, which sweeps by itself; give one at a time"))
+                raise UserError(problem("experiment", option, "this preset is a sweep; give one sweep at a time"))
 
 
 def expected_runs(params: Sequence[Override], overrides: Sequence[Override]) -> int:
@@ -98,7 +100,7 @@ def expected_runs(params: Sequence[Override], overrides: Sequence[Override]) -> 
     """
     named = {override.key_or_group: override for override in params}
     if "experiment" in named:
-        why = "a study can't sweep experiment: Hydra would run it once; sweep pair, or another group"
+        why = "a preset can't sweep experiment, because Hydra would run it once; sweep pair or another group"
         raise UserError(problem("hydra.sweeper.params.experiment", named["experiment"].get_value_string(), why))
     named |= {override.key_or_group: override for override in overrides}
     counts = {
@@ -107,7 +109,7 @@ def expected_runs(params: Sequence[Override], overrides: Sequence[Override]) -> 
         if override.is_sweep_override() and override.is_discrete_sweep()
     }
     lines = [
-        f"{key}={named[key].get_value_string()}: this names no value, so there is nothing to run"
+        f"{key}={named[key].get_value_string()}: no value is given, so there is nothing to run"
         for key, count in counts.items()
         if count == 0
     ]
@@ -131,5 +133,5 @@ def _tell(sweep: Sweep, complete: int, expected: int, noun: str, words: list[str
         return 0
     kept = [word for word in words if not word.startswith("hydra.sweep.dir=")]
     again = shlex.join(["python", "-m", "nst.train", "-m", *kept, f"hydra.sweep.dir={sweep.path}"])
-    print(f"error: {expected - complete} of {expected} {noun} are not complete. To go on: {again}", file=sys.stderr)
+    print(f"error: {expected - complete} of {expected} {noun} are not complete. To resume: {again}", file=sys.stderr)
     return 1
