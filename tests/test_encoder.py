@@ -192,7 +192,7 @@ class Evil:
 def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path, writer: object) -> None:
     with (tmp_path / "evil.pth").open("wb") as file:
         writer({"features.0.weight": Evil(tmp_path / "owned")}, file)  # type: ignore[operator]
-    with pytest.raises(UserError, match="no checkpoint of weights"):
+    with pytest.raises(UserError, match="not a checkpoint of weights"):
         encoder.load_state(tmp_path / "evil.pth", "vgg19")
     assert not (tmp_path / "owned").exists()
 
@@ -200,5 +200,5 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path, writer: object) -> 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04broken"])
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.pth").write_bytes(content)
-    with pytest.raises(UserError, match="no checkpoint"):
+    with pytest.raises(UserError, match="not a checkpoint"):
         encoder.load_state(tmp_path / "x.pth", "vgg19")

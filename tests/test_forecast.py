@@ -62,9 +62,9 @@ def test_a_large_file_counts_while_it_is_read(fresh: Command, small: list[str], 
     )
 
 
-def refusal(fresh: Command, run: list[str], *, memory: float) -> str:
+def refusal(command: Command, run: list[str], *, memory: float) -> str:
     """The one line that says why a run isn't begun."""
-    finished = fresh(*run, f"memory={memory}", "hydra.run.dir=refused")
+    finished = command(*run, f"memory={memory}", "hydra.run.dir=refused")
     assert finished.returncode == 2, finished.stderr
     assert "Traceback" not in finished.stderr
     [line] = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
@@ -87,31 +87,31 @@ def suggested(line: str) -> list[str]:
 
 
 def test_what_does_not_fit_is_not_begun_and_what_would_is_said(
-    fresh: Command, small: list[str], tmp_path: Path
+    inside: Command, small: list[str], tmp_path: Path
 ) -> None:
     run = [*small, "size=1024", "precision=32", "tile=off", "evaluations=400", "schedule=single"]
-    line = refusal(fresh, run, memory=0.01)
+    line = refusal(inside, run, memory=0.01)
     assert "nothing smaller would fit either" in line
     taken = parts(line)
     assert taken["optimizer"] == max(taken[part] for part in taken if part != "total")
     memory = round(taken["total"] - 0.4 * taken["optimizer"], 2)
-    overrides = suggested(refusal(fresh, run, memory=memory))
+    overrides = suggested(refusal(inside, run, memory=memory))
     assert [word.split("=")[0] for word in overrides] == ["optimizer.history_dtype", "optimizer.history_size", "size"]
     assert not (tmp_path / "refused").exists(), "nothing is written before the plan is made"
     for number, override in enumerate(overrides):
-        begun = fresh(*run, override, f"memory={memory}", "evaluations=2", f"hydra.run.dir=fits{number}")
+        begun = inside(*run, override, f"memory={memory}", "evaluations=2", f"hydra.run.dir=fits{number}")
         assert begun.returncode == 0, begun.stderr
     less = round(taken["total"] - 0.7 * taken["optimizer"], 2)
-    going_on = fresh("resume=fits0", "evaluations=400", f"memory={less}")
+    going_on = inside("resume=fits0", "evaluations=400", f"memory={less}")
     assert going_on.returncode == 2
     assert "what would fit: tile=auto" in going_on.stderr or "nothing smaller would fit" in going_on.stderr
     assert "size=" not in going_on.stderr, "a run that goes on keeps its size and its history"
 
 
-def test_a_scale_that_was_asked_for_is_no_smaller_than_what_would_fit(fresh: Command, small: list[str]) -> None:
+def test_a_scale_that_was_asked_for_is_no_smaller_than_what_would_fit(inside: Command, small: list[str]) -> None:
     scales = ["schedule=pyramid", "schedule.sizes=[900]", "evaluations=4"]
     run = [*small, "size=1024", "precision=32", "tile=off", "optimizer=adam", *scales]
-    [size] = suggested(refusal(fresh, run, memory=parts(refusal(fresh, run, memory=0.01))["total"] - 0.05))[-1:]
+    [size] = suggested(refusal(inside, run, memory=parts(refusal(inside, run, memory=0.01))["total"] - 0.05))[-1:]
     assert 900 < int(size.removeprefix("size=")) < 1024
 
 

@@ -1,6 +1,7 @@
 """Who may import whom: packages lead one way, and only the outer ones know Hydra."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ PRIVATE = {
 }
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Every module that a file imports, wherever in it."""
     found = set()
@@ -40,6 +42,7 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     named = {}
     for path in paths.PACKAGE.rglob("*.py"):

@@ -1,5 +1,6 @@
 """Both lines of Hydra run the program: 1.3, which is installed, and the release candidate of 1.4."""
 
+import json
 import os
 import re
 import subprocess
@@ -25,24 +26,35 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{folder}:{paths.PACKAGE.parent}"}
 
 
-def train(environment: dict[str, str], folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nst.train", *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+#: Runs each of the command lines in the JSON of its argument; prints Hydra's version, and their exit statuses.
+SCRIPT = """
+import hydra, json, sys
+from nst.train import main
+statuses = []
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["nst.train", *words]
+    try:
+        statuses.append(main())
+    except SystemExit as error:
+        statuses.append(error.code)
+print(json.dumps([hydra.__version__, statuses]))
+"""
 
 
 def test_a_run_a_sweep_and_a_mistake(newer: dict[str, str], small: list[str], tmp_path: Path) -> None:
-    code = "import hydra; print(hydra.__version__)"
-    told = subprocess.run([sys.executable, "-c", code], env=newer, capture_output=True, text=True, check=True)
-    assert told.stdout.startswith("1.4.")
-    finished = train(newer, tmp_path, *small, "hydra.run.dir=run")
-    assert finished.returncode == 0, finished.stderr
-    assert (tmp_path / "run" / "result.png").is_file()
-    again = train(newer, tmp_path, "resume=run", "evaluations=8")
-    assert again.returncode == 0, again.stderr
-    sweep = train(newer, tmp_path, "-m", *small, "weights.style=1e4,1e5", "hydra.sweep.dir=sweep")
-    assert sweep.returncode == 0, sweep.stderr
-    assert "2 of 2 runs are complete" in sweep.stdout
-    wrong = train(newer, tmp_path, "weights.style=-1", "optimzer=adam")
-    assert wrong.returncode == 2
-    assert "Traceback" not in wrong.stderr
+    lines = [
+        [*small, "hydra.run.dir=run"],
+        ["resume=run", "evaluations=8"],
+        ["-m", *small, "weights.style=1e4,1e5", "hydra.sweep.dir=sweep"],
+        ["weights.style=-1", "optimzer=adam"],
+    ]
+    command = [sys.executable, "-c", SCRIPT, json.dumps(lines)]
+    finished = subprocess.run(command, cwd=tmp_path, env=newer, capture_output=True, text=True, check=True)
+    version, statuses = json.loads(finished.stdout.splitlines()[-1])
+    assert version.startswith("1.4.")
+    assert statuses == [0, 0, 0, 2], finished.stderr
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["evaluations"] == 8
+    assert "2 of 2 runs are complete" in finished.stdout
+    assert "optimzer=adam: there is no key optimzer" in finished.stderr
+    assert "Traceback" not in finished.stderr
     assert len(list((tmp_path / "sweep").glob("*/result.png"))) == 2

@@ -41,13 +41,13 @@ def sweep(cluster: dict[str, str], folder: Path, *arguments: str) -> Iterator[su
 def test_a_sweep_runs_as_jobs_and_an_invalid_point_fails_alone(
     cluster: dict[str, str], small: list[str], tmp_path: Path
 ) -> None:
-    with sweep(cluster, tmp_path, *small, "weights.style=1e4,-1,1e5,1e6,1e7") as process:
+    with sweep(cluster, tmp_path, *small, "weights.style=1e4,-1,1e5") as process:
         out, err = process.communicate(timeout=100)
     assert process.returncode == 1
     assert "Traceback" not in err
-    assert "4 of 5 runs are complete" in out
+    assert "2 of 3 runs are complete" in out
     states = [outcome.state for outcome in Sweep(tmp_path / "sweep").outcomes()]
-    assert states == ["ran", "failed", "ran", "ran", "ran"]
+    assert states == ["ran", "failed", "ran"]
 
 
 @pytest.mark.parametrize("preempt", [["scontrol", "requeue"], ["scancel", "--signal=USR2"]], ids=["requeue", "timeout"])
