@@ -193,7 +193,7 @@ def test_torchrun_starts_them_too(nst: Command, two: list[str], tmp_path: Path) 
     np.testing.assert_allclose(table(tmp_path / "two"), table(tmp_path / "one"), rtol=1e-6)
     refused = torchrun("trainer.devices=1")
     assert refused.returncode != 0
-    assert refused.stderr.count("error: trainer.devices=1: torchrun has started 2 processes; give as many") == 1
+    assert refused.stderr.count("error: trainer.devices=1: torchrun has started 2 processes; set trainer.devices=2") == 1
 
 
 def begin(two: list[str], folder: Path) -> tuple[Process, list[psutil.Process]]:
