@@ -116,7 +116,7 @@ def evaluate(objective: Objective, shape: tuple[int, int]) -> tuple[Tensor, Tens
     content=st.sampled_from(sorted(CONTENT)),
     statistic=st.integers(0, len(STATISTICS) - 1),
     shape=st.tuples(st.integers(88, 112), st.integers(88, 112)),
-    tile=st.integers(24, 80),
+    tile=st.integers(40, 80),
     regions=st.booleans(),
     padding=st.sampled_from(["zeros", "reflect", "replicate"]),
 )
