@@ -3,6 +3,8 @@
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# One process more than there are processors, because some tests wait.
+JOBS    = $(shell $(BIN)/python -c "import os; print(min(8, (os.cpu_count() or 1) + 1))")
 
 .PHONY: help setup demo test fast soak lint format benchmark clean
 
@@ -27,10 +29,10 @@ lint: setup  ## check format, lint and types
 	$(BIN)/mypy
 
 test: lint  ## everything a change must pass
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 fast: setup  ## the tests that answer in a minute
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical -m "fast and not soak"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m "fast and not soak"
 
 soak: setup  ## the tests that take hours: every way to stop a run, 20,000 evaluations, 200 runs, 1,000 configurations
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak

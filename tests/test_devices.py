@@ -193,7 +193,9 @@ def test_torchrun_starts_them_too(nst: Command, two: list[str], tmp_path: Path) 
     np.testing.assert_allclose(table(tmp_path / "two"), table(tmp_path / "one"), rtol=1e-6)
     refused = torchrun("trainer.devices=1")
     assert refused.returncode != 0
-    assert refused.stderr.count("error: trainer.devices=1: torchrun has started 2 processes; set trainer.devices=2") == 1
+    assert (
+        refused.stderr.count("error: trainer.devices=1: torchrun has started 2 processes; set trainer.devices=2") == 1
+    )
 
 
 def begin(two: list[str], folder: Path) -> tuple[Process, list[psutil.Process]]:
@@ -222,7 +224,7 @@ def test_a_signal_ends_all_between_two_iterations(
     done = int(summary(tmp_path / "run")["evaluations"])
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == [f"{done:06d}.ckpt"]
     assert psutil.wait_procs(others, timeout=5)[1] == []
-    assert nst("resume=run", f"evaluations={done + 5}").returncode == 0
+    assert nst("resume=run", f"evaluations={done + 5}", "trainer.devices=1").returncode == 0
     assert [row[0] for row in table(tmp_path / "run")] == list(range(1, done + 6))
 
 

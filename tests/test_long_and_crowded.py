@@ -71,7 +71,7 @@ def watch(path: Path, every: int) -> str:
     return f"+callbacks.watch={{_target_: tests.test_long_and_crowded.Watch, file: {path}, every: {every}}}"
 
 
-@pytest.mark.parametrize("evaluations", [1000, pytest.param(20_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("evaluations", [500, pytest.param(20_000, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_a_long_run_does_not_grow(
     nst: Command, watched: list[str], tmp_path: Path, optimizer: str, evaluations: int

@@ -1,9 +1,8 @@
 """The bundled encoder: its training runs, goes on, and exports what was trained."""
 
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from experiments.slim_encoder.pretrain import __main__ as command
 from experiments.slim_encoder.pretrain import export
 from experiments.slim_encoder.pretrain.data import Batches, augment, generate
 from experiments.slim_encoder.pretrain.job import fit
@@ -28,11 +28,15 @@ from .conftest import image as random_image
 TINY = ["classes=6", "samples=4", "size=64", "batch_size=8", "palettes=3", "checkpoint_every_steps=1", "threads=1"]
 
 
-def pretrain(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "experiments.slim_encoder.pretrain", *TINY, f"hydra.run.dir={folder}", *overrides]
-    return subprocess.run(
-        command, cwd=paths.PACKAGE.parent, capture_output=True, text=True, check=False, env=os.environ.copy()
-    )
+@pytest.fixture
+def pretrain(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Runs ``python -m experiments.slim_encoder.pretrain`` within this process."""
+
+    def run(folder: Path, *overrides: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["pretrain", *TINY, f"hydra.run.dir={folder}", *overrides])
+        command.pretrain()
+
+    return run
 
 
 def whitened_trunk() -> Trunk:
@@ -47,12 +51,13 @@ def normalized(picture: Tensor) -> Tensor:
     return (picture - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
-def test_training_goes_on_and_exports_a_small_file_that_paints(nst: Command, small: list[str], tmp_path: Path) -> None:
+def test_training_goes_on_and_exports_a_small_file_that_paints(
+    pretrain: Callable[..., None], nst: Command, small: list[str], tmp_path: Path
+) -> None:
     run = tmp_path / "pre"
-    first = pretrain(run, "steps=2")
-    assert first.returncode == 0, first.stderr
+    pretrain(run, "steps=2")
     made = (run / "textures.npy").stat().st_mtime_ns
-    assert pretrain(run, "steps=4").returncode == 0
+    pretrain(run, "steps=4")
     assert (run / "textures.npy").stat().st_mtime_ns == made
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
     assert list((run / "tensorboard").glob("events.*"))
