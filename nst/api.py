@@ -13,21 +13,20 @@ import yaml
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
-from torch import Tensor
 
-from nst import image as images
 from nst import paths
 from nst.config import hydra_edge
 from nst.config.hydra_edge import quoted
 from nst.config.mistakes import check_groups, explain
-from nst.errors import UserError, problem
+from nst.errors import UserError
 from nst.files.run_folder import RunFolder
-from nst.image import output
+from nst.image import given as in_memory
+from nst.image.given import Given
 from nst.plan.planning import Plan
-from nst.run import single
+from nst.run import host, single
 
 #: A picture argument: an option's name, a file, or the picture itself.
-Picture = str | Path | Image.Image | Tensor
+Picture = str | Path | Given
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,14 @@ def stylize(content: Picture, style: Picture, overrides: Sequence[str] = (), *, 
 
     ``nst.stylize("tubingen", "painting.jpg", ["size=512", "optimizer=adam"], preview=True).picture``
 
+    The state of the process (random numbers, threads, logging, signals and so on) is afterwards as it was before. Calls
+    from several threads are executed one after another.
+
     Args:
-        content: the name of an option (``tubingen``), a file, a PIL image, or an image tensor (1, 3, H, W) or (3, H, W)
-            in [0, 1]. An image or a tensor is saved in the run's folder as an 8-bit PNG.
+        content: the name of an option (``tubingen``), a file, or a picture in memory: a PIL image, an array (H, W, 3)
+            of uint8 or of floats in [0, 1], an image tensor (1, 3, H, W) or (3, H, W) of the same values, or the bytes
+            of a picture file, also as an open file. A picture in memory is saved in the run's folder: bytes as they
+            are, the others as an 8-bit PNG.
         style: like ``content``.
         overrides: overrides as on the command line.
         preview: whether to show the picture in a notebook while it is optimized (``callbacks=notebook``).
@@ -88,7 +92,8 @@ def stylize(content: Picture, style: Picture, overrides: Sequence[str] = (), *, 
             words.append(_override(group, picture))
         else:
             memory[group] = picture
-    return Result(_run(words, memory))
+    with host.untouched():
+        return Result(_run(words, memory))
 
 
 def _override(group: str, picture: str | Path) -> str:
@@ -98,10 +103,10 @@ def _override(group: str, picture: str | Path) -> str:
     return f"{group}.path={quoted(Path(picture).expanduser().absolute())}"
 
 
-def _run(words: list[str], memory: Mapping[str, Image.Image | Tensor]) -> Path:
+def _run(words: list[str], memory: Mapping[str, Given]) -> Path:
     """Run the overrides, with pictures in memory that have no files yet; return the run's folder."""
     with tempfile.TemporaryDirectory(prefix="nst-") as scratch:
-        files = {group: _save(group, picture, Path(scratch)) for group, picture in memory.items()}
+        files = {group: in_memory.save(picture, Path(scratch), key=group) for group, picture in memory.items()}
 
         def keep(plan: Plan, folder: RunFolder) -> Plan:
             """Move the temporary picture files into the run's folder."""
@@ -122,22 +127,3 @@ def _run(words: list[str], memory: Mapping[str, Image.Image | Tensor]) -> Path:
             raise UserError(explain(error, arguments)) from error
         except SystemExit:  # raised by a run that received a signal
             raise KeyboardInterrupt from None
-
-
-def _save(group: str, image: Image.Image | Tensor, folder: Path) -> Path:
-    """Save an image or a tensor as a PNG; return its file. Raise UserError if it can't be converted."""
-    file = folder / f"{group}.png"
-    if isinstance(image, Image.Image):
-        try:
-            images.upright_srgb(image).save(file)
-        except Exception as error:  # Pillow can't convert the image
-            raise UserError(
-                problem(group, f"PIL image of mode {image.mode}", f"can't be converted: {error}")
-            ) from error
-        return file
-    batch = image.unsqueeze(0) if image.ndim == 3 else image
-    if batch.ndim != 4 or batch.shape[:2] != (1, 3) or not batch.is_floating_point() or not batch.numel():
-        why = "an image tensor is (1, 3, H, W) or (3, H, W), floats in [0, 1]"
-        raise UserError(problem(group, f"tensor of shape {tuple(image.shape)}, {image.dtype}", why))
-    output.save(batch.float(), file)
-    return file

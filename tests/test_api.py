@@ -1,6 +1,13 @@
 """``nst.stylize``: the command line's run, from Python."""
 
+import io
+import logging
+import os
+import random
+import signal
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +16,11 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from IPython.display import DisplayHandle
-from PIL import Image
+from PIL import Image, ImageFile
 
 import nst
 from nst import image, paths
-from nst.errors import UserError
+from nst.errors import DivergedError, UserError
 
 from .conftest import NOWHERE, Command, assert_equal
 
@@ -70,7 +77,7 @@ def test_within_a_program_that_uses_hydra_itself(few: list[str], pictures: tuple
     with initialize_config_dir(str(paths.configs()), version_base="1.3"):
         nst.stylize(*pictures, few)
         assert compose("train").size == 384
-    with pytest.raises(UserError, match=r"hydra\.mode: this makes a single run"):
+    with pytest.raises(UserError, match=r"hydra\.mode: stylize makes a single run"):
         nst.stylize(*pictures, [*few, "hydra.mode=MULTIRUN"])
 
 
@@ -92,7 +99,20 @@ def test_options_by_name(few: list[str]) -> None:
             "optimizer=sgd: there is no such option(.|\n)*no key siz",
         ),
         (Image.new("RGB", (40, 30)), ["size=0", "color=red"], "size=0: (.|\n)*color=red"),
-        (Image.new("RGB", (40, 30)), ["experiment=pooling"], "experiment=pooling: a study"),
+        (torch.full((3, 20, 20), 255.0), [], "content=tensor .*from 255 to 255; divide by 255"),
+        (torch.randn(3, 20, 20), [], "content=tensor .*undo the normalization"),
+        (torch.full((3, 20, 20), torch.nan), [], "content=tensor .*infinite or NaN"),
+        (torch.full((20, 20, 3), 0.5), [], r"channels last: permute it by \(2, 0, 1\)"),
+        (torch.zeros(3, 20, 20, dtype=torch.int64), [], "floats in .*or uint8"),
+        (np.full((20, 20, 3), 200.0), [], "content=array .*divide by 255"),
+        (np.zeros((3, 20, 20)), [], r"channels first: transpose it by \(1, 2, 0\)"),
+        (np.zeros((20, 20, 3), dtype=np.int32), [], "an array has uint8, or floats"),
+        (np.zeros((0, 20, 3), dtype=np.uint8), [], r"an array is \(H, W\)"),
+        (b"no picture", [], "content=10 bytes: this file is not a picture"),
+        (io.StringIO("text"), [], "open it with mode 'rb'"),
+        (3, [], "content=int: this is not a picture; choices: the name of an option"),
+        (None, [], "content=NoneType: this is not a picture"),
+        (Image.new("RGB", (40, 30)), ["experiment=pooling"], "experiment=pooling: this preset sweeps"),
     ],
 )
 def test_mistakes(
@@ -116,3 +136,102 @@ def test_a_notebook_sees_the_picture_on_its_way(
     monkeypatch.setitem(sys.modules, "IPython.display", None)
     with pytest.raises(UserError, match=r"callbacks.preview: needs an extra: pip install 'nst\[notebook\]'"):
         nst.stylize(*pictures, few, preview=True)
+
+
+def test_pictures_in_memory_make_the_picture_of_their_file(few: list[str], pictures: tuple[Path, Path]) -> None:
+    with Image.open(pictures[0]) as opened:
+        array = np.asarray(opened.convert("RGB"))
+    given = [
+        array,
+        array / 255,
+        (array / 255).astype(np.float32),
+        torch.from_numpy(array.copy()).permute(2, 0, 1),
+        torch.from_numpy(array / 255).permute(2, 0, 1)[None],
+        pictures[0].read_bytes(),
+        bytearray(pictures[0].read_bytes()),
+        io.BytesIO(pictures[0].read_bytes()),
+        pictures[0].open("rb"),
+    ]
+    few = [*few, "evaluations=1"]
+    expected = nst.stylize(*pictures, few).picture.tobytes()
+    for each in given:
+        result = nst.stylize(each, pictures[1], few)
+        assert result.picture.tobytes() == expected
+        assert (result.folder / "inputs" / "content.png").is_file()
+    grey = array[..., 0]
+    made = [
+        nst.stylize(each, pictures[1], few).picture.tobytes()
+        for each in (grey, grey[..., None], np.stack([grey] * 3, 2))
+    ]
+    assert len(set(made)) == 1
+
+
+def test_calls_of_several_threads_make_what_each_makes_alone(few: list[str], pictures: tuple[Path, Path]) -> None:
+    calls = [
+        [*few, "evaluations=2", f"seed={seed}", f"threads={1 + seed % 2}", f"hydra.run.dir=run{seed}"]
+        for seed in range(20)
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        found = [result.picture.tobytes() for result in pool.map(lambda words: nst.stylize(*pictures, words), calls)]
+    assert len(set(found)) == 20, "each has a picture of its own"
+    alone = [nst.stylize(*pictures, [*words, f"hydra.run.dir=alone{n}"]) for n, words in enumerate(calls)]
+    assert found == [result.picture.tobytes() for result in alone]
+
+
+def host() -> dict[str, Any]:
+    """The state of this process that a run may not change."""
+    loggers = [logging.getLogger(name) for name in (None, "pytorch_lightning", "lightning_fabric", "nst", "hydra")]
+    return {
+        "random": random.getstate(),
+        "numpy": str(np.random.get_state()),
+        "torch": torch.get_rng_state().tolist(),
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "float32": torch.backends.cuda.matmul.fp32_precision,
+        "environment": dict(os.environ),
+        "folder": Path.cwd(),
+        "words": sys.argv[:],
+        "path": sys.path[:],
+        "logging": [(each.level, each.handlers[:], each.propagate, each.disabled) for each in loggers],
+        "warnings": warnings.filters[:],
+        "signals": {number: signal.getsignal(number) for number in signal.valid_signals()},
+        "pillow": (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES),
+        "hooks": (sys.excepthook, sys.stdout, sys.stderr),
+        "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+    }
+
+
+@pytest.mark.parametrize("ends", ["well", "refused", "diverged"])
+def test_the_program_that_calls_it_is_left_as_it_was(
+    few: list[str], pictures: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 12_345_678)
+    random.seed(7)
+    torch.set_num_threads(2)
+    words = {
+        "well": ["trainer.deterministic=true", "precision=64", "threads=1"],
+        "refused": ["size=8"],
+        "diverged": ["weights.style=1e308", "weights.content=1e308", "+weights.style_layers.relu1_1=1e30"],
+    }[ends]
+    drawn: list[tuple[float, float]] = []
+    try:
+        for _ in range(2):
+            before = host()
+            try:
+                nst.stylize(*pictures, [*few, *words])
+            except (UserError, DivergedError):
+                assert ends != "well"
+            assert host() == before
+            drawn.append((torch.rand(1).item(), random.random()))
+        assert drawn[0] != drawn[1], "a loop of the caller would draw the same again and again"
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_it_computes_gradients_where_the_caller_does_not(few: list[str], pictures: tuple[Path, Path]) -> None:
+    expected = nst.stylize(*pictures, few).picture.tobytes()
+    for context in (torch.inference_mode, torch.no_grad):
+        with context():
+            tensor = image.load(pictures[0], key="content") * 1.0
+            assert nst.stylize(tensor, pictures[1], few).picture.tobytes() == expected
