@@ -83,7 +83,7 @@ def cosines(folder: Path, words: list[str], *, size: int, evaluations: int) -> l
 
     def gradient(run: Run, picture: Tensor) -> Tensor:
         objective = run.module.make_objective(run.module.stage, torch.device("cpu"))
-        image = picture.to(run.module.image.dtype).requires_grad_()
+        image = picture.detach().clone().to(run.module.image.dtype).requires_grad_()
         objective(image).total.backward()
         assert image.grad is not None
         return image.grad.double().flatten()

@@ -66,7 +66,7 @@ class ShiftedGram(Node):
 
 
 class SortedProjections(Node):
-    directions: PositiveInt
+    directions: PositiveInt | None
     seed: Annotated[int, Field(ge=0)]
 
 

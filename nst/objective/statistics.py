@@ -59,14 +59,14 @@ def reach(function: object) -> int:
     return int(max(given["shifts"])) if getattr(function, "func", function) is gram_of_shifted else 0
 
 
-def kept_bytes(statistic: object, positions: int, *, weighted: bool) -> int:
+def kept_bytes(statistic: object, shape: Sequence[int], *, weighted: bool) -> int:
     """Return an estimate of the bytes of a statistic beyond the features, kept until the backward pass is over.
 
-    A statistic that can be computed in tiles keeps nothing.
+    ``shape`` is that of the features, (1, C, H, W). A statistic that can be computed in tiles keeps nothing.
     """
     function, given = getattr(statistic, "func", statistic), getattr(statistic, "keywords", {})
     if function is sorted_projections:  # the values, sorted, and their sources
-        return (36 if weighted else 20) * int(given["directions"]) * positions
+        return (36 if weighted else 20) * (given["directions"] or shape[1]) * shape[2] * shape[3]
     return 0
 
 
@@ -111,14 +111,16 @@ def gram_of_shifted(
     return _Shifted.apply(features, weights, tuple(shifts), own)  # type: ignore[no-any-return]
 
 
-def sorted_projections(features: Tensor, weights: Tensor | None = None, *, directions: int, seed: int) -> Tensor:
+def sorted_projections(features: Tensor, weights: Tensor | None = None, *, directions: int | None, seed: int) -> Tensor:
     """Return the features projected on fixed random directions, (directions, M), sorted: quantiles of each projection.
 
     Heitz et al. 2021 (arXiv:2006.07229), section 3, draw new directions for each evaluation; an optimizer that compares
-    evaluations, such as L-BFGS, needs fixed ones. With ``weights``, the result has as many quantiles of the weighted
-    values.
+    evaluations, such as L-BFGS, needs fixed ones. None stands for as many directions as there are channels: with fewer,
+    the optimizer fits these directions instead of the distribution, and near the end 16-bit gradients are inexact.
+    With ``weights``, the result has as many quantiles of the weighted values.
     """
-    axes = _axes(features.shape[1], directions, seed, features.device, widened(features[..., :0]).dtype)
+    channels = features.shape[1]
+    axes = _axes(channels, directions or channels, seed, features.device, widened(features[..., :0]).dtype)
     values, order = (widened(as_rows(features)) @ axes).T.contiguous().sort(dim=1)
     if weights is None:
         return values

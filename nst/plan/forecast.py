@@ -85,7 +85,7 @@ def _kept(layout: Layout, device: torch.device) -> dict[str, int]:
             memory.feature_bytes(geometry, stage.shape, config.layers.content) for stage in stages
         ),
         "statistics": sum(
-            statistics.kept_bytes(term.statistic, shapes[name][2:].numel(), weighted=region is not None)
+            statistics.kept_bytes(term.statistic, shapes[name], weighted=region is not None)
             for region in layout.regions
             for term in layout.nodes.objective.statistics.values()
             for name in config.layers.style
