@@ -301,3 +301,14 @@ def test_mistakes(inside: Command, small: list[str], tmp_path: Path, words: list
     assert finished.returncode == 2
     assert finished.stderr.startswith(f"error: {said.format(tmp_path)}"), finished.stderr
     assert finished.stderr.count("\n") == 1
+
+
+def test_a_mask_of_everything_is_told(inside: Command, small: list[str], tmp_path: Path) -> None:
+    Image.new("L", (40, 32), 255).save(tmp_path / "all.png")
+    Image.new("RGBA", (36, 48), (0, 0, 0, 255)).save(tmp_path / "opaque.png")
+    finished = inside(*small, "style.region=all.png", "hydra.run.dir=run")
+    assert finished.returncode == 0
+    assert "style.region=all.png: this mask is white everywhere, so it selects the whole picture" in finished.stderr
+    refused = inside(*small, "style.mask=opaque.png")
+    assert refused.returncode == 2
+    assert "style.mask=opaque.png: this mask is black everywhere" in refused.stderr

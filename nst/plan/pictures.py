@@ -1,6 +1,6 @@
 """The pictures of a run as image tensors; each file is decoded once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -23,12 +23,14 @@ class Pictures:
         tensors: the content image, the style images and masks by name; image tensors (1, 3, H, W), masks (1, 1, H, W).
         in_color: the content image with its colours, even if ``tensors`` has only its luminance.
         sizes: the height and width in px of each picture in its file.
+        warnings: what the user should know about the files.
     """
 
     shape: Shape
     tensors: Mapping[str, Tensor]
     in_color: Tensor
     sizes: Mapping[str, Shape]
+    warnings: Sequence[str] = ()
 
     def finish(self, painted: Tensor, finish: str) -> Tensor:
         """Return the picture to save, with the content's colours if ``finish``, a value of ``color``, requires them."""
@@ -40,13 +42,14 @@ class Pictures:
 
 @dataclass
 class _Reader:
-    """A reader that decodes the files of a run and collects their problems in ``lines``."""
+    """A reader that decodes the files of a run and collects their problems in ``lines``, and ``warnings``."""
 
     config: Config
     files: Inputs
     dtype: torch.dtype
     sizes: dict[str, Shape] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def __call__(self, name: str) -> Tensor | None:
         """Return a picture or a mask at its own size; None if it can't be read."""
@@ -69,6 +72,9 @@ class _Reader:
             why = f"{why}; they must have the same shape"
             self.lines.append(problem(name, self.files.shown[name], why))
             return None
+        if mask.min() == 1:
+            why = "this mask is white everywhere, so it selects the whole picture"
+            self.warnings.append(problem(name, self.files.shown[name], why))
         return mask
 
 
@@ -94,7 +100,7 @@ def load(config: Config, files: Inputs, *, needed: int, deepest: str, dtype: tor
         raise UserError(read.lines)
     if config.color == "luminance":
         tensors = {name: color.luminance(each) if each.shape[1] == 3 else each for name, each in tensors.items()}
-    return Pictures(shape, tensors, in_color, read.sizes)
+    return Pictures(shape, tensors, in_color, read.sizes, read.warnings)
 
 
 def _style(

@@ -73,7 +73,7 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
         for notice in files.notices():
             log.info(notice)
         unlike = files.unlike(made_of.get(DIGESTS, {}))
-        for warning in [*files.warnings(), *unlike, *filter(None, [plan.forecast.notice])]:
+        for warning in [*files.warnings(), *plan.pictures.warnings, *unlike, *filter(None, [plan.forecast.notice])]:
             log.warning(warning)
         choices = _choices(folder)
         built = build(plan, folder, choices=choices, shown=shown, goes_on=goes_on)
