@@ -18,6 +18,7 @@ from nst import paths
 from nst.config import hydra_edge
 from nst.config.hydra_edge import quoted
 from nst.config.mistakes import check_groups, explain
+from nst.config.overrides import with_quoted_paths
 from nst.errors import UserError
 from nst.files.run_folder import RunFolder
 from nst.image import given as in_memory
@@ -114,7 +115,8 @@ def _run(words: list[str], memory: Mapping[str, Given]) -> Path:
                 folder.inputs.mkdir(exist_ok=True)
             return plan.moved({group: Path(shutil.move(file, folder.inputs)) for group, file in files.items()})
 
-        overrides = [*words, *(f"{group}.path={quoted(file)}" for group, file in files.items())]
+        named = [f"{group}.path={quoted(file)}" for group, file in files.items()]
+        overrides = with_quoted_paths([*words, *named], sweep=False)
         arguments = hydra_edge.arguments([])
         arguments.overrides = overrides
         try:

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nst import paths
 from nst.config import hydra_edge
 from nst.config.mistakes import check_groups, explain
+from nst.config.overrides import with_quoted_paths
 from nst.config.source import source_of
 from nst.errors import DivergedError, UserError, of_disk
 from nst.plan import torchrun
@@ -40,10 +41,12 @@ def main(words: Sequence[str] | None = None) -> int:
         return follow(torchrun.hear())
     words = sys.argv[1:] if words is None else list(words)
     arguments = hydra_edge.arguments(words)
+    others = [word for word in words if word not in arguments.overrides]
+    arguments.overrides = with_quoted_paths(arguments.overrides, sweep=_kind(arguments) == "sweep")
     logging.raiseExceptions = False  # no traceback if logging fails, e.g. on a full disk
     threading.excepthook = _leave_to_main_thread
     try:
-        return _run(arguments, words)
+        return _run(arguments, others)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -53,7 +56,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return _report(error, arguments)
 
 
-def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+def _run(arguments: argparse.Namespace, others: Sequence[str]) -> int:
     given = hydra_edge.parse(arguments.overrides)
     check_groups(given)
     kind = _kind(arguments)
@@ -71,7 +74,6 @@ def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         from nst.sweep import command
 
         return command.run(source, arguments.overrides)
-    others = [word for word in words if word not in arguments.overrides]
     flags = source.flags if arguments.config_path is None and arguments.config_name is None else []
     with _complaining():
         sys.argv[1:] = [*others, *flags, *source.overrides]

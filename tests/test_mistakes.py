@@ -179,6 +179,8 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["pooling._target_=torch.nn.Nope"], ["pooling", "torch.nn.Nope"]),
     (["objective.content._target_=nst.nope"], ["objective", "nst.nope"]),
     (["objective/style=[gram,nope]"], ["objective/style=nope: there is no such option; choices: covariance, gram"]),
+    (["style=[picasso,scream]"], ["style=[picasso,scream]: takes one option", "style=picasso,scream", "style/more=["]),
+    (["optimizer=[adam,lbfgs]"], ["optimizer=[adam,lbfgs]: takes one option", "with -m: optimizer=adam,lbfgs"]),
     (["objective/style=[]"], ["objective/style=[]: at least one style term is needed"]),
     (["objective.style.gram.weight=-1"], ["objective.style.gram.weight=-1: must be greater than or equal to 0"]),
     (["objective.relative=maybe"], ["objective.relative=maybe: must be"]),

@@ -98,3 +98,18 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_been(
     accumulator.Reload()
     steps = [event.step for event in accumulator.Scalars("loss/total")]
     assert steps == list(range(1, int(str(summary(tmp_path / "run")["evaluations"])) + 1))
+
+
+def test_fewer_evaluations_than_were_made_are_refused(inside: Command, small: list[str], tmp_path: Path) -> None:
+    """The configuration and the picture would tell of a run that was never made."""
+    assert inside(*small, "hydra.run.dir=run").returncode == 0
+    files = {name: (tmp_path / "run" / name).read_bytes() for name in ("config.yaml", "result.png", "summary.json")}
+    refused = inside("resume=run", "evaluations=3")
+    assert refused.returncode == 2
+    assert "error: evaluations=3: the run has made 6 already; choose more" in refused.stderr
+    assert files == {name: (tmp_path / "run" / name).read_bytes() for name in files}
+    again = inside("resume=run")
+    assert again.returncode == 0
+    assert "The run is complete after 6 evaluations; evaluations=N goes on to N" in again.stderr
+    assert "Resuming" not in again.stderr
+    assert (tmp_path / "run" / "result.png").read_bytes() == files["result.png"]

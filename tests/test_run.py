@@ -432,3 +432,29 @@ def test_real_filters_paint_real_pictures(inside: Command, tmp_path: Path) -> No
     assert finished.returncode == 0, finished.stderr
     styles = [float(row["style"]) for row in rows(tmp_path / "run")]
     assert min(styles) < styles[0] / 100
+
+
+@pytest.mark.parametrize(
+    "variables", [{"RANK": "1"}, {"SLURM_PROCID": "2"}, {"SLURM_PROCID": "2", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"}]
+)
+def test_a_job_around_it_does_not_count(
+    fresh: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    finished = fresh(*small, "evaluations=2", "hydra.run.dir=run")
+    assert finished.returncode == 0, finished.stderr
+    assert list((tmp_path / "run" / "tensorboard").rglob("events.*"))
+    assert (tmp_path / "run" / "losses.csv").is_file()
+
+
+def test_another_repository_of_a_hook_is_not_ours(
+    inside: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert inside(*small, "evaluations=1", "hydra.run.dir=one").returncode == 0
+    subprocess.run(["git", "init", "-q", str(tmp_path / "other")], check=True)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    assert inside(*small, "evaluations=1", "hydra.run.dir=two").returncode == 0
+    one, two = (summary(tmp_path / name) for name in ("one", "two"))
+    assert one["git_commit"] == two["git_commit"]
+    assert not {"content", "style"} & one["choices"].keys(), "its pictures were given by their paths"

@@ -18,6 +18,9 @@ from nst.config.hydra_edge import parse
 from nst.config.source import PRESETS, Source, source_of
 from nst.errors import UserError, choices, one_line, problem
 
+#: Groups of which several options can be chosen at once.
+SEVERAL = ("objective/style", "style/more")
+
 
 def check_groups(given: list[Override]) -> None:
     """Raise UserError for values that can't be an option's name, for which Hydra would fail with a traceback."""
@@ -26,7 +29,11 @@ def check_groups(given: list[Override]) -> None:
         group = paths.configs() / override.key_or_group
         if not override.is_delete() and not override.is_sweep_override() and group.is_dir():
             value = override.value()
-            if not isinstance(value, str | list):
+            if isinstance(value, list) and override.key_or_group not in SEVERAL:
+                swept = f"{override.key_or_group}={','.join(map(str, value))}"
+                further = "; further styles: style/more=[…]" if override.key_or_group == "style" else ""
+                lines.append(f"{override.input_line}: takes one option, or several with -m: {swept}{further}")
+            elif not isinstance(value, str | list):
                 why = "there is no such option; " + choices(value, sorted(path.stem for path in group.glob("*.yaml")))
                 lines.append(problem(override.key_or_group, value, why))
     if lines:

@@ -18,6 +18,7 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers.launcher import _Launcher
 from torch import distributed
@@ -40,6 +41,8 @@ def make_trainer(config: Config, nodes: Nodes) -> pl.Trainer:
     """
     number = config.trainer.devices
     started = torchrun.started() or number
+    if not torchrun.started():
+        rank_zero_only.rank = 0  # type: ignore[attr-defined] # RANK or SLURM_PROCID of a job around this process doesn't count
     if started != number:
         why = f"torchrun has started {started} processes; set trainer.devices={started}"
         raise UserError(problem("trainer.devices", number, why))
@@ -47,7 +50,7 @@ def make_trainer(config: Config, nodes: Nodes) -> pl.Trainer:
         trainer: pl.Trainer = nodes.trainer(
             logger=False,
             strategy="auto" if number == 1 else TileStrategy(),
-            plugins=[WholeCheckpointIO()],
+            plugins=[WholeCheckpointIO(), *([LightningEnvironment()] if number == 1 else [])],  # no cluster's
             precision=64 if config.precision == 64 else 32,
             max_epochs=-1,
             enable_checkpointing=False,

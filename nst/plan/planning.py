@@ -205,6 +205,8 @@ def _check_goal(schedule: Schedule, folder: RunFolder) -> None:
     if checkpoint is None:
         return
     done, (height, width) = int(checkpoint.stem), shape_in(checkpoint)
+    if schedule.evaluations < done:
+        raise UserError(problem("evaluations", schedule.evaluations, f"the run has made {done} already; choose more"))
     shapes = [stage.shape for stage in schedule.stages]
     if (height, width) not in (shapes if done < schedule.evaluations else shapes[-1:]):
         why = f"the run has made {done}, and its picture is still {width} x {height} px; choose more"
@@ -212,13 +214,29 @@ def _check_goal(schedule: Schedule, folder: RunFolder) -> None:
 
 
 def _title(config: Config, named: Sequence[str], words: Sequence[str]) -> str:
+    """Return the part of a folder's name that says what a run is: its pictures, and what distinguishes it in a sweep.
+
+    It has no character with a meaning for shells or for Hydra, and at most 120 bytes.
+    """
     pictures = f"{config.content.title}-{config.style.title}"
     said = ("content", "style", "content.path", "style.path", "assets", "threads", "name", "pair", "resume")
-    overrides = dict(zip(keys(words), words, strict=True))
-    chosen = [word for key, word in overrides.items() if key in named and key not in said]
-    # Keep only the last part of a path; replace brackets, quotes and the like, which don't belong in a file name.
-    fit = [re.sub(r"[^\w.,=+~-]+", "_", re.sub(r"=.*/", "=", word)).strip("_") for word in [pictures, *chosen]]
-    return ",".join(fit)[:120]
+    values = {key: word.partition("=")[2] for key, word in zip(keys(words), words, strict=True)}
+    chosen = {key: value for key, value in values.items() if key in named and key not in said}
+    short = {key: re.split(r"[./]", key)[-1] for key in chosen}
+    name = {key: last if list(short.values()).count(last) == 1 else key for key, last in short.items()}
+    parts = [pictures, *(f"{name[key]}{_short(value)}" for key, value in chosen.items())]
+    text = "-".join(re.sub(r"[^\w.+-]+", "_", part).strip("_") for part in parts)
+    return text.encode()[:120].decode(errors="ignore")
+
+
+def _short(value: str) -> str:
+    """Return a value as a name has it: of a path the last part, and 1e5 for 100000.0."""
+    try:
+        digits, _, exponent = f"{float(value):e}".partition("e")
+        scientific = f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+        return min(f"{float(value):g}", scientific, key=len)
+    except ValueError:
+        return Path(value.strip("'\"")).name
 
 
 def _quieten_lightning() -> None:

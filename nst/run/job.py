@@ -78,7 +78,9 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
         choices = _choices(folder)
         built = build(plan, folder, choices=choices, shown=shown, goes_on=goes_on)
         if built.checkpoint is not None:
-            log.info("Resuming after %d evaluations", int(built.checkpoint.stem))
+            done = int(built.checkpoint.stem)
+            complete = "The run is complete after %d evaluations; evaluations=N goes on to N"
+            log.info("Resuming after %d evaluations" if done < plan.schedule.evaluations else complete, done)
     except Exception as error:
         if not goes_on:
             note_failure(folder, error)
@@ -228,11 +230,15 @@ def _save(picture: Tensor, folder: RunFolder, format: str, note: str) -> Path:  
 
 
 def _choices(folder: RunFolder) -> dict[str, str]:
-    """Return the chosen option of each group; for a resumed run, including the options that it began with."""
+    """Return the chosen option of each group; for a resumed run, including the options that it began with.
+
+    A group has none if its picture was given by a path.
+    """
     earlier: dict[str, str] = folder.read_summary().get("choices", {})
+    given = keys(HydraConfig.get().overrides.task)
     now = {
         group: option
         for group, option in HydraConfig.get().runtime.choices.items()
-        if option is not None and not group.startswith("hydra/")
+        if option is not None and not group.startswith("hydra/") and f"{group}.path" not in given
     }
     return {**earlier, **now}

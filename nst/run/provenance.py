@@ -1,5 +1,6 @@
 """Provenance of a run: versions, commit, processor, device, threads, memory."""
 
+import os
 import platform
 import resource
 import subprocess
@@ -79,6 +80,8 @@ def _git_commit() -> str | None:
         return None
     command = ["git", "-C", str(top), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        # Within a hook of git, variables such as GIT_DIR name another repository.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        return subprocess.run(command, env=own, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +82,9 @@ def fixed(words: Sequence[str]) -> list[str]:
 def _folder_problems(folder: Path, *, fresh: bool, resumed: Path | None) -> Iterator[str]:
     if fresh and RunFolder(folder).config.is_file():
         why = "this folder already holds a run"
-        yield problem("hydra.run.dir", folder, f"{why}; resume it with resume={folder}, or choose another")
+        yield problem(
+            "hydra.run.dir", folder, f"{why}; resume it with {shlex.quote(f'resume={folder}')}, or choose another"
+        )
     if resumed is not None and resumed != folder:
         why = f"a run is resumed in its own folder, not in {folder}; leave out hydra.run.dir"
         yield problem("resume", resumed, why)
