@@ -201,7 +201,7 @@ def test_two_processes_do_not_go_on_with_one_run(nst: Command, small: list[str],
 
 
 def test_only_one_process_at_a_time_is_alone(tmp_path: Path) -> None:
-    with RunFolder(tmp_path).alone(), pytest.raises(UserError, match="another process is at work"):
+    with RunFolder(tmp_path).alone(), pytest.raises(UserError, match="another process is using this folder"):
         RunFolder(tmp_path).alone().__enter__()
     with RunFolder(tmp_path).alone():
         pass

@@ -168,7 +168,7 @@ def test_the_layers_of_any_checkpoint_are_calibrated() -> None:
 
 def test_a_damaged_file_of_the_packages_layout_is_refused(tmp_path: Path) -> None:
     torch.save({"block1_conv1_W_q": torch.zeros(64, 3, 3, 3)}, tmp_path / "packed.bin")
-    with pytest.raises(UserError, match="this checkpoint is damaged: block1_conv1 is not what it should be"):
+    with pytest.raises(UserError, match="this checkpoint is damaged: block1_conv1 has another type or shape"):
         encoder.load_state(tmp_path / "packed.bin", "vgg19")
 
 

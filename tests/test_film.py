@@ -88,5 +88,5 @@ def test_a_film_that_can_not_be_written_costs_no_checkpoint(nst: Command, small:
     in_the_way.rmdir()
     again = nst("resume=run")
     assert again.returncode == 0, again.stderr
-    assert "Resuming after 6 evaluations" in again.stderr
+    assert "The run is complete after 6 evaluations" in again.stderr
     assert in_the_way.is_file()

@@ -107,7 +107,7 @@ def wasserstein(f: Tensor, a: Tensor) -> Tensor:
 
 
 def sliced_wasserstein(f: Tensor, a: Tensor) -> Tensor:
-    axes = torch.randn(f.shape[1], 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    axes = torch.randn(f.shape[1], f.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     axes = axes / axes.norm(dim=0)
     found, target = ((axes.T @ flat(each)).sort(1).values for each in (f, a))
     return (found - target).square().sum() / found.numel()

@@ -83,12 +83,12 @@ def test_a_picture_is_made_again_with_changes(inside: Command, small: list[str],
     ("words", "said"),
     [
         ([], "content.path: must be given\nerror: style.path: must be given"),
-        (["experiment=preview"], "rerun={}/one/result.png: experiment=preview is of no use with it"),
+        (["experiment=preview"], "rerun={}/one/result.png: experiment=preview can't be combined with rerun"),
         (["rerun=none.png"], "rerun={}/none.png: there is no such file"),
         (["rerun=plain.png"], "rerun={}/plain.png: there is no configuration in this file"),
         (["nosuch=3"], "nosuch=3: there is no key nosuch"),
         (["-m", "rerun=a.png,b.png"], "rerun: takes one value and can't be swept"),
-        (["style=picasso,scream"], "rerun={}/one/result.png: style=picasso,scream is of no use with it"),
+        (["style=picasso,scream"], "rerun={}/one/result.png: style=picasso,scream can't be combined with rerun"),
     ],
 )
 def test_mistakes(inside: Command, small: list[str], tmp_path: Path, words: list[str], said: str) -> None:
@@ -136,7 +136,7 @@ def test_other_files_than_a_picture_was_made_of_are_told(inside: Command, small:
     assert "the picture will be another" not in same.stderr
     other = inside(*words, "content.path=same.png", "style.path=same.png")
     assert other.returncode == 0
-    assert "The style that the picture was made of had the SHA-256" in other.stderr
+    assert "The style that the picture was made from had the SHA-256" in other.stderr
 
 
 def test_a_start_that_was_changed_is_refused(inside: Command, small: list[str], tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_start_that_was_changed_is_refused(inside: Command, small: list[str], 
     shutil.copy(small[1].partition("=")[2], start)
     finished = inside("resume=run", "evaluations=3")
     assert finished.returncode == 2
-    assert "the init that the run began with had the SHA-256" in finished.stderr
+    assert "init had the SHA-256" in finished.stderr
 
 
 def test_what_a_picture_holds_can_be_shown(inside: Command, small: list[str]) -> None:
@@ -162,5 +162,5 @@ def test_a_note_that_jpeg_can_not_hold_costs_no_picture(tmp_path: Path) -> None:
 
 def test_a_damaged_note_is_refused(tmp_path: Path) -> None:
     output.save(torch.rand(1, 3, 4, 4), tmp_path / "x.png", note=f"{FIRST_LINE}- a\n- b\n")
-    with pytest.raises(UserError, match="holds no keys"):
+    with pytest.raises(UserError, match="contains no keys"):
         read_note(tmp_path / "x.png", key="rerun")

@@ -10,7 +10,7 @@ from nst.config.hydra_edge import quoted
 _KEYS = ("encoder.weights", "encoder.normalize_on", "resume", "rerun", "hydra.run.dir", "hydra.sweep.dir")
 _ENDINGS = ("path", "mask", "region")
 
-#: What Hydra's grammar reads as it stands, and what it gives a meaning: a function of a sweep or an interpolation.
+#: What Hydra's grammar reads as it stands, strings in quotes, and functions of a sweep.
 _PLAIN = re.compile(r"[\w./:@%+-]*", re.ASCII)
 _QUOTED = re.compile(r"'([^'\\]|\\.)*'|\"([^\"\\]|\\.)*\"")
 _FUNCTION = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag|extend_list)\(.*\)", re.DOTALL)
@@ -37,7 +37,7 @@ def _with_quoted_path(word: str, *, sweep: bool) -> str:
 def _quoted(value: str) -> str:
     if _PLAIN.fullmatch(value) or _QUOTED.fullmatch(value):
         return value
-    if ("${" in value or _FUNCTION.fullmatch(value)) and not _exists(value):
+    if ("${" in value or value.startswith("{") or _FUNCTION.fullmatch(value)) and not _exists(value):
         return value
     return quoted(value.replace("${", "\\${"))
 

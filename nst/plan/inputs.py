@@ -71,7 +71,7 @@ class Inputs:
     def unlike(self, digests: Mapping[str, Any]) -> list[str]:
         """Return one line for each file that has another SHA-256 than in ``digests``, those of an earlier picture."""
         return [
-            f"The picture was made from a {name} with the SHA-256 {digests[name]}; this one has {found}: "
+            f"The {name} that the picture was made from had the SHA-256 {digests[name]}; this one has {found}: "
             "the picture will differ."
             for name, found in self.digests().items()
             if name in digests and digests[name] != found
@@ -81,7 +81,7 @@ class Inputs:
         """Raise UserError if the run in ``folder`` began with other pictures or weights."""
         began = folder.read_summary().get("assets", {})
         lines = [
-            f"resume={folder.path}: the run began with a {name} with the SHA-256 {began[name]['sha256']}, but "
+            f"resume={folder.path}: {name} had the SHA-256 {began[name]['sha256']} when the run began, but "
             f"{found['path']} has {found['sha256']}"
             for name, found in self.provenance().items()
             if name in began and began[name]["sha256"] != found["sha256"]

@@ -205,12 +205,12 @@ def _check_goal(schedule: Schedule, folder: RunFolder) -> None:
     if checkpoint is None:
         return
     done, (height, width) = int(checkpoint.stem), shape_in(checkpoint)
-    if schedule.evaluations < done:
-        raise UserError(problem("evaluations", schedule.evaluations, f"the run has made {done} already; choose more"))
     shapes = [stage.shape for stage in schedule.stages]
     if (height, width) not in (shapes if done < schedule.evaluations else shapes[-1:]):
         why = f"the run has made {done}, and its picture is still {width} x {height} px; choose more"
         raise UserError(problem("evaluations", schedule.evaluations, why))
+    if schedule.evaluations < done:
+        raise UserError(problem("evaluations", schedule.evaluations, f"the run has made {done} already; choose more"))
 
 
 def _title(config: Config, named: Sequence[str], words: Sequence[str]) -> str:
@@ -224,19 +224,20 @@ def _title(config: Config, named: Sequence[str], words: Sequence[str]) -> str:
     chosen = {key: value for key, value in values.items() if key in named and key not in said}
     short = {key: re.split(r"[./]", key)[-1] for key in chosen}
     name = {key: last if list(short.values()).count(last) == 1 else key for key, last in short.items()}
-    parts = [pictures, *(f"{name[key]}{_short(value)}" for key, value in chosen.items())]
+    parts = [pictures, *(_short(name[key], value) for key, value in chosen.items())]
     text = "-".join(re.sub(r"[^\w.+-]+", "_", part).strip("_") for part in parts)
     return text.encode()[:120].decode(errors="ignore")
 
 
-def _short(value: str) -> str:
-    """Return a value as a name has it: of a path the last part, and 1e5 for 100000.0."""
+def _short(name: str, value: str) -> str:
+    """Return an override as a folder's name has it: style1e5 for 100000.0, and of words and paths the last part."""
     try:
         digits, _, exponent = f"{float(value):e}".partition("e")
-        scientific = f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
-        return min(f"{float(value):g}", scientific, key=len)
     except ValueError:
-        return Path(value.strip("'\"")).name
+        word = Path(value.strip("'\"")).name
+        return word if word.isidentifier() and word not in ("true", "false", "null") else f"{name}{word}"
+    scientific = f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return name + min(f"{float(value):g}", scientific, key=len)
 
 
 def _quieten_lightning() -> None:
