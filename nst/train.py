@@ -40,7 +40,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
         return follow(torchrun.hear())
     words = sys.argv[1:] if words is None else list(words)
-    arguments = hydra_edge.arguments(words)
+    try:
+        arguments = hydra_edge.arguments(words)
+    except UserError as error:
+        return _print(error.problems)
     others = [word for word in words if word not in arguments.overrides]
     arguments.overrides = with_quoted_paths(arguments.overrides, sweep=_kind(arguments) == "sweep")
     logging.raiseExceptions = False  # no traceback if logging fails, e.g. on a full disk
@@ -108,7 +111,12 @@ def _report(error: Exception, arguments: argparse.Namespace) -> int:
     if isinstance(error, OSError) and not isinstance(error, HydraException):  # some of Hydra's exceptions are both
         print(f"error: the run failed: {of_disk(error)}", file=sys.stderr)
         return 1
-    for line in error.problems if isinstance(error, UserError) else explain(error, arguments):
+    return _print(error.problems if isinstance(error, UserError) else explain(error, arguments))
+
+
+def _print(problems: Sequence[str]) -> int:
+    """Print the lines of a user's mistakes; return the exit status."""
+    for line in problems:
         print(f"error: {line}", file=sys.stderr)
     return 2
 

@@ -26,14 +26,23 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from nst.errors import UserError
+
 #: Hydra's basic sweeper, which runs a grid, and the Optuna sweeper, which searches.
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
 
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
-    """Return a command line as parsed by Hydra's argument parser."""
-    return get_args_parser().parse_intermixed_args(list(words))
+    """Return a command line as parsed by Hydra's argument parser. Raise UserError for options that it doesn't have."""
+    parser: Any = get_args_parser()
+
+    def refuse(message: str) -> None:
+        why = "overrides have no dashes, as style=picasso; --help shows the options"
+        raise UserError(f"{message.replace('unrecognized arguments: ', '')}: {why}")
+
+    parser.error = refuse  # argparse would print its usage and exit
+    return cast(argparse.Namespace, parser.parse_intermixed_args(list(words)))
 
 
 @contextmanager

@@ -16,7 +16,30 @@ from nst import paths
 from nst.config import hydra_edge
 from nst.config.hydra_edge import parse
 from nst.config.source import PRESETS, Source, source_of
+from nst.encoder import architecture as arch
 from nst.errors import UserError, choices, one_line, problem
+
+#: Keys by their names in other implementations.
+ELSEWHERE = {
+    **dict.fromkeys(
+        ("iterations", "iters", "num_iterations", "steps", "num_steps", "max_iter", "epochs"), "evaluations"
+    ),
+    **dict.fromkeys(("lr", "learning_rate"), "optimizer.lr"),
+    **dict.fromkeys(("style_weight", "beta"), "weights.style"),
+    **dict.fromkeys(("content_weight", "alpha"), "weights.content"),
+    **dict.fromkeys(("tv_weight", "total_variation_weight"), "weights.tv"),
+    **dict.fromkeys(("device", "gpu", "cuda", "accelerator"), "trainer.accelerator"),
+    **dict.fromkeys(("image_size", "img_size", "resolution", "width"), "size"),
+    **dict.fromkeys(("output_dir", "out", "output_path", "output_image", "save_dir"), "hydra.run.dir"),
+    **dict.fromkeys(("style_image", "style_img", "style_path"), "style.path"),
+    **dict.fromkeys(("content_image", "content_img", "content_path", "input", "image"), "content.path"),
+    **dict.fromkeys(("preserve_color", "preserve_colors", "original_colors", "keep_colors"), "color=luminance"),
+    **dict.fromkeys(("style_layers",), "layers.style"),
+    **dict.fromkeys(("content_layers",), "layers.content"),
+    **dict.fromkeys(("style_scale",), "style.scale"),
+    **dict.fromkeys(("model", "network", "backbone", "vgg"), "encoder"),
+    **dict.fromkeys(("loss",), "objective"),
+}
 
 #: Groups of which several options can be chosen at once.
 SEVERAL = ("objective/style", "style/more")
@@ -34,15 +57,16 @@ def check_groups(given: list[Override]) -> None:
                 further = "; further styles: style/more=[…]" if override.key_or_group == "style" else ""
                 lines.append(f"{override.input_line}: takes one option, or several with -m: {swept}{further}")
             elif not isinstance(value, str | list):
-                why = "there is no such option; " + choices(value, sorted(path.stem for path in group.glob("*.yaml")))
-                lines.append(problem(override.key_or_group, value, why))
+                text = str(override.input_line).partition("=")[2]
+                why = _why_no_option(override.key_or_group, text, _options(override.key_or_group))
+                lines.append(problem(override.key_or_group, text, why))
     if lines:
         raise UserError(lines)
 
 
 def explain(error: Exception, arguments: argparse.Namespace) -> list[str]:
     """Return Hydra's error as readable lines: unreadable overrides, else unknown options and keys, else the error."""
-    unreadable = list(_unreadable(arguments.overrides))
+    unreadable = list(_unreadable(arguments.overrides)) or list(_swept(arguments))
     if unreadable:
         return unreadable
     try:
@@ -59,8 +83,21 @@ def _unreadable(overrides: list[str]) -> Iterator[str]:
         try:
             parse([text])
         except HydraException as error:
+            if "=" not in text:
+                yield f"{text}: an override is KEY=VALUE, as content.path={text} or style.path={text}"
+                continue
             hint = f"a value with special characters needs quotes within the shell's: \"{text.partition('=')[0]}='…'\""
             yield f"{text}: this override can't be read ({str(error).splitlines()[0]}); {hint}"
+
+
+def _swept(arguments: argparse.Namespace) -> Iterator[str]:
+    """Yield one line for each override with several values, if they are not for a sweep."""
+    if arguments.multirun:
+        return
+    for text, override in zip(arguments.overrides, parse(arguments.overrides), strict=True):
+        if override.is_sweep_override():
+            key, _, value = text.partition("=")
+            yield f"{text}: several values are a sweep, which needs -m; a list needs brackets: '{key}=[{value}]'"
 
 
 def _override_problems(loader: ConfigLoader, source: Source) -> Iterator[str]:
@@ -86,16 +123,49 @@ def _override_problems(loader: ConfigLoader, source: Source) -> Iterator[str]:
     for override in values:
         key = override.key_or_group
         if not override.is_add() and not override.is_force_add() and key not in known:
-            near = difflib.get_close_matches(key, known, n=3)
             roots = [root for root in known if "." not in root and root not in (*groups, "hydra")]
-            hint = f"did you mean {', '.join(near)}?" if near else f"groups and keys: {', '.join([*groups, *roots])}"
-            yield f"{override.input_line}: there is no key {key}; {hint}"
+            yield f"{override.input_line}: there is no key {key}; {_hint(override, known, [*groups, *roots])}"
+
+
+def _hint(override: Override, known: list[str], roots: list[str]) -> str:
+    """Return what to type instead of an override whose key doesn't exist."""
+    key, text = str(override.key_or_group), str(override.input_line)
+    parent = key.rpartition(".")[0]
+    if key in ELSEWHERE:
+        return f"did you mean {ELSEWHERE[key]}?"
+    if parent in ("weights.style_layers", "weights.content_layers"):
+        return f"a factor of a layer is added: +{text}"
+    more = parent.removeprefix("style.more.")
+    if more != parent and (paths.configs() / "style" / "more" / f"{more}.yaml").is_file():
+        return f"choose that style, too: 'style/more=[{more}]'"
+    near = difflib.get_close_matches(key, known, n=3)
+    return f"did you mean {', '.join(near)}?" if near else f"groups and keys: {', '.join(roots)}"
 
 
 def _why_no_option(group: str, value: str, options: list[str]) -> str:
     if group in ("hydra/launcher", "hydra/sweeper") and (paths.configs() / PRESETS / f"{value}.yaml").is_file():
         return f"needs an extra: pip install 'nst[{value.partition('_')[0]}]'"
+    if group in ("content", "style") and ("." in value or "/" in value):
+        return f"there is no such option; a file is given by its path: {group}.path={value}"
+    if group == "layers" and value in arch.layer_names("vgg19"):
+        return f"there is no such option; layers are given as lists: 'layers.style=[{value}]'"
+    if group in ("objective", "objective/style") and value in {"gram", *_options("objective/style")} - set(options):
+        return f"there is no such option; a style term is chosen by 'objective/style=[{value}]'"
+    if group == "weights" and _is_number(value):
+        return f"there is no such option; the style's weight is weights.style={value}"
     return f"there is no such option; {choices(value, options)}"
+
+
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (paths.configs() / group).glob("*.yaml"))
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _values(override: Override) -> list[str]:

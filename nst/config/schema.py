@@ -1,10 +1,20 @@
 """Typed schema of the configuration: the type, the bounds and the role of each key."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from nst.config.keys import Key
 from nst.config.node_schema import Node, NonNegative, Positive, Sha256, Strict, Text
@@ -12,11 +22,26 @@ from nst.encoder import architecture as arch
 from nst.errors import choices
 
 
+def is_address(path: str) -> bool:
+    """Return whether a text is a web address rather than a path."""
+    return re.match(r"https?://", path) is not None
+
+
+def _is_no_address(path: str) -> str:
+    if is_address(path):
+        raise ValueError(f"{path} is a web address, which isn't fetched; download the picture and give its file")
+    return path
+
+
+#: The file of a picture.
+PictureFile = Annotated[Text, AfterValidator(_is_no_address)]
+
+
 class Picture(Strict):
     """The group ``content``, and the base of ``style``."""
 
     name: Annotated[Text, Key(file=True)]
-    path: Annotated[Text | None, Key(file=True)]
+    path: Annotated[PictureFile | None, Key(file=True)]
     url: Annotated[Text | None, Key(file=True)]
     sha256: Annotated[Sha256 | None, Key(file=True)]
 
@@ -36,8 +61,8 @@ class StylePicture(Picture):
     """A style's picture, and how it is used."""
 
     weight: NonNegative
-    region: Annotated[Text | None, Key(file="beside")]
-    mask: Annotated[Text | None, Key(file="beside")]
+    region: Annotated[PictureFile | None, Key(file="beside")]
+    mask: Annotated[PictureFile | None, Key(file="beside")]
     fit: Literal["stretch", "fit", "crop", "own"]
     scale: Annotated[float, Field(gt=0, le=16)]
 

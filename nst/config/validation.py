@@ -85,6 +85,8 @@ def _explain(key: str, mistake: Any, schema: type[BaseModel]) -> str:
         message = str(mistake["msg"]).removeprefix("Value error, ")
         key = key.rstrip(".")
         return f"{key}: {message}" if key else message
+    if kind == "list_type":
+        return problem(key, value, f"must be a list: '{key}=[{value}]'")
     if kind in _MESSAGES:
         return problem(key, value, _MESSAGES[kind])
     return problem(key, value, f"must be {str(mistake['msg']).removeprefix('Input should be ')}")
@@ -106,7 +108,9 @@ def _layer_problems(raw: Mapping[str, Any]) -> Iterator[str]:
         yield f"layers.content=[], layers.style=[]: at least one layer is needed; {choices('', valid)}"
     for part, name in named:
         if name not in valid:
-            yield problem(f"layers.{part}", name, f"no layer of {architecture}; {choices(name, valid)}")
+            vgg = arch.layer_names("vgg19")
+            advice = "layers=resnet has layers of ResNets; " if name in vgg and architecture not in arch.BLOCKS else ""
+            yield problem(f"layers.{part}", name, f"no layer of {architecture}; {advice}{choices(name, valid)}")
     for part in ("content", "style"):
         names = layers[part]
         for name in sorted({str(name) for name in names if names.count(name) > 1}):

@@ -43,7 +43,7 @@ def settle(asked: Precision | Literal["auto"], device: torch.device, *, narrow: 
             problem("precision", 64, "MPS doesn't support float64; choices: 32, or trainer.accelerator=cpu")
         )
     if asked == 16 and device.type != "cuda":
-        raise UserError(problem("precision", 16, "float16 needs CUDA; choices: auto, bf16, 32"))
+        raise UserError(problem("precision", 16, "float16 needs CUDA; choices: auto, bf16, 32, 64"))
     return asked
 
 

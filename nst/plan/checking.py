@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nst import paths
 from nst.config.keys import renamed
-from nst.config.schema import Config, styles_in
+from nst.config.schema import Config, is_address, styles_in
 from nst.config.validation import validated
 from nst.errors import UserError, attempt, one_line
 from nst.image import reading
@@ -41,7 +41,7 @@ def _file_problems(raw: Mapping[str, Any]) -> list[str]:
     for key, node in {"content": raw.get("content"), **styles_in(raw), "init": raw.get("init")}.items():
         for part, read in {"path": reading.read, "region": reading.read_mask, "mask": reading.read_mask}.items():
             path = node.get(part) if isinstance(node, Mapping) else None
-            if isinstance(path, str) and path not in ("", "???"):
+            if isinstance(path, str) and path not in ("", "???") and not is_address(path):
                 attempt(lines, partial(read, paths.of_user(path), key=f"{key}.{part}", max_pixels=limit))
     found = raw.get("encoder")
     encoder: Mapping[str, Any] = found if isinstance(found, Mapping) else {}

@@ -58,6 +58,9 @@ def make_trainer(config: Config, nodes: Nodes) -> pl.Trainer:
             enable_model_summary=False,
         )
     except (MisconfigurationException, TypeError, ValueError) as error:
+        if "backend found" in str(error):  # MisconfigurationException has no finer type
+            why = "this machine has none that torch can use; choices: auto, cpu"
+            raise UserError(problem("trainer.accelerator", config.trainer.accelerator, why)) from error
         raise UserError(f"trainer: {one_line(error)}") from error
     return trainer
 

@@ -1,0 +1,72 @@
+"""A natural mistake is answered by the next thing to type."""
+
+import pytest
+
+from .conftest import Command
+
+#: A command line that somebody who knows other programs types, and what the answer must contain.
+MISTAKES = [
+    ("content=photo.jpg", "content.path=photo.jpg"),
+    ("style=pictures/painting.png", "style.path=pictures/painting.png"),
+    ("photo.jpg painting.jpg", "content.path=photo.jpg"),
+    ("--style picasso", "style=picasso"),
+    ("--content-image photo.jpg", "overrides have no dashes"),
+    ("content.path=https://example.org/a.jpg", "download the picture and give its file"),
+    ("style.mask=http://example.org/a.png", "download the picture"),
+    ("content_image=photo.jpg", "did you mean content.path?"),
+    ("style_img=photo.jpg", "did you mean style.path?"),
+    ("iterations=500", "did you mean evaluations?"),
+    ("num_steps=300", "did you mean evaluations?"),
+    ("epochs=3", "did you mean evaluations?"),
+    ("lr=0.1", "did you mean optimizer.lr?"),
+    ("optimizer.learning_rate=0.1", "optimizer.lr"),
+    ("style_weight=1e6", "did you mean weights.style?"),
+    ("content_weight=5", "did you mean weights.content?"),
+    ("tv_weight=1", "did you mean weights.tv?"),
+    ("weights=1e6", "weights.style=1e6"),
+    ("weights.stlye=1e6", "did you mean weights.style"),
+    ("device=cuda", "did you mean trainer.accelerator?"),
+    ("gpu=0", "did you mean trainer.accelerator?"),
+    ("trainer.accelerator=gpu", "choices: auto, cpu"),
+    ("precision=16", "choices: auto, bf16, 32, 64"),
+    ("precision=half", "'auto', 'bf16', 16, 32 or 64"),
+    ("image_size=512", "did you mean size?"),
+    ("size=512px", "must be a valid integer"),
+    ("size=512,1024", "needs -m"),
+    ("weights.style=1e5,1e6", "needs -m"),
+    ("style=picasso,scream", "needs -m"),
+    ("style=[picasso,scream]", "style/more=["),
+    ("layers.content=conv4_2,conv5_2", "'layers.content=[conv4_2,conv5_2]'"),
+    ("layers.style=relu1_1", "'layers.style=[relu1_1]'"),
+    ("layers=relu1_1", "'layers.style=[relu1_1]'"),
+    ("layers.style=[relu6_1]", "did you mean relu"),
+    ("weights.style_layers.relu1_1=0.5", "+weights.style_layers.relu1_1=0.5"),
+    ("style.more.scream.weight=0.5", "'style/more=[scream]'"),
+    ("objective=gram", "'objective/style=[gram]'"),
+    ("optimizer=LBFGS", "did you mean lbfgs?"),
+    ("optimizer=sgd", "choices: adam"),
+    ("style=picaso", "did you mean picasso?"),
+    ("pooling=average", "did you mean avg?"),
+    ("encoder=torchvision encoder.weights=random", "layers=resnet"),
+    ("preserve_color=true", "did you mean color=luminance?"),
+    ("output=jpg", "'jpeg'"),
+    ("output_dir=out", "did you mean hydra.run.dir?"),
+    ("experiment=seed_lbfgs", "run it with -m"),
+    ("resume=nowhere", "there is no such folder; give a folder that nst.train made"),
+    ("model=vgg16", "did you mean encoder?"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "hint"), MISTAKES)
+def test_a_natural_mistake_is_answered_by_what_to_type(inside: Command, line: str, hint: str) -> None:
+    if line.startswith("trainer.accelerator") and __import__("torch").cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    finished = inside(*line.split(" "))
+    assert finished.returncode == 2
+    assert "Traceback" not in finished.stderr
+    told = finished.stderr.splitlines()
+    assert all(each.startswith("error: ") for each in told)
+    assert any(hint in each for each in told), finished.stderr
+    assert len(finished.stderr) < 2500
+    if "://" in line:
+        assert len(told) == 1
