@@ -9,13 +9,14 @@ from torch import nn
 from torchvision import models
 from torchvision.models import vgg
 
+from nst import paths
 from nst.encoder import architecture as arch
 from nst.encoder import oxford
 from nst.encoder import weights as encoder
 from nst.encoder.vgg import MEAN, STD, VGG
 from nst.errors import UserError
 
-from .conftest import image
+from .conftest import Command, image
 
 POOLS = {"avg": lambda: nn.AvgPool2d(2, 2), "max": lambda: nn.MaxPool2d(2, 2)}
 
@@ -202,3 +203,23 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes)
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(UserError, match="not a checkpoint"):
         encoder.load_state(tmp_path / "x.pth", "vgg19")
+
+
+@pytest.mark.parametrize("name", ["weights", "WEIGHTS.SAFETENSORS", "weights.pth", "weights.bin"])
+def test_a_checkpoint_is_known_by_its_content_not_by_its_name(
+    inside: Command, small: list[str], tmp_path: Path, name: str
+) -> None:
+    """Caches keep files under other names, and link to them."""
+    (tmp_path / name).write_bytes(paths.bundled_encoder().read_bytes())
+    (tmp_path / "link").symlink_to(tmp_path / name)
+    for file in (name, "link"):
+        finished = inside(*small, f"encoder.weights={file}", "evaluations=1", f"hydra.run.dir=run-{file}")
+        assert finished.returncode == 0, finished.stderr
+
+
+def test_a_picture_is_no_checkpoint(inside: Command, small: list[str], pictures: tuple[Path, Path]) -> None:
+    finished = inside(*small, f"encoder.weights={pictures[0]}")
+    assert finished.returncode == 2
+    assert "this file is not a checkpoint of weights: " in finished.stderr
+    assert "weights_only" not in finished.stderr
+    assert "torch.load" not in finished.stderr

@@ -1,5 +1,6 @@
 """Reading of weight checkpoints, without executing code in them."""
 
+import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,16 +27,26 @@ def read(path: Path, *, key: str) -> dict[Any, Any]:
     if not path.is_file():
         raise UserError(problem(key, path, "there is no such file"))
     try:
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:  # its message advises to switch the protection off
+        why = "it was not written by torch.save or as safetensors, or holds more than tensors"
+        raise UserError(problem(key, path, f"this file is not a checkpoint of weights: {why}")) from error
     except Exception as error:  # the readers raise many types for damaged and hostile files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(problem(key, path, f"this file is not a checkpoint of weights: {reason}")) from error
     if not isinstance(state, dict):
         raise UserError(problem(key, path, "this checkpoint contains no dictionary of weights"))
     return state
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Return whether a file is in the format of safetensors: the length of a header in JSON, and the header."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8
 
 
 def is_plain(tensor: object, shape: tuple[int, ...]) -> TypeGuard[Tensor]:
