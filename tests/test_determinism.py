@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 
 from .conftest import Command, assert_equal
 
@@ -29,3 +31,21 @@ def test_alone_or_anywhere_in_a_sweep(nst: Command, small: list[str], tmp_path: 
         if (config.seed, config.size, config.optimizer._target_) == (3, 48, "nst.optimizer.ProjectedLBFGS")
     ]
     assert_equal(tmp_path / "first" / same, tmp_path / "alone")
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_common_factor_of_all_weights_does_not_matter(
+    inside: Command, small: list[str], tmp_path: Path, optimizer: str
+) -> None:
+    """Powers of 2 change no digit, so the pictures are equal; tiny losses are no convergence."""
+    for power in (0, -30, 30):
+        factor = 2.0**power
+        weights = [f"weights.content={factor!r}", f"weights.style={1e6 * factor!r}", f"weights.tv={3 * factor!r}"]
+        finished = inside(
+            *small, *weights, f"optimizer={optimizer}", "evaluations=12", "precision=32", f"hydra.run.dir=run{power}"
+        )
+        assert finished.returncode == 0, finished.stderr
+    arrays = [np.asarray(Image.open(tmp_path / f"run{power}" / "result.png")) for power in (0, -30, 30)]
+    assert all(np.array_equal(array, arrays[0]) for array in arrays)
+    rows = [(tmp_path / f"run{power}" / "losses.csv").read_text().splitlines() for power in (0, -30, 30)]
+    assert [len(each) for each in rows] == [13] * 3

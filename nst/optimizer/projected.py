@@ -26,7 +26,7 @@ class ProjectedLBFGS(LBFGS):
     Args:
         params: the one tensor to optimize, within [0, 1].
         lr: length of the steps along each direction, if the radius allows it; that of the very first step is also
-            divided by |gradient|₁ if that is above 1.
+            divided by |gradient|₁.
         history_size: number of curvature pairs to keep, each of twice the tensor's bytes.
         history_dtype: type of the kept pairs: None for the tensor's own type, or ``bfloat16`` for half of 32 bits.
         tolerance_grad: converged if no entry of the gradient that a pixel can follow is larger than this.
@@ -84,8 +84,8 @@ class ProjectedLBFGS(LBFGS):
         length = state.setdefault("radius", 0.3) / largest if largest else 0.0
         if state["y"]:
             length = min(length, self._lr)
-        elif "direction" not in state:
-            length = min(length, float(self._first_length(gradient)))
+        elif "direction" not in state:  # all pixels together move by lr, whatever the scale of the loss
+            length = min(length, self._lr / float(gradient.abs().sum()))
         converged = not moved or bool(gradient.abs().max() <= self.tolerance_grad)
         state.update(direction=direction.view_as(self._param), length=length, converged=converged)
 
