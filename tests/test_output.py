@@ -164,3 +164,11 @@ def test_a_damaged_note_is_refused(tmp_path: Path) -> None:
     output.save(torch.rand(1, 3, 4, 4), tmp_path / "x.png", note=f"{FIRST_LINE}- a\n- b\n")
     with pytest.raises(UserError, match="contains no keys"):
         read_note(tmp_path / "x.png", key="rerun")
+
+
+def test_the_picture_that_was_asked_for_is_named(inside: Command, small: list[str], tmp_path: Path) -> None:
+    finished = inside(*small, "evaluations=1", "output=jpeg", "hydra.run.dir=run")
+    assert finished.returncode == 0
+    [line] = finished.stdout.splitlines()
+    assert line == f"The picture is at {tmp_path}/run/result.jpg"
+    assert (tmp_path / "run" / "result.jpg").is_file()

@@ -200,12 +200,13 @@ def _tell(text: str) -> None:
 def _save(picture: Tensor, folder: RunFolder, format: str, note: str) -> Path:  # noqa: A002
     """Save the picture in the run's folder, or elsewhere if the folder can't be written; return its file.
 
-    If ``format`` has another ending than PNG, also save a copy in that format in the run's folder.
+    If ``format`` has another ending than PNG, also save a copy in that format in the run's folder, and return its file.
     """
-    suffix = output.SUFFIXES[format]
+    suffix, copy = output.SUFFIXES[format], None
     if suffix != folder.result.suffix:
         try:
             output.save(picture, folder.copy(suffix), format=format, note=note)
+            copy = folder.copy(suffix)
         except OSError as failure:
             log.warning("The picture can't be saved: %s", of_disk(failure))
         format = "png"  # noqa: A001
@@ -225,7 +226,7 @@ def _save(picture: Tensor, folder: RunFolder, format: str, note: str) -> Path:  
         except RuntimeError:  # there is no home folder
             continue
         else:
-            return file
+            return copy or file
     raise OSError(errno.EIO, "the picture can't be saved anywhere", str(folder.result))
 
 
