@@ -101,7 +101,7 @@ def _override(group: str, picture: str | Path) -> str:
     """Return the override that names a picture: the option with its name if there is one, otherwise its file."""
     if (paths.configs() / group / f"{picture}.yaml").is_file():
         return f"{group}={picture}"
-    return f"{group}.path={quoted(Path(picture).expanduser().absolute())}"
+    return f"{group}.path={quoted(paths.of_user(str(picture)).absolute())}"
 
 
 def _run(words: list[str], memory: Mapping[str, Given]) -> Path:

@@ -9,8 +9,11 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def of_user(text: str) -> Path:
-    """Return the path that a user's text stands for: ``~`` is the home folder."""
-    return Path(text).expanduser()
+    """Return the path that a user's text stands for: ``~`` is the home folder, if there is one."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no home folder, or a file whose name begins with ~
+        return Path(text)
 
 
 def configs() -> Path:
@@ -42,7 +45,7 @@ def picture_cache(kind: str) -> Path:
 def weights_cache() -> Path:
     """Return the folder where torchvision also caches its checkpoints, so that no file is downloaded twice."""
     home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
-    return Path(home).expanduser() / "hub" / "checkpoints"
+    return of_user(str(home)) / "hub" / "checkpoints"
 
 
 def checkout() -> Path | None:

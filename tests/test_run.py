@@ -458,3 +458,16 @@ def test_another_repository_of_a_hook_is_not_ours(
     one, two = (summary(tmp_path / name) for name in ("one", "two"))
     assert one["git_commit"] == two["git_commit"]
     assert not {"content", "style"} & one["choices"].keys(), "its pictures were given by their paths"
+
+
+def test_a_home_folder_is_not_needed(
+    inside: Command, small: list[str], pictures: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", lambda path: nowhere(path) if str(path).startswith("~") else path)
+    (tmp_path / "~photo.png").write_bytes(pictures[0].read_bytes())
+    finished = inside(*small, "content.path=~photo.png", "evaluations=1", "hydra.run.dir=run")
+    assert finished.returncode == 0, finished.stderr
+    assert (tmp_path / "run" / "result.png").is_file()

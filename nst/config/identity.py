@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from nst import paths
 from nst.config.keys import Shared, file_keys, parts, renamed, without
 from nst.config.schema import Config, EncoderConfig, Picture, StylePicture
 from nst.files.atomic import sha256
@@ -48,7 +49,7 @@ def identity(config: Mapping[str, Any], files: Mapping[str, Any]) -> str:
     start = kept.get("init")
     if isinstance(start, Mapping):
         start = {key: value for key, value in start.items() if key not in NOT_COMPUTED}
-        path = Path(str(start.get("path"))).expanduser()
+        path = paths.of_user(str(start.get("path")))
         kept["init"] = {**start, "path": sha256(path)} if path.is_file() else start
     return _digest({**renamed(kept, back=True), "files": files})[:10]
 
