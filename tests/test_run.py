@@ -471,3 +471,11 @@ def test_a_home_folder_is_not_needed(
     finished = inside(*small, "content.path=~photo.png", "evaluations=1", "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
     assert (tmp_path / "run" / "result.png").is_file()
+
+
+def test_a_picture_much_smaller_than_its_content_is_told(inside: Command, small: list[str], tmp_path: Path) -> None:
+    Image.new("RGB", (100, 80), "red").save(tmp_path / "large.png")
+    for file, told in (("large.png", True), (small[0].removeprefix("content.path="), False)):
+        finished = inside(*small, f"content.path={file}", "evaluations=1")
+        assert finished.returncode == 0, finished.stderr
+        assert ("will have 32 x 26 px, its content has 100 x 80; size=N" in finished.stderr) is told

@@ -70,7 +70,7 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
     config, files = plan.config, plan.files
     try:
         made_of = {} if config.rerun is None else read_note(paths.of_user(config.rerun), key="rerun")
-        for notice in files.notices():
+        for notice in [*files.notices(), *_size_notices(plan)]:
             log.info(notice)
         unlike = files.unlike(made_of.get(DIGESTS, {}))
         for warning in [*files.warnings(), *plan.pictures.warnings, *unlike, *filter(None, [plan.forecast.notice])]:
@@ -104,6 +104,16 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
         }
     )
     return value(config, _fit(built, folder))
+
+
+def _size_notices(plan: Plan) -> Iterator[str]:
+    """Yield one line if the picture will be less than half as large as the content's."""
+    (height, width), (whole, across) = plan.pictures.shape, plan.pictures.sizes["content"]
+    if 2 * max(height, width) < max(whole, across):
+        yield (
+            f"The picture will have {width} x {height} px, its content has {across} x {whole}; size=N sets the longest "
+            "side, size=null keeps the content's"
+        )
 
 
 def note_failure(folder: RunFolder, error: Exception) -> None:
