@@ -12,7 +12,6 @@ import json
 import statistics as numbers
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.against_baseline import ours
+from benchmarks.against_baseline.clock import seconds
 from nst.config.source import quoted
 from nst.encoder.precision import full_float32
 from nst.errors import UserError
@@ -214,20 +214,14 @@ def factor_of_target(case: Case) -> Iterator[Check]:
     )
     found.requires_grad_()
     square = target[:, :-1].double()
-    factoring = _seconds(case, lambda: torch.linalg.cholesky_ex(square))
-    loss = _seconds(case, lambda: functional.gaussian_wasserstein(found, target, eps=1e-4).backward())
+    factoring = _median_seconds(case, lambda: torch.linalg.cholesky_ex(square))
+    loss = _median_seconds(case, lambda: functional.gaussian_wasserstein(found, target, eps=1e-4).backward())
     yield Check("Cholesky factor of the target, share of the loss", factoring / loss, 0.1)
 
 
-def _seconds(case: Case, action: Callable[[], object]) -> float:
+def _median_seconds(case: Case, action: Callable[[], object]) -> float:
     """The median of nine, after one."""
-    times = []
-    for _ in range(10):
-        began = time.perf_counter()
-        action()
-        if case.device.type == "cuda":
-            torch.cuda.synchronize(case.device)
-        times.append(time.perf_counter() - began)
+    times = [seconds(action, case.device) for _ in range(10)]
     return numbers.median(times[1:])
 
 

@@ -1,6 +1,7 @@
 """A natural mistake is answered by the next thing to type."""
 
 import pytest
+import torch
 
 from .conftest import Command
 
@@ -59,7 +60,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("line", "hint"), MISTAKES)
 def test_a_natural_mistake_is_answered_by_what_to_type(inside: Command, line: str, hint: str) -> None:
-    if line.startswith("trainer.accelerator") and __import__("torch").cuda.is_available():
+    if line.startswith("trainer.accelerator") and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     finished = inside(*line.split(" "))
     assert finished.returncode == 2

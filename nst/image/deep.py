@@ -116,11 +116,7 @@ def _png_depth(path: Path) -> int:
 def _png(path: Path, profile: bytes | None) -> Samples:
     import imagecodecs
 
-    found = np.asarray(imagecodecs.png_decode(path.read_bytes()))
-    found = found[..., None] if found.ndim == 2 else found
-    channels = found.shape[2] - (found.shape[2] in (2, 4))  # transparency is the last one
-    alpha = found[..., channels] if found.shape[2] > channels else None
-    return Samples(found[..., :channels], alpha, "gray" if channels == 1 else "rgb", profile)
+    return _interleaved(np.asarray(imagecodecs.png_decode(path.read_bytes())), profile)
 
 
 def _jpeg2000(path: Path) -> Samples | None:
@@ -137,6 +133,11 @@ def _jpeg2000(path: Path) -> Samples | None:
     full = np.iinfo(found.dtype).max
     if 2**depth - 1 != full:
         found = np.round(found * (full / (2**depth - 1))).astype(found.dtype)
+    return _interleaved(found, profile)
+
+
+def _interleaved(found: NDArray[Any], profile: bytes | None) -> Samples:
+    """Return decoded values (H, W) or (H, W, C) as samples; of two or four channels the last is the opacity."""
     found = found[..., None] if found.ndim == 2 else found
     channels = found.shape[2] - (found.shape[2] in (2, 4))
     alpha = found[..., channels] if found.shape[2] > channels else None
