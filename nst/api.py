@@ -113,7 +113,9 @@ def _run(words: list[str], memory: Mapping[str, Given]) -> Path:
             """Move the temporary picture files into the run's folder."""
             if files:
                 folder.inputs.mkdir(exist_ok=True)
-            return plan.moved({group: Path(shutil.move(file, folder.inputs)) for group, file in files.items()})
+            return plan.moved(
+                {group: Path(shutil.move(file, folder.inputs, shutil.copyfile)) for group, file in files.items()}
+            )
 
         named = [f"{group}.path={quoted(file)}" for group, file in files.items()]
         overrides = with_quoted_paths([*words, *named], sweep=False)

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import hydra
@@ -25,11 +26,13 @@ from nst.config.mistakes import check_groups, explain
 from nst.config.overrides import with_quoted_paths
 from nst.config.source import source_of
 from nst.errors import DivergedError, UserError, of_disk
+from nst.files.streams import unfailing_streams
 from nst.plan import torchrun
 
 _AGAINST_DIVERGENCE = "Try a smaller optimizer.lr or weights.style, optimizer=lbfgs, or precision=32."
 
 
+@unfailing_streams()
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
@@ -41,6 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return follow(torchrun.hear())
     words = sys.argv[1:] if words is None else list(words)
     try:
+        _check_encoding(words)
         arguments = hydra_edge.arguments(words)
     except UserError as error:
         return _print(error.problems)
@@ -59,7 +63,16 @@ def main(words: Sequence[str] | None = None) -> int:
         return _report(error, arguments)
 
 
+def _check_encoding(texts: Sequence[str]) -> None:
+    """Raise UserError for names that can't be written as text, into the configuration for example."""
+    for text in texts:
+        if any("\udc80" <= character <= "\udcff" for character in text):
+            why = "this name isn't encoded as your locale says; rename the file, or set a UTF-8 locale (LC_ALL=C.UTF-8)"
+            raise UserError(f"{text}: {why}")
+
+
 def _run(arguments: argparse.Namespace, others: Sequence[str]) -> int:
+    _check_encoding([str(Path.cwd())])
     given = hydra_edge.parse(arguments.overrides)
     check_groups(given)
     kind = _kind(arguments)

@@ -9,13 +9,16 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
 from PIL import Image
 
+from nst import stylize
 from nst.callbacks.checkpoint_io import stream
 from nst.errors import UserError
 from nst.files.atomic import UNFINISHED, replacing, write_text
@@ -205,6 +208,44 @@ def test_only_one_process_at_a_time_is_alone(tmp_path: Path) -> None:
         RunFolder(tmp_path).alone().__enter__()
     with RunFolder(tmp_path).alone():
         pass
+
+
+def refuse(number: int) -> Callable[..., NoReturn]:
+    def refused(*_: object, **__: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    return refused
+
+
+def test_a_file_system_without_modes(inside: Command, small: list[str], tmp_path: Path) -> None:
+    """Mounts of FAT and of Windows shares refuse chmod."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "chmod", refuse(errno.EPERM))
+        assert inside(*small, "hydra.run.dir=run").returncode == 0
+        with Image.open(small[0].partition("=")[2]) as content:
+            result = stylize(content, content, [*small[2:], "hydra.run.dir=other"])
+    assert summary(tmp_path / "run")["status"] == "completed"
+    assert result.summary["status"] == "completed"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_locks(inside: Command, small: list[str], tmp_path: Path, number: int) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("fcntl.flock", refuse(number))
+        result = inside("-m", *small, "hydra.sweep.dir=sweep")
+    assert result.returncode == 0
+    [run] = (tmp_path / "sweep").glob("*/result.png")
+    if number != errno.ENOSYS:  # filelock takes a file instead
+        assert f"{run.parent}: this file system has no locks" in result.stderr
+    assert inside("-m", *small, "hydra.sweep.dir=sweep", "evaluations=6").returncode == 0
+
+
+def test_a_lock_that_can_not_be_made(inside: Command, small: list[str], tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("fcntl.flock", refuse(errno.EIO))
+        result = inside(*small, "hydra.run.dir=run")
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [f"error: the run failed: {tmp_path / 'run' / '.lock'}: Input/output error"]
 
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no second file system here")

@@ -168,6 +168,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["layers.style=relu1_1"], ["layers.style=relu1_1: must be a list: 'layers.style=[relu1_1]'"]),
     (["content.path=''"], ["content.path=: must not be empty"]),
     (["name=../x"], ["name=../x: has characters that don't belong here"]),
+    ([f"name='{'画' * 70}'"], [": has 210 bytes; at most 200 are possible"]),
     (["name=.."], ["name=..: has characters that don't belong here"]),
     (["style.path=${nope}"], ["style.path: Interpolation key 'nope' not found"]),
     (["name=a~b"], ["can't be read", "needs quotes within the shell's: \"name='…'\""]),

@@ -1,5 +1,6 @@
 """Pictures as files: their numbers, their profile, and the configuration from which they can be made again."""
 
+import hashlib
 import io
 import shutil
 from pathlib import Path
@@ -82,7 +83,6 @@ def test_a_picture_is_made_again_with_changes(inside: Command, small: list[str],
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "content.path: must be given\nerror: style.path: must be given"),
         (["experiment=preview"], "rerun={}/one/result.png: experiment=preview can't be combined with rerun"),
         (["rerun=none.png"], "rerun={}/none.png: there is no such file"),
         (["rerun=plain.png"], "rerun={}/plain.png: there is no configuration in this file"),
@@ -97,6 +97,22 @@ def test_mistakes(inside: Command, small: list[str], tmp_path: Path, words: list
     finished = inside("rerun=one/result.png", *words)
     assert finished.returncode == 2
     assert finished.stderr.startswith(f"error: {said.format(tmp_path)}"), finished.stderr
+
+
+def test_the_file_that_is_missing_is_named(inside: Command, small: list[str], tmp_path: Path) -> None:
+    assert inside(*small, "hydra.run.dir=one", "init=image", f"init.{small[1].removeprefix('style.')}").returncode == 0
+    (tmp_path / "one" / "result.png").rename(tmp_path / "alone.png")
+    shutil.copy(tmp_path / "alone.png", tmp_path / "one")
+    content, style = (Path(word.partition("=")[2]) for word in small[:2])
+    files = {"content.path": content, "init.path": style, "style.path": style}
+    for picture, beside in (("alone.png", False), ("one/alone.png", True)):
+        finished = inside(f"rerun={picture}")
+        assert finished.returncode == 2
+        assert finished.stderr.splitlines() == [
+            f"error: {key}: must be given; the picture was made from {path if beside else 'a file'} with the SHA-256 "
+            f"{hashlib.sha256(path.read_bytes()).hexdigest()}"
+            for key, path in files.items()
+        ]
 
 
 def test_of_a_nested_group_only_that_is_anew(inside: Command, small: list[str], tmp_path: Path) -> None:

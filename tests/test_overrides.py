@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import nst
+from nst.compare.__main__ import main as compare
 from nst.config.hydra_edge import parse
 from nst.config.overrides import with_quoted_paths
 from nst.sweep.folder import Sweep
@@ -96,9 +97,9 @@ def test_every_command_that_is_printed_can_be_pasted(nst: Command, small: list[s
     )
     swept = nst("-m", *given, "weights.style=1e5,-1", f"hydra.sweep.dir={folder}/a sweep", cwd=folder)
     assert swept.returncode == 1
-    [compare] = re.findall(r"^python -m nst.compare .*$", swept.stdout, re.MULTILINE)
+    [line] = re.findall(r"^python -m nst.compare .*$", swept.stdout, re.MULTILINE)
     [resume] = re.findall(r"To resume: (python .*)$", swept.stderr, re.MULTILINE)
-    compared = pasted(compare, folder)
+    compared = pasted(line, folder)
     assert compared.returncode == 0, compared.stderr
     assert pasted(resume, folder).returncode == 1, "one of its points is invalid"
     assert [outcome.state for outcome in Sweep(folder / "a sweep").outcomes()] == ["kept", "failed"]
@@ -136,3 +137,30 @@ def test_stylize_takes_paths_as_they_are(small: list[str], folder: Path, monkeyp
     )
     assert result.folder == folder / "its, run"
     assert nst.stylize("a content, x=1.png", "a style [1].png", few).folder.is_dir()
+
+
+def test_the_working_directory_of_a_job(nst: Command, small: list[str], folder: Path) -> None:
+    """With hydra.job.chdir=true, relative paths still are relative to the folder of the command."""
+    few = [word for word in small if ".path=" not in word]
+    words = [*few, "content.path=a content, x=1.png", "style.path=a style [1].png", "hydra.job.chdir=true"]
+    assert nst(*words, "hydra.run.dir=one", "init=image", "init.path=a style [1].png", cwd=folder).returncode == 0
+    assert (
+        nst("rerun=one/result.png", *words, "init.path=a style [1].png", "hydra.run.dir=other", cwd=folder).returncode
+        == 0
+    )
+    assert nst("-m", *words, "hydra.sweep.dir=sweep", "seed=1,2", cwd=folder).returncode == 0
+    assert len(list(folder.glob("sweep/*/result.png"))) == 2
+    assert nst("resume=one", "evaluations=7", cwd=folder).returncode == 0
+
+
+def test_names_as_long_as_a_file_system_has_them(nst: Command, small: list[str], folder: Path) -> None:
+    few = [word for word in small if ".path=" not in word]
+    name = "画" * 83  # 249 bytes
+    (folder / "a content, x=1.png").rename(folder / f"{name}.png")
+    words = [*few, f"content.path={name}.png", f"style.path={name}.png", f"init.path={name}.png", "init=image"]
+    assert nst(*words, f"hydra.run.dir={name}/{name}", "output=jpeg", cwd=folder).returncode == 0
+    assert nst("-m", *words, f"hydra.sweep.dir={name}/sweep", "seed=1,2", cwd=folder).returncode == 0
+    runs = list(folder.glob("*/sweep/*/result.png"))
+    assert len(runs) == 2
+    assert all(len(run.parent.name.encode()) < 255 for run in runs)
+    assert compare([str(folder / name)]) == 0

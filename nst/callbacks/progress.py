@@ -1,33 +1,10 @@
 """The progress bar."""
 
-import sys
-from contextlib import suppress
-from typing import Any, TextIO, cast
-
 import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from nst.optimizer.module import StyleTransfer
-
-
-class Unfailing:
-    """A text file that ignores errors in writing, for example after its reader has gone."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def write(self, text: str) -> int:
-        with suppress(OSError):
-            self._file.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            self._file.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
 
 
 class ProgressBar(pl.Callback):
@@ -37,7 +14,7 @@ class ProgressBar(pl.Callback):
     """
 
     def __init__(self) -> None:
-        self.console = Console(file=cast(TextIO, Unfailing(sys.stderr)))
+        self.console = Console(stderr=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

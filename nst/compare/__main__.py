@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from nst.files.streams import unfailing_streams
+
 DESCRIPTION = """\
 Sets runs side by side: a table here, and in the folder compare/ a contact sheet (sheet.png), a page that needs nothing
 else (index.html), and the table as runs.csv and runs.json. Only the runs' folders are read.
@@ -13,6 +15,7 @@ A KEY is one that varies (style, weights.style, optimizer, ...), one of the conf
 """
 
 
+@unfailing_streams()
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, or 2 if the user made a mistake, reported in one message."""
     arguments = _parser().parse_args(_joined(sys.argv[1:] if words is None else words))

@@ -33,6 +33,12 @@ def _is_no_address(path: str) -> str:
     return path
 
 
+def _is_file_name(name: str) -> str:
+    if len(name.encode()) > 200:
+        raise ValueError(f"has {len(name.encode())} bytes; at most 200 are possible")
+    return name
+
+
 #: The file of a picture.
 PictureFile = Annotated[Text, AfterValidator(_is_no_address)]
 
@@ -238,7 +244,8 @@ class Config(Strict):
     resume: Annotated[Text | None, Key(decides=False)]
     rerun: Annotated[Text | None, Key(decides=False)]
     name: Annotated[
-        Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$", max_length=200)] | None, Key(decides=False)
+        Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$"), AfterValidator(_is_file_name)] | None,
+        Key(decides=False),
     ]
 
     @property

@@ -67,7 +67,6 @@ def _without_alternatives(location: list[str], raw: Any) -> Iterator[str]:
 #: Readable messages for pydantic's error types.
 _MESSAGES = {
     "string_too_short": "must not be empty",
-    "string_too_long": "is too long",
     "string_pattern_mismatch": "has characters that don't belong here",
     "too_short": "has too few values",
     "too_long": "has too many values",

@@ -30,7 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        with suppress(PermissionError, NotImplementedError):  # a file system without modes refuses them
+            temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         _settle(path.parent)
     except OSError as error:

@@ -4,14 +4,15 @@ import itertools
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from nst.errors import UserError, problem
 from nst.files.atomic import UNFINISHED, write_text
+from nst.files.lock import locked
 
 
 class RunFolder:
@@ -40,17 +41,14 @@ class RunFolder:
         Raise UserError if another process holds the lock.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise UserError(problem("resume", self.path, "another process is using this folder")) from None
-        try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path / ".lock", timeout=0))
+            except Timeout:
+                raise UserError(problem("resume", self.path, "another process is using this folder")) from None
             for left in self.path.rglob(f"{UNFINISHED}*"):
                 left.unlink()
             yield
-        finally:
-            lock.release()
 
     def logs(self, name: str) -> Path:
         """Return the folder of the logger; TensorBoard shows its path, and so the run's name."""

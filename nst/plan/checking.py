@@ -1,17 +1,22 @@
 """Check a configuration without importing torch or downloading anything, so that most mistakes are reported quickly."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nst import paths
+from nst.config.identity import DIGESTS
 from nst.config.keys import renamed
 from nst.config.schema import Config, is_address, styles_in
+from nst.config.source import read_note
 from nst.config.validation import validated
 from nst.errors import UserError, attempt, one_line
+from nst.files.run_folder import RunFolder
 from nst.image import reading
 
 
@@ -28,10 +33,32 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Config]:
         raise UserError(one_line(error)) from error
     raw: dict[str, Any] = renamed(found)
     config, lines = validated(raw)
-    missing = [f"{key}: must be given" for key in sorted(OmegaConf.missing_keys(own))]
+    missing = list(_missing(own))
     if config is None or missing:
         raise UserError([*missing, *lines, *_file_problems(raw)])
     return raw, config
+
+
+def _missing(own: DictConfig) -> Iterator[str]:
+    """Yield one line for each key that has no value; for a rerun, with the file that the picture was made from."""
+    keys = sorted(OmegaConf.missing_keys(own))
+    picture = None if own.get("rerun") is None else paths.of_user(own.rerun)
+    digests = read_note(picture, key="rerun").get(DIGESTS, {}) if picture is not None and keys else {}
+    for key in keys:
+        digest = digests.get(key, digests.get(key.rpartition(".")[0]))
+        if picture is None or digest is None:
+            yield f"{key}: must be given"
+        else:
+            file = _path_in(RunFolder(picture.parent).config, key) or "a file"
+            yield f"{key}: must be given; the picture was made from {file} with the SHA-256 {digest}"
+
+
+def _path_in(config: Path, key: str) -> str | None:
+    """Return the path that a run's saved configuration has for a key; None if there is none."""
+    try:
+        return cast(str | None, OmegaConf.select(cast(DictConfig, OmegaConf.load(config)), key))
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException):
+        return None
 
 
 def _file_problems(raw: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageFile
 
+from nst.files.streams import unfailing_streams
+
 #: Hydra, Lightning and torch keep state for the whole process, so one run at a time has it.
 _ALONE = threading.RLock()
 
@@ -34,6 +36,7 @@ def untouched() -> Iterator[None]:
     with _ALONE, ExitStack() as stack:
         for keep in _KEEPERS:
             stack.callback(keep())
+        stack.enter_context(unfailing_streams())
         stack.enter_context(warnings.catch_warnings())
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())

@@ -3,13 +3,11 @@
 import errno
 import itertools
 import logging
-import os
 import shlex
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +169,7 @@ def _report(built: Run, folder: RunFolder, status: str, error: str | None) -> No
             folder.update_summary(_ending(built, status, error))
         finally:
             if picture is not None:
-                _tell(f"The picture is at {picture}")
+                print(f"The picture is at {picture}", flush=True)
     if status == "completed" and module.evaluation.number < module.schedule.evaluations:
         done, budget = module.evaluation.number, module.schedule.evaluations
         log.info("The run was complete after %d of %d evaluations: %s.", done, budget, module.ending)
@@ -198,15 +196,6 @@ def _ending(built: Run, status: str, error: str | None) -> dict[str, Any]:
     }
 
 
-def _tell(text: str) -> None:
-    """Print a line, and ignore it if standard output is closed."""
-    try:
-        print(text, flush=True)
-    except OSError:
-        with suppress(OSError), Path(os.devnull).open("w") as nobody:  # else Python fails to flush at exit
-            os.dup2(nobody.fileno(), sys.stdout.fileno())
-
-
 def _save(picture: Tensor, folder: RunFolder, format: str, note: str) -> Path:  # noqa: A002
     """Save the picture in the run's folder, or elsewhere if the folder can't be written; return its file.
 
@@ -220,7 +209,7 @@ def _save(picture: Tensor, folder: RunFolder, format: str, note: str) -> Path:  
         except OSError as failure:
             log.warning("The picture can't be saved: %s", of_disk(failure))
         format = "png"  # noqa: A001
-    name = f"{folder.path.parent.name}_{folder.path.name}.png"
+    name = f"{folder.path.parent.name}_{folder.path.name}.png".encode()[-200:].decode(errors="ignore")
     files: list[Callable[[], Path]] = [
         lambda: folder.result,
         lambda: unused(Path.cwd() / name),

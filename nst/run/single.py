@@ -4,9 +4,11 @@ import argparse
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, chdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.utils import get_original_cwd
 from omegaconf import OmegaConf
 
 from nst.config import hydra_edge
@@ -65,9 +67,10 @@ def run(
     from nst.run import job
 
     def task(cfg: Any) -> float:
-        if own_logging:
-            return job.paint(planned, folder, words)
-        with job.log_to(folder):
+        with ExitStack() as stack:
+            stack.enter_context(chdir(get_original_cwd()))  # hydra.job.chdir=true has left it
+            if not own_logging:
+                stack.enter_context(job.log_to(folder))
             return job.paint(planned, folder, words)
 
     hydra_edge.run(composed, task, logging=own_logging)

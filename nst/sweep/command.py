@@ -17,6 +17,7 @@ from nst.config.hydra_edge import Composed
 from nst.config.source import Source, with_experiment
 from nst.errors import UserError, problem
 from nst.files.run_folder import make_folder
+from nst.files.streams import unfailing_streams
 from nst.sweep.folder import Outcome, Sweep
 from nst.sweep.optuna import Study, study_of
 
@@ -72,6 +73,7 @@ def _run(composed: Composed, sweep: Sweep, study: Study | None) -> bool:
     return isinstance(failure, KeyboardInterrupt)
 
 
+@unfailing_streams()  # of a launcher's process
 def paint(cfg: DictConfig) -> float:
     """Run one point of a sweep; a launcher may call this in another process.
 

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock
 from rich.markup import escape
 from rich.table import Table
 
 from nst.files.atomic import write_text
+from nst.files.lock import locked
 from nst.files.run_folder import RunFolder
 
 State = Literal["running", "ran", "kept", "continued", "failed", "interrupted"]
@@ -52,7 +52,7 @@ class Sweep:
         """
         lock = self._jobs / "locks" / identity
         lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
+        with locked(lock):
             existing = sorted(self.path.glob(f"*-{identity}"))
             folder = existing[0] if existing else self.path / f"{name}-{identity}"
             folder.mkdir(exist_ok=True)

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_original_cwd
 from omegaconf import DictConfig, OmegaConf
 
 from nst.config.identity import identity
@@ -30,7 +31,8 @@ def paint(cfg: DictConfig) -> float:
     outcome = Outcome(hydra.job.num, list(hydra.overrides.task), "running")
     sweep.record(outcome)
     try:
-        with _folder_of(cfg, sweep, outcome.overrides) as (planned, folder):
+        # hydra.job.chdir=true has left the folder that the user's paths are relative to.
+        with chdir(get_original_cwd()), _folder_of(cfg, sweep, outcome.overrides) as (planned, folder):
             summary = folder.read_summary()
             outcome = replace(outcome, folder=str(folder.path))
             if summary.get("status") == "completed" and folder.result.is_file():
