@@ -68,8 +68,10 @@ class Entry:
         return shown(self.values[key]) if key in self.values else ABSENT
 
     def label(self, key: str) -> str:
-        """Return a label such as ``weights.style=1e5``; of an input, only its name."""
-        return self.text(key) if key in INPUTS else f"{key}={self.text(key)}"
+        """Return a label such as ``weights.style=1e5``; of an input, only its name. A long value loses its middle."""
+        text = self.text(key)
+        text = text if len(text) <= 60 else f"{text[:29]}…{text[-30:]}"
+        return text if key in INPUTS else f"{key}={text}"
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ class Condition:
         number = self._number
         if number is not None and isinstance(value, int | float) and not isinstance(value, bool):
             return _SIGNS[self.sign](value, number) or (self.sign == "=" and self.wanted == text)
-        return self.sign == "=" and self.wanted.lower() in (text.lower(), str(value).lower())
+        whole = value if isinstance(value, str) else text  # a run's name, which is shown shortened
+        return self.sign == "=" and self.wanted.lower() in (text.lower(), whole.lower())
 
     @property
     def _number(self) -> float | None:

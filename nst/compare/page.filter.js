@@ -30,7 +30,8 @@ function meets(run, { word, key, sign, wanted }) {
   const text = textOf(run, key);
   const held = key in run.values ? run.values[key] : isNumber(text) ? Number(text) : text;
   if (typeof held === "number" && isNumber(wanted)) return SIGNS[sign](held, Number(wanted)) || (sign === "=" && wanted === text);
-  return sign === "=" && [text, String(held)].some((each) => each.toLowerCase() === wanted.toLowerCase());
+  const whole = typeof held === "string" ? held : text; // a run's name, which is shown shortened
+  return sign === "=" && [text, whole].some((each) => each.toLowerCase() === wanted.toLowerCase());
 }
 
 // What is wrong with a condition, or an empty text.

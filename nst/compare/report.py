@@ -31,7 +31,8 @@ def report(
     """
     runs, unread = find(folders, side=max(cell, page.SIDE))
     if conditions:
-        runs = fitting(compare(runs), conditions)
+        count, runs = len(runs), fitting(compare(runs), conditions)
+        unread = [f"{len(runs)} of {count} runs, those with {' and '.join(conditions)}", *unread]
     comparison = compare(runs, unread, sort=sort)
     grid = layout.chosen(comparison, rows, columns)
     sheet = Sheet(tiles.arranged(comparison, grid), tiles.caption(comparison, grid), cell=cell)

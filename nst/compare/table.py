@@ -17,8 +17,8 @@ from nst.compare.comparison import RESULTS, Comparison, Entry
 from nst.compare.values import ABSENT, pair
 from nst.files.atomic import write_text
 
-#: In characters: the least width of the list beside the columns, and the space between two columns.
-LIST, GAP = 28, 2
+#: In characters: the space between two columns.
+GAP = 2
 
 #: Keys of a run's summary that are exported.
 PROVENANCE = (
@@ -54,7 +54,7 @@ def _columns(comparison: Comparison, width: int) -> list[str]:
     widths = {key: GAP + _width(comparison, key, width) for key in wanted}
     fitting = _fitting(widths, room)
     if any(_also(comparison, fitting)):
-        fitting = _fitting(widths, room - GAP - LIST)
+        fitting = _fitting(widths, room - _list_width(width))
     return [key for key in (*comparison.varied, *results) if key in fitting]
 
 
@@ -71,8 +71,13 @@ def _fitting(widths: Mapping[str, int], room: int) -> list[str]:
 def _width(comparison: Comparison, key: str, width: int) -> int:
     """Return the width of a column. Longer texts are folded: a run's name to leave room for the list, others sooner."""
     widest = max(cell_len(entry.text(key)) for entry in comparison.entries)
-    most = max(12, width - GAP - LIST) if key == "run" else max(24, width // 6)
+    most = max(12, width - _list_width(width)) if key == "run" else max(24, width // 6)
     return max(cell_len(key), min(widest, most))
+
+
+def _list_width(width: int) -> int:
+    """Return the least width of the list beside the columns, with its gap."""
+    return GAP + max(28, width // 4)
 
 
 def _also(comparison: Comparison, columns: Sequence[str]) -> list[Text]:
