@@ -195,6 +195,15 @@ def test_a_usual_value_is_one_that_more_than_half_of_the_runs_have(tmp_path: Pat
     assert re.findall("<code>(.*?)</code>", page.split("Unless a picture says otherwise:")[1])[0] == "seed=0"
 
 
+def test_a_title_begins_with_the_pictures_even_if_other_keys_distinguish_more(tmp_path: Path) -> None:
+    for number in range(9):
+        changes = {f"weights.key{key}": float(number) for key in range(9)}
+        make_run(tmp_path / str(number), content="ballerina" if number == 8 else "tubingen", changes=changes)
+    assert main([str(tmp_path)]) == 0
+    [title] = re.findall(r"<h2>(ballerina.*?)</h2>", (tmp_path / "compare" / "index.html").read_text())
+    assert title == "ballerina, weights.key0=8, weights.key1=8, weights.key2=8, weights.key3=8, and 5 more"
+
+
 def test_runs_of_one_sweep_are_named_by_their_ends_unless_two_have_the_same(tmp_path: Path) -> None:
     for name in ("a/tubingen-0123456789", "b/tubingen-0123456789", "b/tubingen-00000000ff"):
         make_run(tmp_path / name)

@@ -9,7 +9,19 @@ from typing import Literal
 from nst.compare import keys
 from nst.compare.keys import Condition
 from nst.compare.runs import SILENCE, Run, section
-from nst.compare.values import ABSENT, INPUTS, Value, few, order, short, short_name, shown, values_of, weights_of
+from nst.compare.values import (
+    ABSENT,
+    INPUTS,
+    Value,
+    few,
+    is_picture,
+    order,
+    short,
+    short_name,
+    shown,
+    values_of,
+    weights_of,
+)
 from nst.errors import UserError, attempt, choices, problem
 
 #: The keys of a run's results, and their names. The losses of content, style and tv are before their weights.
@@ -136,9 +148,9 @@ class Comparison:
         ]  # fmt: skip
 
     def own(self, entry: Entry, besides: Sequence[str] = ()) -> list[str]:
-        """Return labels of a run's unusual values: of those that distinguish best, and how many more there are."""
+        """Return labels of a run's unusual values: pictures, the keys that distinguish best, and how many are left."""
         unusual = self.unusual(entry, besides)
-        labelled = sorted(unusual, key=self.ranked.index)[:LABELLED]
+        labelled = sorted(unusual, key=lambda key: (not is_picture(key), self.ranked.index(key)))[:LABELLED]
         return few([entry.label(key) for key in sorted(unusual, key=lambda key: key not in labelled)], LABELLED)
 
     def label(self, entry: Entry) -> str:
