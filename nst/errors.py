@@ -56,12 +56,14 @@ def one_line(error: Exception) -> str:
 
 
 def choices(value: object, valid: Iterable[object], *, noun: str = "choices") -> str:
-    """Return the valid choices, after a suggestion if one is close to ``value``: ``did you mean …? choices: …``.
-
-    Of more than 40, return the first and the last few.
-    """
+    """Return the valid choices, after a suggestion if one is close to ``value``: ``did you mean …? choices: …``."""
     names = [str(name) for name in valid]
     near = difflib.get_close_matches(str(value).lower(), names, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    listed = names if len(names) <= 40 else [*names[:15], f"… ({len(names) - 20} more)", *names[-5:]]
-    return f"{hint}{noun}: {', '.join(listed)}"
+    return f"{hint}{noun}: {listed(names)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the names, separated by commas. Of more than 40, return the first and the last few."""
+    some = names if len(names) <= 40 else [*names[:15], f"… ({len(names) - 20} more)", *names[-5:]]
+    return ", ".join(some)

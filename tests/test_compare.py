@@ -18,8 +18,7 @@ from nst.compare.comparison import Comparison, compare
 from nst.compare.page import embedded, jpeg, thinned
 from nst.compare.runs import find
 from nst.compare.sheet import Sheet
-from nst.compare.table import short_name
-from nst.compare.values import order, shown
+from nst.compare.values import order, short_name, shown
 from nst.files.atomic import sha256
 
 from .conftest import Command
@@ -337,7 +336,7 @@ def test_names_never_become_markup(tmp_path: Path) -> None:
     assert "<!--" not in page
     assert "&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;" in page
     [data] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    assert EVIL in [run["config"]["style"] for run in json.loads(data)]
+    assert EVIL in [run["texts"]["style"] for run in json.loads(data)]
     assert "1%20%3Cb%3E%26%27%22/result.png" in page
     assert not re.search(r'(src|href)="(https?:)?//', page)
 

@@ -11,7 +11,8 @@ DESCRIPTION = """\
 Sets runs side by side: a table here, and in the folder compare/ a contact sheet (sheet.png), a page that needs nothing
 else (index.html), and the table as runs.csv and runs.json. Only the runs' folders are read.
 
-A KEY is one that varies (style, weights.style, optimizer, ...), one of the configuration, or run or status.
+A KEY is one that varies (style, weights.style, optimizer, ...), one of the configuration, run or status. The order and
+the filter know the results, too (total, content_loss, seconds, ...).
 """
 
 
@@ -38,9 +39,17 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("folders", nargs="+", type=Path, metavar="FOLDER", help="a sweep, a run, or any folder with runs below it")
     add(
+        "--filter",
+        action="append",
+        default=[],
+        dest="conditions",
+        metavar="KEY=VALUE",
+        help="only the runs with this value; also KEY<NUMBER, KEY>NUMBER, ...; may be given several times",
+    )
+    add(
         "--sort",
         metavar="KEY",
-        help="the order of the runs; also total, content_loss, seconds, ...; -KEY reverses it",
+        help="the order of the runs; -KEY reverses it",
     )
     add("--rows", metavar="KEY[,KEY]", help="the sheet's rows (default: style, or what varies)")
     add("--columns", metavar="KEY[,KEY]", help="the sheet's columns (default: content, or what varies)")

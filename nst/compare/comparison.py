@@ -2,12 +2,27 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Literal
 
+from nst.compare import keys
+from nst.compare.keys import Condition
 from nst.compare.runs import SILENCE, Run, section
-from nst.compare.values import ABSENT, INPUTS, Value, digest_of, order, shown, values_of, weights_of
-from nst.errors import UserError, choices, problem
+from nst.compare.values import (
+    ABSENT,
+    INPUTS,
+    Value,
+    few,
+    is_picture,
+    order,
+    short,
+    short_name,
+    shown,
+    values_of,
+    weights_of,
+)
+from nst.errors import UserError, attempt, choices, problem
 
 #: The keys of a run's results, and their names. The losses of content, style and tv are before their weights.
 RESULTS = {
@@ -26,6 +41,10 @@ MADE_WITH = (
 )  # fmt: skip
 
 
+#: At most so many keys get a column and a list to choose from, and are part of a label. The others are listed.
+FOREMOST, LABELLED = 6, 5
+
+
 @dataclass(frozen=True)
 class Mark:
     """A fact about a run that matters for comparing it, as a short text and as a sentence."""
@@ -37,9 +56,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Entry:
-    """A run in a comparison."""
+    """A run in a comparison. Its name is as short as the names of the others allow."""
 
     run: Run
+    name: str
     values: dict[str, Value]
     results: dict[str, float | None]
     marks: list[Mark]
@@ -55,11 +75,15 @@ class Entry:
         if key in self.results:
             value = self.results[key]
             return ABSENT if value is None else shown(float(value), 4)
-        return shown(self.key(key)) if key in self.values or key in ("run", "status") else ABSENT
+        if key in ("run", "status"):
+            return self.name if key == "run" else self.run.status
+        return shown(self.values[key]) if key in self.values else ABSENT
 
-    def label(self, keys: Sequence[str]) -> str:
-        """Return a label such as ``weights.style=1e5, seed=2``. Inputs have only their name."""
-        return ", ".join(self.text(key) if key in INPUTS else f"{key}={self.text(key)}" for key in keys)
+    def label(self, key: str) -> str:
+        """Return a label such as ``weights.style=1e5``; of an input, only its name. A long value loses its middle."""
+        text = self.text(key)
+        text = text if len(text) <= 60 else f"{text[:29]}…{text[-30:]}"
+        return text if key in INPUTS else f"{key}={text}"
 
 
 @dataclass(frozen=True)
@@ -69,6 +93,8 @@ class Comparison:
     Attributes:
         entries: the runs, sorted.
         varied: the keys that distinguish the runs, without those that follow from a group's option.
+        ranked: the same keys, those first in which the most runs differ from the most common value.
+        usual: the values that more than half of the runs have, as text; of these keys, and of no others.
         differing: every key that differs.
         shared: the keys that don't differ, with their value.
         notices: facts that matter for the comparison, one sentence each.
@@ -76,6 +102,8 @@ class Comparison:
 
     entries: list[Entry]
     varied: list[str]
+    ranked: list[str]
+    usual: dict[str, str]
     differing: list[str]
     shared: dict[str, Value]
     notices: list[str]
@@ -85,75 +113,121 @@ class Comparison:
         """The results that get a column: those that are neither missing nor 0 in every run."""
         return [key for key in RESULTS if any(entry.results[key] for entry in self.entries)]
 
+    @property
+    def offered(self) -> list[str]:
+        """The keys to sort and filter by. Those that don't vary are allowed, too."""
+        return ["run", "status", *self.varied, *RESULTS]
+
+    @property
+    def foremost(self) -> list[str]:
+        """The keys that distinguish the runs best, at most ``FOREMOST``, in the order of ``varied``."""
+        return [key for key in self.varied if key in self.ranked[:FOREMOST]]
+
+    def check(self, option: str, key: str, offered: Sequence[str]) -> None:
+        """Raise UserError for a key that no run has."""
+        keys.check(option, key, offered, [key for entry in self.entries for key in entry.values])
+
+    def values(self, key: str) -> dict[str, Value]:
+        """Return the runs' values of a key by their texts, in order, a missing one last."""
+        values = {entry.text(key): entry.key(key) for entry in self.entries}
+        return dict(sorted(values.items(), key=lambda item: (item[0] == ABSENT, order(item[1]))))
+
+    def sorted_by(self, sort: str) -> "Comparison":
+        """Return the comparison sorted by a key, unknown values last; in descending order if it begins with ``-``."""
+        key = sort.removeprefix("-")
+        self.check("--sort", key, self.offered)
+        known = [entry for entry in self.entries if entry.key(key) is not None]
+        known.sort(key=lambda entry: order(entry.key(key)), reverse=sort.startswith("-"))
+        return replace(self, entries=[*known, *(entry for entry in self.entries if entry.key(key) is None)])
+
+    def unusual(self, entry: Entry, besides: Sequence[str] = ()) -> list[str]:
+        """Return the keys, in the order of ``varied``, whose value in a run isn't the usual one."""
+        return [
+            key for key in self.varied
+            if key in entry.values and key not in besides and entry.text(key) != self.usual.get(key)
+        ]  # fmt: skip
+
+    def own(self, entry: Entry, besides: Sequence[str] = ()) -> list[str]:
+        """Return labels of a run's unusual values: pictures, the keys that distinguish best, and how many are left."""
+        unusual = self.unusual(entry, besides)
+        labelled = sorted(unusual, key=lambda key: (not is_picture(key), self.ranked.index(key)))[:LABELLED]
+        return few([entry.label(key) for key in sorted(unusual, key=lambda key: key not in labelled)], LABELLED)
+
     def label(self, entry: Entry) -> str:
-        """Return the label that distinguishes a run, or its name if nothing does."""
-        return entry.label([key for key in self.varied if key in entry.values]) or entry.run.name
+        """Return the label that distinguishes a run: its unusual values, and its name if they aren't enough."""
+        return ", ".join(self.labels[entry.run.name])
+
+    @cached_property
+    def labels(self) -> dict[str, list[str]]:
+        """The parts of each run's label, by the run's name."""
+        own = {entry.run.name: self.own(entry) for entry in self.entries}
+        counts = Counter(map(tuple, own.values()))
+        for entry in self.entries:
+            parts = own[entry.run.name]
+            if not parts or counts[tuple(parts)] > 1:
+                own[entry.run.name] = [*parts, entry.name]
+        return own
 
 
 def compare(runs: Sequence[Run], unread: Sequence[str] = (), *, sort: str | None = None) -> Comparison:
     """Compare runs, sorted by the key ``sort``, in descending order if it begins with ``-``."""
     values = [values_of(run) for run in runs]
-    _tell_namesakes_apart(runs, values)
-    differing = [key for key in _keys(values) if _differs(key, values)]
-    varied = [key for key in differing if not _follows(key, values, differing)]
+    keys.tell_namesakes_apart(runs, values)
+    differing = keys.differing(values)
+    varied = keys.varied(values, differing)
     shared = {key: value for held in values for key, value in held.items() if key not in differing}
-    usual = _usual([weights_of(run) for run in runs])
-    entries = [Entry(run, held, run.results(), _marks(run, usual)) for run, held in zip(runs, values, strict=True)]
-    notices = [*_notices(entries, varied), *unread]
-    return Comparison(_sorted(entries, varied, sort), varied, differing, shared, notices)
+    weights = _usual_weights(runs)
+    entries = [
+        Entry(run, name, held, run.results(), _marks(run, weights))
+        for run, name, held in zip(runs, _names(runs), values, strict=True)
+    ]
+    entries.sort(key=lambda entry: [(key not in entry.values, order(entry.key(key))) for key in varied])
+    comparison = Comparison(
+        entries,
+        varied,
+        keys.ranked(values, varied),
+        keys.usual(values, varied),
+        differing,
+        shared,
+        [*_notices(entries, varied), *unread],
+    )
+    return comparison if sort is None else comparison.sorted_by(sort)
 
 
-def _keys(values: Sequence[dict[str, Value]]) -> list[str]:
-    """Return every key once: the inputs first, then the others in the order of the configurations."""
-    return list(dict.fromkeys([*INPUTS, *(key for held in values for key in held)]))
+def fitting(comparison: Comparison, words: Sequence[str]) -> list[Run]:
+    """Return the runs that meet every condition. Raise UserError for a mistake in one, and if no run meets them all."""
+    lines: list[str] = []
+    conditions = [attempt(lines, partial(_condition, word, comparison)) for word in words]
+    if lines:
+        raise UserError(lines)
+    found = [
+        entry.run
+        for entry in comparison.entries
+        if all(each.is_met(entry.key(each.key), entry.text(each.key)) for each in conditions if each)
+    ]
+    if not found:
+        raise UserError(problem("--filter", " ".join(words), "no run meets all of these conditions; leave one out"))
+    return found
 
 
-def _differs(key: str, values: Sequence[dict[str, Value]]) -> bool:
-    """Return whether runs differ in the key. A run with an unknown configuration differs from none."""
-    return len({_identity(held[key]) if key in held else None for held in values if held}) > 1
+def _condition(word: str, comparison: Comparison) -> Condition:
+    """Return a condition on the runs. Raise UserError for a key or a value that no run has."""
+    condition = Condition.parse("--filter", word)
+    comparison.check("--filter", condition.key, comparison.offered)
+    values = comparison.values(condition.key)
+    if condition.sign == "=" and not any(condition.is_met(value, text) for text, value in values.items()):
+        raise UserError(problem("--filter", word, f"no run has it; {choices(condition.wanted, values)}"))
+    return condition
 
 
-def _identity(value: Value) -> tuple[bool, Value]:
-    return isinstance(value, bool), value
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Return the names of the runs, short ones where no other run has the same."""
+    counts = Counter(short_name(run.name) for run in runs)
+    return [name if counts[name := short_name(run.name)] == 1 else run.name for run in runs]
 
 
-def _follows(key: str, values: Sequence[dict[str, Value]], differing: Sequence[str]) -> bool:
-    """Return whether a key follows from the option of its group, which also differs.
-
-    For an option itself, return whether no key of its group differs.
-    """
-    group, dot, _ = key.partition(".")
-    if key in INPUTS:
-        return False
-    if not dot:  # a group's option, if no key of the group differs
-        nested = [other for other in differing if other.startswith(f"{key}.")]
-        return any(other.startswith(f"{key}.") for held in values for other in held) and not nested
-    if group not in differing:
-        return False
-    options = {held.get(group) for held in values}
-    return not any(_differs(key, [held for held in values if held.get(group) == option]) for option in options)
-
-
-def _tell_namesakes_apart(runs: Sequence[Run], values: Sequence[dict[str, Value]]) -> None:
-    """Add the first digits of the SHA-256 to the names of inputs that share a name but are different files."""
-    for key in INPUTS:
-        digests: dict[Value, set[str]] = {}
-        for run, held in zip(runs, values, strict=True):
-            digest = digest_of(run, key)
-            if key in held and digest is not None:
-                digests.setdefault(held[key], set()).add(digest)
-        for run, held in zip(runs, values, strict=True):
-            digest = digest_of(run, key)
-            if key in held and digest is not None and len(digests[held[key]]) > 1:
-                held[key] = f"{held[key]} ({_short(digest)})"
-
-
-def _short(digest: str) -> str:
-    return digest if " " in digest else digest[:6]
-
-
-def _usual(weights: Sequence[str | None]) -> str | None:
-    known = [item for item in weights if item is not None]
+def _usual_weights(runs: Sequence[Run]) -> str | None:
+    known = [weights for run in runs if (weights := weights_of(run)) is not None]
     return Counter(known).most_common(1)[0][0] if known else None
 
 
@@ -170,7 +244,7 @@ def _marks(run: Run, usual: str | None) -> list[Mark]:
     if run.asset("weights").get("source") == "random":
         marks.append(Mark("weights", "random weights", "The encoder's weights are random."))
     if weights_of(run) not in (None, usual):
-        text = f"Other weights than most of these runs have ({_short(str(weights_of(run)))}): losses don't compare."
+        text = f"Other weights than most of these runs have ({short(str(weights_of(run)))}): losses don't compare."
         marks.append(Mark("weights", "other weights", text))
     if run.problems:
         marks.append(Mark("damage", "incomplete folder", "; ".join(run.problems)))
@@ -196,14 +270,15 @@ def _notices(entries: Sequence[Entry], varied: Sequence[str]) -> list[str]:
         notices.append(f"of {len(entries)} run{'s' * (len(entries) > 1)}: {counts}")
     weights = Counter(weights_of(entry.run) for entry in entries if weights_of(entry.run) is not None)
     if len(weights) > 1:
-        named = ", ".join(f"{_short(str(digest))} ({count})" for digest, count in weights.most_common())
+        named = ", ".join(f"{short(str(digest))} ({count})" for digest, count in weights.most_common())
         notices.append(f"{len(weights)} different sets of weights, whose losses don't compare: {named}")
     apart = [key for key in varied if key.partition(".")[0] in ("weights", "layers", "objective")]
     if apart:
-        notices.append(f"total is not the same sum for every run: {', '.join(apart)} differ")
+        notices.append(f"total is not the same sum for every run: {', '.join(few(apart, FOREMOST))} differ")
     seen = [key for key in varied if key.partition(".")[0] in ("encoder", "pooling") and key != "encoder"]
     if seen:
-        notices.append(f"the features are not the same for every run, so that losses don't compare: {', '.join(seen)}")
+        named = ", ".join(few(seen, FOREMOST))
+        notices.append(f"the features are not the same for every run, so that losses don't compare: {named}")
     made = list(_made_differently([entry.run for entry in entries]))
     if made:
         notices.append(
@@ -220,20 +295,3 @@ def _made_differently(runs: Sequence[Run]) -> Iterator[str]:
         if len(counts) > 1:
             values = ", ".join(f"{value} ({count})" for value, count in counts.most_common())
             yield f"{key.replace('_', ' ')} {values}"
-
-
-def _sorted(entries: list[Entry], varied: Sequence[str], sort: str | None) -> list[Entry]:
-    entries = sorted(entries, key=lambda entry: [(key not in entry.values, order(entry.key(key))) for key in varied])
-    if sort is None:
-        return entries
-    key = sort.removeprefix("-")
-    check("--sort", key, ["run", "status", *varied, *RESULTS], entries)
-    known = [entry for entry in entries if entry.key(key) is not None]
-    known.sort(key=lambda entry: order(entry.key(key)), reverse=sort.startswith("-"))
-    return [*known, *(entry for entry in entries if entry.key(key) is None)]
-
-
-def check(option: str, key: str, offered: Sequence[str], entries: Sequence[Entry]) -> None:
-    """Raise UserError for a key that no run has. Keys that don't vary are allowed, but not offered."""
-    if key not in offered and not any(key in entry.values for entry in entries):
-        raise UserError(problem(option, key, f"there is no such key; {choices(key, offered)}"))

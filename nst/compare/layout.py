@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nst.compare.comparison import Comparison, Entry, check
+from nst.compare.comparison import Comparison, Entry
 from nst.compare.values import ABSENT, Value, order
 from nst.errors import UserError
 
@@ -70,7 +70,7 @@ def chosen(comparison: Comparison, rows: str | None, columns: str | None) -> Gri
     lines = []
     for option, key in ((option, key) for option, keys in asked.items() for key in keys):
         try:
-            check(option, key, [*comparison.varied, "run", "status"], comparison.entries)
+            comparison.check(option, key, [*comparison.varied, "run", "status"])
         except UserError as error:
             lines += error.problems
     if lines:

@@ -1,9 +1,4 @@
-"use strict";
-// Filter, sort and draw the page's data. Every text is inserted as text, never as HTML.
-const runs = JSON.parse(document.getElementById("data").textContent);
-const inputs = JSON.parse(document.getElementById("inputs").textContent);
-const $ = (id) => document.getElementById(id);
-const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+// Sort and draw the page's data. Every text is inserted as text, never as HTML.
 const SVG = "http://www.w3.org/2000/svg";
 
 function make(name, attributes = {}, text = "", namespace = SVG) {
@@ -13,45 +8,6 @@ function make(name, attributes = {}, text = "", namespace = SVG) {
   return node;
 }
 const html = (name, text = "", attributes = {}) => make(name, attributes, text, "http://www.w3.org/1999/xhtml");
-
-// The elements that represent a run, by the run's number.
-const places = runs.map(() => []);
-for (const node of all("[data-run]")) places[node.dataset.run].push(node);
-const shown = runs.map(() => true);
-
-// Filter: the selects, and words that must all be found; KEY<NUMBER and the like compare numbers.
-for (const run of runs) {
-  const named = Object.entries(run.texts).map(([key, text]) => `${key}=${text}`);
-  run.text = [run.search, ...named].join("\n").toLowerCase();
-}
-const CONDITION = /^([^<>=]+)(<=|>=|<|>)(.+)$/;
-const TESTS = { "<": (a, b) => a < b, ">": (a, b) => a > b, "<=": (a, b) => a <= b, ">=": (a, b) => a >= b };
-
-function fits(run, words, picked) {
-  for (const [key, value] of picked) if (`=${run.texts[key]}` !== value) return false;
-  return words.every((word) => {
-    const [, key, test, value] = CONDITION.exec(word) ?? [];
-    if (key in run.values) {
-      const held = run.values[key];
-      return typeof held === "number" && TESTS[test](held, Number(value));
-    }
-    return run.text.includes(word);
-  });
-}
-
-function filter() {
-  const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const picked = all("select[data-key]").filter((s) => s.value).map((s) => [s.dataset.key, s.value]);
-  let count = 0;
-  runs.forEach((run, number) => {
-    shown[number] = fits(run, words, picked);
-    count += shown[number];
-    for (const node of places[number]) node.hidden = !shown[number];
-  });
-  $("count").textContent = `${count} of ${runs.length} runs`;
-  $("none").hidden = count > 0;
-  scale();
-}
 
 // Sort: numbers before words, missing values last; equal values keep their original order.
 let sorted = { key: "", down: false };
@@ -231,12 +187,15 @@ function details(number) {
   }
   const right = html("div");
   right.append(...run.marks.map((text) => html("p", text, { class: "warned" })));
-  const results = Object.fromEntries(Object.entries(run.texts).filter(([key]) => !(key in run.config)));
-  right.append(...list("Results", results), ...list("Differs", run.config));
+  const isResult = ([key]) => common.results.includes(key) || key === "run" || key === "status";
+  const texts = Object.entries(run.texts);
+  const results = Object.fromEntries(texts.filter(isResult));
+  const differing = Object.fromEntries(texts.filter((each) => !isResult(each)));
+  right.append(...list("Results", results), ...list("Differs", differing));
   const strip = html("p", "", { class: "inputs" });
   for (const [name, number] of Object.entries(run.inputs)) {
-    const title = `${name}: ${run.config[name] ?? run.texts[name] ?? ""}`.replace(/: $/, "");
-    strip.append(html("img", "", { alt: title, title, src: inputs[number] }));
+    const title = `${name}: ${textOf(run, name) ?? ""}`.replace(/: $/, "");
+    strip.append(html("img", "", { alt: title, title, src: common.inputs[number] }));
   }
   left.append(strip, ...list("Provenance", run.provenance));
   $("dialog-title").textContent = run.label;
@@ -264,6 +223,7 @@ $("toolbar").addEventListener("submit", (event) => event.preventDefault());
 $("filter").addEventListener("input", filter);
 for (const select of all("select[data-key]")) select.addEventListener("change", filter);
 $("sort").addEventListener("change", () => sort($("sort").value));
+for (const button of all("[data-filter]")) button.addEventListener("click", () => narrow(button.dataset.filter));
 for (const button of all("[data-sort]")) {
   button.addEventListener("click", () => sort(button.dataset.sort, sorted.key === button.dataset.sort && !sorted.down));
 }

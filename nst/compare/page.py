@@ -16,10 +16,10 @@ from urllib.parse import quote
 import jinja2
 from PIL import Image
 
-from nst.compare.comparison import RESULTS, Comparison, Entry
+from nst.compare.comparison import FOREMOST, RESULTS, Comparison, Entry
 from nst.compare.runs import CURVES, Run
-from nst.compare.table import finite, short_name
-from nst.compare.values import ABSENT, INPUTS, Value, order, shown
+from nst.compare.table import finite
+from nst.compare.values import ABSENT, INPUTS, few, pair, shown
 from nst.files.atomic import write_text
 
 #: Longest side in px of a picture on the page, unless the byte limit requires a smaller one.
@@ -29,6 +29,9 @@ ALL_PICTURES, ONE_PICTURE = 5_000_000, 48_000
 ALL_INPUTS, ONE_INPUT = 800_000, 12_000
 #: Maximum number of points of a curve.
 POINTS = 120
+
+#: At most so many values of a key can be chosen from a list, or are shown in the table of what differs.
+CHOICES, EXAMPLES = 20, 10
 
 _MIME = "data:image/jpeg;base64,"
 
@@ -42,20 +45,24 @@ def write(comparison: Comparison, path: Path) -> None:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    script = _asset(environment, "page.js")
+    script = _asset(environment, "page.filter.js") + _asset(environment, "page.js")
     inputs = _inputs(comparison)
+    shared = {key: shown(value) for key, value in comparison.shared.items()}
     text = environment.get_template("page.html.j2").render(
         comparison=comparison,
         results=RESULTS,
         cards=[_card(comparison, entry, path.parent) for entry in comparison.entries],
-        options={key: _counts(comparison, key) for key in comparison.varied},
+        by=few(comparison.foremost, FOREMOST),
+        options={key: _counts(comparison, key) for key in _separating(comparison)},
         differences={key: _counts(comparison, key) for key in comparison.differing},
-        shared={key: shown(value) for key, value in comparison.shared.items()},
-        statuses=Counter(entry.run.status for entry in comparison.entries),
+        examples=EXAMPLES,
+        usual=[pair(key, text) for key, text in comparison.usual.items() if text != ABSENT],
+        pair=pair,
+        shared=shared,
         provenance=[_provenance(entry) for entry in comparison.entries],
         colour=_telling(comparison),
         data=embedded([_data(comparison, entry, list(inputs)) for entry in comparison.entries]),
-        pictures=embedded(list(inputs.values())),
+        common=embedded({"inputs": list(inputs.values()), "shared": shared, "results": list(RESULTS)}),
         style=_asset(environment, "page.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -113,7 +120,7 @@ def _card(comparison: Comparison, entry: Entry, page: Path) -> dict[str, Any]:
     return {
         "entry": entry,
         "label": comparison.label(entry),
-        "short": short_name(entry.run.name),
+        "also": comparison.unusual(entry, besides=comparison.foremost),
         "picture": None if picture is None else jpeg(picture, limit),
         "href": _link(result, page) if picture is not None and result.is_file() else None,
     }
@@ -126,9 +133,15 @@ def _link(target: Path, page: Path) -> str:
 
 def _counts(comparison: Comparison, key: str) -> list[tuple[str, int]]:
     """Return the values of a key, in order, and how many runs have each."""
-    values: dict[str, Value] = {entry.text(key): entry.key(key) for entry in comparison.entries}
     counts = Counter(entry.text(key) for entry in comparison.entries)
-    return [(text, counts[text]) for text in sorted(values, key=lambda text: (text == ABSENT, order(values[text])))]
+    return [(text, counts[text]) for text in comparison.values(key)]
+
+
+def _separating(comparison: Comparison) -> list[str]:
+    """Return the keys to choose values from: those that distinguish the runs best, without those of too many values."""
+    few_values = [key for key in comparison.ranked if len(comparison.values(key)) <= CHOICES][:FOREMOST]
+    status = ["status"] if len(comparison.values("status")) > 1 else []
+    return [*(key for key in comparison.varied if key in few_values), *status]
 
 
 def _provenance(entry: Entry) -> dict[str, str]:
@@ -174,21 +187,27 @@ def _inputs(comparison: Comparison) -> dict[str, str]:
 
 def _telling(comparison: Comparison) -> str:
     """Return the key to colour curves by: the one with the most values up to 8, which colours can still distinguish."""
-    counts = {key: len({entry.text(key) for entry in comparison.entries}) for key in comparison.varied}
+    counts = {key: len(comparison.values(key)) for key in comparison.foremost}
     return max((key for key, count in counts.items() if count <= 8), key=lambda key: counts[key], default="run")
 
 
 def _data(comparison: Comparison, entry: Entry, inputs: Sequence[str]) -> dict[str, Any]:
     """Return the script's data of a run: values to sort and filter by, curves, and the content of its details."""
-    keys = ("run", "status", *comparison.varied, *RESULTS)
+    keys = ("run", "status", *comparison.differing, *RESULTS)
     losses = entry.run.losses
     return {
         "label": comparison.label(entry),
         "values": {key: entry.key(key) for key in keys},
         "texts": {key: entry.text(key) for key in keys},
         "marks": [mark.text for mark in entry.marks],
-        "search": " ".join([entry.run.name, *(mark.short for mark in entry.marks)]),
-        "config": {key: entry.text(key) for key in comparison.differing},
+        "search": " ".join(
+            [
+                entry.run.name,
+                entry.run.status,
+                *(mark.short for mark in entry.marks),
+                *map(entry.text, comparison.varied),
+            ]
+        ),
         "provenance": _provenance(entry),
         "inputs": {
             name: inputs.index(str(digest))

@@ -1,5 +1,6 @@
 """A comparison from its folders to its files: find, compare, lay out, write, print."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nst.compare import layout, page, table, tiles
-from nst.compare.comparison import compare
+from nst.compare.comparison import compare, fitting
 from nst.compare.runs import find
 from nst.compare.sheet import Sheet
 from nst.errors import UserError, problem
@@ -17,17 +18,21 @@ from nst.errors import UserError, problem
 def report(
     folders: Sequence[Path],
     *,
+    conditions: Sequence[str] = (),
     sort: str | None = None,
     rows: str | None = None,
     columns: str | None = None,
     cell: int = 256,
     out: Path | None = None,
 ) -> None:
-    """Write the comparison of the runs in and below ``folders``, and print its table.
+    """Write the comparison of the runs in and below ``folders`` that meet the conditions, and print its table.
 
-    Raise UserError if there are no runs, for a key that no run has, and if ``out`` can't be written.
+    Raise UserError if there are no runs, for a key or a value that no run has, and if ``out`` can't be written.
     """
     runs, unread = find(folders, side=max(cell, page.SIDE))
+    if conditions:
+        count, runs = len(runs), fitting(compare(runs), conditions)
+        unread = [f"{len(runs)} of {count} runs, those with {' and '.join(conditions)}", *unread]
     comparison = compare(runs, unread, sort=sort)
     grid = layout.chosen(comparison, rows, columns)
     sheet = Sheet(tiles.arranged(comparison, grid), tiles.caption(comparison, grid), cell=cell)
@@ -40,8 +45,8 @@ def report(
         table.write_json(comparison, out / "runs.json")
     except OSError as error:
         raise UserError(problem("--out", out, f"can't be written: {error.strerror}; choose another folder")) from error
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
-    console.print(table.terminal(comparison))
+    console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000)
+    console.print(table.terminal(comparison, console.width))
     for notice in comparison.notices:
         console.print(Text(f"! {notice}", style="yellow"), soft_wrap=True)
     print(f"The page is at {out / 'index.html'}, the contact sheet at {out / 'sheet.png'}", flush=True)

@@ -4,14 +4,21 @@ import csv
 import io
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
+from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
 from nst.compare.comparison import RESULTS, Comparison, Entry
+from nst.compare.values import ABSENT, pair
 from nst.files.atomic import write_text
+
+#: In characters: the space between two columns.
+GAP = 2
 
 #: Keys of a run's summary that are exported.
 PROVENANCE = (
@@ -20,27 +27,69 @@ PROVENANCE = (
 )  # fmt: skip
 
 
-def terminal(comparison: Comparison) -> Table:
-    """Return the table of the terminal: the keys that vary and the results, one line for each run."""
+def terminal(comparison: Comparison, width: int) -> Group:
+    """Return the table of the terminal, a row for each run, in columns that fit into ``width`` characters.
+
+    The results and the keys that distinguish the runs best are columns, and what else is unusual about a run is listed.
+    """
+    columns = _columns(comparison, width)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    numbers = [key for key in comparison.results if key != "evaluations_done"]
-    for key in ("run", *comparison.varied):
-        table.add_column(key, overflow="fold")
-    for key in numbers:
-        table.add_column(key.replace("_", " "), justify="right")
-    table.add_column("status")
-    table.add_column("")
-    for entry in comparison.entries:
-        marks = ", ".join(mark.short for mark in entry.marks if mark.kind != "status")
-        texts = [short_name(entry.run.name), *(entry.text(key) for key in (*comparison.varied, *numbers))]
-        table.add_row(*map(Text, texts), Text(entry.run.status), Text(marks, style="yellow"))
-    return table
+    for key in ("run", *columns):
+        justify: JustifyMethod = "right" if key in RESULTS else "left"
+        table.add_column(key, justify=justify, overflow="fold", width=_width(comparison, key, width))
+    also = _also(comparison, columns)
+    if any(also):
+        table.add_column("also", overflow="fold")
+    for entry, text in zip(comparison.entries, also, strict=True):
+        table.add_row(*(Text(entry.text(key)) for key in ("run", *columns)), *([text] if any(also) else []))
+    usual = [pair(key, text) for key, text in comparison.usual.items() if key not in columns and text != ABSENT]
+    return Group(table, *([Text(f"unless listed: {'  '.join(usual)}", style="dim")] if usual else []))
 
 
-def short_name(name: str) -> str:
-    """Return the end of the name of a sweep's run, which identifies the run; any other name unchanged."""
-    start, _, identity = name.rpartition("-")
-    return identity if start and len(identity) == 10 and set(identity) <= set("0123456789abcdef") else name
+def _columns(comparison: Comparison, width: int) -> list[str]:
+    """Return the keys of the columns that fit: the total, the foremost keys, and the other results."""
+    results = [key for key in comparison.results if key != "evaluations_done"]
+    wanted = [*results[:1], *sorted(comparison.foremost, key=comparison.ranked.index), *results[1:]]
+    room = width - _width(comparison, "run", width)
+    widths = {key: GAP + _width(comparison, key, width) for key in wanted}
+    fitting = _fitting(widths, room)
+    if any(_also(comparison, fitting)):
+        fitting = _fitting(widths, room - _list_width(width))
+    return [key for key in (*comparison.varied, *results) if key in fitting]
+
+
+def _fitting(widths: Mapping[str, int], room: int) -> list[str]:
+    """Return the keys whose columns fit, each if there is still room for it."""
+    fitting = []
+    for key, needed in widths.items():
+        if needed <= room:
+            fitting.append(key)
+            room -= needed
+    return fitting
+
+
+def _width(comparison: Comparison, key: str, width: int) -> int:
+    """Return the width of a column. Longer texts are folded: a run's name to leave room for the list, others sooner."""
+    widest = max(cell_len(entry.text(key)) for entry in comparison.entries)
+    most = max(12, width - _list_width(width)) if key == "run" else max(24, width // 6)
+    return max(cell_len(key), min(widest, most))
+
+
+def _list_width(width: int) -> int:
+    """Return the least width of the list beside the columns, with its gap."""
+    return GAP + max(28, width // 4)
+
+
+def _also(comparison: Comparison, columns: Sequence[str]) -> list[Text]:
+    """Return each run's unusual values that have no column, and its marks, but for those that every run has."""
+    marks = [{mark.short: None for mark in entry.marks} for entry in comparison.entries]
+    everywhere = set.intersection(*map(set, marks)) if len(marks) > 1 else set()
+    found = []
+    for entry, shorts in zip(comparison.entries, marks, strict=True):
+        pairs = [Text(pair(key, entry.text(key))) for key in comparison.unusual(entry, besides=columns)]
+        warnings = [Text(short, style="yellow") for short in shorts if short not in everywhere]
+        found.append(Text("  ").join([*pairs, *warnings]))
+    return found
 
 
 def write_csv(comparison: Comparison, path: Path) -> None:

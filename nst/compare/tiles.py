@@ -31,8 +31,9 @@ Tiles = list[list[Tile | None]]
 
 def arranged(comparison: Comparison, grid: Grid) -> Tiles:
     """Return the sheet's tiles, line by line; None is an empty corner."""
-    tell = _names_of_cells(comparison, grid)
-    body: Tiles = [[_cell(grid.cells.get((row, column), []), tell) for column in grid.columns] for row in grid.rows]
+    body: Tiles = [
+        [_cell(comparison, grid, grid.cells.get((row, column), [])) for column in grid.columns] for row in grid.rows
+    ]
     if _flows(grid):
         return _wrapped(body[0])
     if grid.row_keys:
@@ -64,19 +65,17 @@ def _flows(grid: Grid) -> bool:
     return not grid.row_keys and (len(grid.columns) > PER_LINE or grid.column_keys == ("run",))
 
 
-def _names_of_cells(comparison: Comparison, grid: Grid) -> list[str]:
-    """Return the keys that a cell's row and column don't show."""
-    return [key for key in comparison.varied if _flows(grid) or key not in (*grid.row_keys, *grid.column_keys)]
-
-
-def _cell(entries: Sequence[Entry], keys: Sequence[str]) -> Tile:
-    """Return the tile of the best of the runs in a cell; ``keys`` distinguish them."""
+def _cell(comparison: Comparison, grid: Grid, entries: Sequence[Entry]) -> Tile:
+    """Return the tile of the best of the runs in a cell, with what its row and column don't say."""
     if not entries:
         return Tile(None, "no run", [])
     best = entries[0]
-    own = [best.label([key]) for key in keys if key in best.values]
+    if _flows(grid):
+        own = comparison.labels[best.run.name]
+    else:
+        own = comparison.own(best, besides=(*grid.row_keys, *grid.column_keys))
     lines: list[tuple[str, Tone]] = [(f"best of {len(entries)} by total", "faint")] if len(entries) > 1 else []
-    lines += [(text, "plain") for text in own or ([best.run.name] if len(entries) > 1 else [])]
+    lines += [(text, "plain") for text in own or ([best.name] if len(entries) > 1 else [])]
     if best.results["total"] is not None:
         lines.append((f"total {best.text('total')}", "faint"))
     lines += [(mark.short, "warning") for mark in best.marks]
@@ -87,7 +86,7 @@ def _edge(grid: Grid, axis: Literal[0, 1], place: Place) -> Tile:
     """Return the label of a row (axis 0) or a column (axis 1), below the input picture that it stands for, if any."""
     keys = grid.column_keys if axis else grid.row_keys
     entries = [entry for at, cell in grid.cells.items() if at[axis] == place for entry in cell]
-    lines: list[tuple[str, Tone]] = [(entries[0].label([key]), "plain") for key in keys]
+    lines: list[tuple[str, Tone]] = [(entries[0].label(key), "plain") for key in keys]
     pictured = next((key for key in keys if key in ("content", "style")), None)
     if pictured is None:
         return Tile(None, "", lines, is_label=True)

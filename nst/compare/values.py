@@ -1,6 +1,7 @@
 """The configuration of a run as flat keys with plain values, and functions that format and order values."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ def values_of(run: Run) -> dict[str, Value]:
         if isinstance(node, Mapping) and group not in INPUTS:
             option = options.get(group, str(node.get("_target_", "")).rpartition(".")[2])
             groups |= {group: str(option)} if option else {}
+    terms = section(section(run.config, "objective"), "style")
+    groups |= {"objective.style": " ".join(map(str, terms))} if terms else {}
     return {**_inputs(run), **groups, **dict(_flat(computed))}
 
 
@@ -42,6 +45,33 @@ def shown(value: Value, digits: int = 6) -> str:
         mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
         return min(plain, f"{mantissa}e{int(exponent)}", key=len)
     return str(value)
+
+
+def pair(key: str, text: str) -> str:
+    """Return ``key=text`` as it is typed into a filter: with quotes if the text has spaces or quotes."""
+    escaped = re.sub(r'(["\\])', r"\\\1", text)
+    return f'{key}="{escaped}"' if re.search(r'[\s"]', text) else f"{key}={text}"
+
+
+def few(texts: Sequence[str], most: int) -> list[str]:
+    """Return the first ``most`` texts, and how many more there are."""
+    return [*texts[:most], *([f"and {len(texts) - most} more"] if len(texts) > most else [])]
+
+
+def short(digest: str) -> str:
+    """Return the first digits of a SHA-256; another identity unchanged."""
+    return digest if " " in digest else digest[:6]
+
+
+def short_name(name: str) -> str:
+    """Return the end of the name of a sweep's run, which identifies the run; any other name unchanged."""
+    start, _, identity = name.rpartition("-")
+    return identity if start and len(identity) == 10 and set(identity) <= set("0123456789abcdef") else name
+
+
+def is_picture(key: str) -> bool:
+    """Return whether the key is the name of a picture: the content, the style or a further style."""
+    return key in ("content", "style") or (key.startswith("style.more.") and key.count(".") == 2)
 
 
 def order(value: Value) -> tuple[int, float, str]:
