@@ -55,6 +55,14 @@ def one_line(error: Exception) -> str:
     return f"{keys[0]}: {reason}" if keys else reason
 
 
+def check_encoding(texts: Iterable[str]) -> None:
+    """Raise UserError for names that can't be written as text, into the configuration for example."""
+    for text in texts:
+        if any("\udc80" <= character <= "\udcff" for character in text):
+            why = "this name isn't encoded as your locale says; rename the file, or set a UTF-8 locale (LC_ALL=C.UTF-8)"
+            raise UserError(f"{text}: {why}")
+
+
 def choices(value: object, valid: Iterable[object], *, noun: str = "choices") -> str:
     """Return the valid choices, after a suggestion if one is close to ``value``: ``did you mean …? choices: …``."""
     names = [str(name) for name in valid]

@@ -25,7 +25,7 @@ from nst.config import hydra_edge
 from nst.config.mistakes import check_groups, explain
 from nst.config.overrides import with_quoted_paths
 from nst.config.source import source_of
-from nst.errors import DivergedError, UserError, of_disk
+from nst.errors import DivergedError, UserError, check_encoding, of_disk
 from nst.files.streams import unfailing_streams
 from nst.plan import torchrun
 
@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return follow(torchrun.hear())
     words = sys.argv[1:] if words is None else list(words)
     try:
-        _check_encoding(words)
+        check_encoding(words)
         arguments = hydra_edge.arguments(words)
     except UserError as error:
         return _print(error.problems)
@@ -63,16 +63,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return _report(error, arguments)
 
 
-def _check_encoding(texts: Sequence[str]) -> None:
-    """Raise UserError for names that can't be written as text, into the configuration for example."""
-    for text in texts:
-        if any("\udc80" <= character <= "\udcff" for character in text):
-            why = "this name isn't encoded as your locale says; rename the file, or set a UTF-8 locale (LC_ALL=C.UTF-8)"
-            raise UserError(f"{text}: {why}")
-
-
 def _run(arguments: argparse.Namespace, others: Sequence[str]) -> int:
-    _check_encoding([str(Path.cwd())])
+    check_encoding([str(Path.cwd())])
     given = hydra_edge.parse(arguments.overrides)
     check_groups(given)
     kind = _kind(arguments)

@@ -17,7 +17,7 @@ from nst.compare.__main__ import main
 from nst.compare.comparison import Comparison, compare
 from nst.compare.page import embedded, jpeg, thinned
 from nst.compare.runs import find
-from nst.compare.sheet import Sheet
+from nst.compare.sheet import FONTS, Sheet
 from nst.compare.values import order, short_name, shown
 from nst.files.atomic import sha256
 
@@ -256,6 +256,29 @@ def test_a_cell_without_a_picture_says_why_and_marks_are_written(four: Path) -> 
     below = sheet.image.crop((left, bottom, right, bottom + sheet.texts[2]))
     colours = {colour for _, colour in below.getcolors(10_000) or []}
     assert any(red > blue + 100 for red, _, blue in colours), "no mark was drawn"
+
+
+def test_names_in_other_scripts_differ_on_the_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also without a font for them, where each of their characters would be the same box."""
+
+    def drawn(style: str) -> bytes:
+        folder = tmp_path / style
+        if not folder.exists():
+            make_run(folder / "one", style=style)
+            make_run(folder / "other", style="picasso")
+        return sheet_of(folder, cell=256).image.tobytes()
+
+    for fonts in (FONTS, ()):
+        monkeypatch.setattr("nst.compare.sheet.FONTS", fonts)
+        for one, other in (("山水", "山火"), ("картина", "картинг"), ("Öl", "Äl"), ("🌊", "🌋")):
+            assert drawn(one) != drawn(other)
+
+
+def test_a_folder_in_another_encoding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(tmp_path / "a\udcff")
+    assert main([str(tmp_path)]) == 2
+    assert "this name isn't encoded as your locale says" in capsys.readouterr().err
+    assert not (tmp_path / "compare").exists()
 
 
 def test_more_keys_than_two_go_along_the_rows_and_nothing_is_hidden(tmp_path: Path) -> None:

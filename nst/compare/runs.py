@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from nst.errors import UserError, problem
+from nst.errors import UserError, check_encoding, problem
 from nst.files.atomic import sha256
 from nst.files.run_folder import RunFolder
 
@@ -126,6 +126,7 @@ def find(folders: Sequence[Path], *, side: int) -> tuple[list[Run], list[str]]:
         why = "no run is in or below it; give a folder that nst.train made"
         raise UserError([problem("FOLDER", path, why) for path in folders])
     top = os.path.commonpath([folder.absolute() for folder in folders])
+    check_encoding([top, *map(str, found.values())])
     named = sorted((os.path.relpath(path.absolute(), top), path) for path in found.values())
     runs = [read(path, path.resolve().name if name == "." else name, side=side) for name, path in named]
     return runs, [f"{error.filename} can't be read: {error.strerror}" for error in failures]

@@ -12,6 +12,13 @@ from nst.files.atomic import replacing
 
 PAPER, EMPTY = "white", "#ececec"
 INKS = {"plain": "#1b1b1b", "faint": "#6a6a6a", "warning": "#a34400"}
+#: Fonts of Linux, macOS and Windows for characters that Pillow's own doesn't have.
+FONTS = (
+    "DejaVuSans.ttf", "NotoSans-Regular.ttf", "arial.ttf", "Arial Unicode.ttf", "NotoSansCJK-Regular.ttc",
+    "PingFang.ttc", "Hiragino Sans GB.ttc", "msyh.ttc", "msgothic.ttc", "malgun.ttf", "wqy-zenhei.ttc",
+    "wqy-microhei.ttc", "DroidSansFallbackFull.ttf", "unifont.otf", "unifont.ttf",
+)  # fmt: skip
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 #: In px: the space between two pictures, and around the sheet. In px²: the maximum area of all pictures together.
 GAP, MARGIN, AREA = 12, 20, 80e6
 
@@ -30,7 +37,8 @@ class Sheet:
         if self.cell < cell:
             caption = [*caption, f"the pictures have {self.cell} px, not {cell}, or the sheet would be too large"]
         size = max(11, min(18, self.cell // 14))
-        self.font = ImageFont.load_default(size)
+        texts = [text for line in tiles for tile in line if tile for text in (*dict(tile.lines), tile.instead)]
+        self.font, self.escapes = _font_for("".join([*texts, *caption]), size)
         self.leading = size * 27 // 20
         columns = list(itertools.zip_longest(*tiles))
         pictures = [tile.picture.size for line in tiles for tile in line if tile and tile.picture]
@@ -58,7 +66,7 @@ class Sheet:
 
     def _label_width(self, line: Sequence[Tile | None]) -> int:
         """Return the width in px of a column of labels."""
-        lengths = [self.font.getlength(text) for tile in line if tile for text, _ in tile.lines]
+        lengths = [self.font.getlength(text.translate(self.escapes)) for tile in line if tile for text, _ in tile.lines]
         return min(2 * self.cell, math.ceil(max(lengths)) + GAP)
 
     def _fitted(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -103,7 +111,7 @@ class Sheet:
 
     def _cut(self, text: str, width: int) -> str:
         """Return the text in one line of ``width`` px, with an ellipsis if it is longer."""
-        text = " ".join(text.split())[:500]
+        text = " ".join(text.split())[:500].translate(self.escapes)
         if self.font.getlength(text) <= width:
             return text
         while text and self.font.getlength(text + "…") > width:
@@ -113,13 +121,31 @@ class Sheet:
     def _wrap(self, text: str, width: int) -> Iterator[str]:
         """Yield the text in lines of ``width`` px."""
         line = ""
-        for word in text.split():
+        for word in text.translate(self.escapes).split():
             longer = f"{line} {word}".strip()
             if line and self.font.getlength(longer) > width:
                 yield self._cut(line, width)
                 longer = word
             line = longer
         yield self._cut(line, width)
+
+
+def _font_for(text: str, size: int) -> tuple[Font, dict[int, str]]:
+    """Return the font that has the most characters of a text, and escapes for the others (``\\u5c71``)."""
+    best: tuple[Font, dict[int, str]] | None = None
+    for name in (None, *FONTS):
+        try:
+            font = ImageFont.load_default(size) if name is None else ImageFont.truetype(name, size)
+        except OSError:  # not installed
+            continue
+        absent = bytes(font.getmask(chr(0xFFFFF)))  # a private character, drawn as a box or as nothing
+        missing = {c for c in set(text) if not c.isspace() and bytes(font.getmask(c)) == absent}
+        if best is None or len(missing) < len(best[1]):
+            best = font, {ord(c): c.encode("ascii", "backslashreplace").decode() for c in missing}
+        if not missing:
+            break
+    assert best is not None
+    return best
 
 
 def _only_labels(line: Sequence[Tile | None]) -> bool:
