@@ -39,7 +39,25 @@ def of_disk(error: OSError) -> str:
 
 def problem(key: str, value: object, why: str) -> str:
     """Return one line about one mistake: ``key=value: why``."""
-    return f"{key}={'null' if value is None else value}: {why}"
+    text = "null" if value is None else written(value) if isinstance(value, float) else str(value)
+    if isinstance(value, float) and text.lstrip("-").isdigit():
+        text += ".0"  # or the value would look like an integer
+    return f"{key}={text}: {why}"
+
+
+def written(value: float, digits: int = 6) -> str:
+    """Return a number as written on the command line, with at most ``digits`` digits: ``1e5``, ``0.25``."""
+    plain = f"{value:.{digits}g}"
+    mantissa, e, exponent = f"{value:.{digits - 1}e}".partition("e")
+    if not e or ("e" not in plain and abs(int(exponent)) < 4):
+        return plain
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return min(plain, f"{mantissa}e{int(exponent)}", key=len)
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 evaluation``, ``2 evaluations``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def one_line(error: Exception) -> str:

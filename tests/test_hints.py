@@ -1,5 +1,7 @@
 """A natural mistake is answered by the next thing to type."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -71,3 +73,14 @@ def test_a_natural_mistake_is_answered_by_what_to_type(inside: Command, line: st
     assert len(finished.stderr) < 2500
     if "://" in line:
         assert len(told) == 1
+
+
+def test_a_mistake_beside_an_option_of_ones_own(inside: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "style").mkdir(parents=True)
+    (tmp_path / "mine" / "style" / "mystyle.yaml").write_text("name: mystyle\npath: mystyle.jpg\n")
+    finished = inside("--config-dir", "mine", "experiment=TYPO", "style=mystyle")
+    assert finished.returncode == 2
+    [line] = finished.stderr.splitlines()
+    assert line.startswith("error: experiment=TYPO: there is no such option; ")
+    misspelled = inside("--config-dir", "mine", "style=mystlye")
+    assert "did you mean mystyle? choices: " in misspelled.stderr

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import nst
 from nst.compare.__main__ import main as compare
@@ -81,6 +82,15 @@ def test_every_command_that_is_printed_can_be_pasted(nst: Command, small: list[s
     given = [*few, "content.path=a content, x=1.png", "style.path=a style [1].png"]
     single = nst(*given, f"hydra.run.dir={folder}/one, two", cwd=folder)
     assert single.returncode == 0, single.stderr
+    [larger] = re.findall(r"To make it larger: (.*)$", single.stderr, re.MULTILINE)
+    [page] = re.findall(r"To see its inputs, losses and settings: (.*)$", single.stderr, re.MULTILINE)
+    [curves] = re.findall(r"To see its curves: (.*)$", single.stderr, re.MULTILINE)
+    made = pasted(f"{larger} hydra.run.dir=larger", folder)
+    assert made.returncode == 0, made.stderr
+    assert Image.open(folder / "larger" / "result.png").width == 64
+    assert pasted(page, folder).returncode == 0
+    shown = pasted(f"python -m {curves.replace('tensorboard', 'tensorboard.main')} --inspect", folder)
+    assert "loss/total" in shown.stdout
     again = nst(*given, f"hydra.run.dir={folder}/one, two", cwd=folder)
     [line] = re.findall(r"resume it with (.*), or choose", again.stderr)
     assert pasted(f"python -m nst.train {line} evaluations=8", folder).returncode == 0

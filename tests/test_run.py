@@ -1,5 +1,6 @@
 """Whole runs through the command line: the run folder, going on, sweeps, other folders."""
 
+import contextlib
 import csv
 import io
 import json
@@ -479,3 +480,44 @@ def test_a_picture_much_smaller_than_its_content_is_told(inside: Command, small:
         finished = inside(*small, f"content.path={file}", "evaluations=1")
         assert finished.returncode == 0, finished.stderr
         assert ("will have 32 x 26 px, its content has 100 x 80; size=N" in finished.stderr) is told
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a terminal of its own")
+def test_the_progress_bar_and_the_log_share_a_terminal(small: list[str], tmp_path: Path) -> None:
+    """A log line stands on a line of its own above the bar, and the bar's time says what it is."""
+    import termios
+
+    terminal, end = os.openpty()
+    termios.tcsetwinsize(end, (24, 80))
+    words = [*small, "size=48", "evaluations=40", "schedule.scales=2", "schedule.smallest=null", "hydra.run.dir=run"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    command = [sys.executable, "-m", "nst.train", *words]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=end, stdout=subprocess.DEVNULL) as process:
+        os.close(end)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux's answer when the other end is closed
+            while read := os.read(terminal, 2**16):
+                shown += read
+        os.close(terminal)
+    assert process.returncode == 0
+    plain = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", shown.decode())
+    lines = [part for line in plain.split("\r\n") for part in line.split("\r") if part.strip()]
+    assert sum(line.startswith("INFO: Continuing at 48 x 38 px after ") for line in lines) == 1
+    assert all(line.startswith("INFO: ") for line in lines if "INFO" in line)
+    bars = [line for line in lines if line.startswith("evaluations")]
+    assert bars
+    assert all(line.rstrip().endswith(" left") and len(line) <= 80 for line in bars)
+    assert "40/40 total " in bars[-1]
+
+
+def test_the_end_of_a_run_says_what_was_made(inside: Command, small: list[str], tmp_path: Path) -> None:
+    finished = inside(*small, "evaluations=1", "hydra.run.dir=run", "logger=none")
+    told = finished.stderr.splitlines()
+    assert re.fullmatch(r"INFO: It has 32 x 26 px, after 1 evaluation in \d+\.\d s", told[-3])
+    assert told[-2].startswith("INFO: To make it larger: python -m nst.train ")
+    assert told[-2].endswith(" size=64")
+    assert told[-1] == f"INFO: To see its inputs, losses and settings: python -m nst.compare {tmp_path / 'run'}"
+    assert told[-1].removeprefix("INFO: ") in (tmp_path / "run" / "train.log").read_text()
+    resumed = inside("resume=run", "evaluations=2")
+    assert "To make it larger" not in resumed.stderr
+    assert "after 2 evaluations" in resumed.stderr

@@ -53,3 +53,14 @@ def test_a_study_that_cannot_be_opened_is_the_users_mistake(nst: Command, small:
     )
     assert finished.returncode == 2
     assert finished.stderr.startswith("error: hydra.sweeper.storage=nowhere: Could not parse")
+
+
+def test_losses_of_different_meaning_are_told(nst: Command, small: list[str]) -> None:
+    search = ["-m", *small, "hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", "evaluations=1", "seed=choice(1,2)"]
+    meant = "its values change what minimize.loss={} measures"
+    told = nst(*search, "layers=choice(seed,paper)", "weights.style=choice(1e5,1e6)", "minimize.loss=style").stderr
+    assert "warning: layers: " + meant.format("style") in told
+    assert "warning: weights.style" not in told
+    assert "warning: seed" not in told
+    told = nst(*search, "weights.style=choice(1e5,1e6)").stderr
+    assert "warning: weights.style: " + meant.format("total") in told

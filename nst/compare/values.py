@@ -8,6 +8,7 @@ from typing import Any
 from nst.compare.runs import Run, section
 from nst.config.identity import NAMES, NOT_COMPUTED
 from nst.config.keys import without
+from nst.errors import written
 
 Value = str | int | float | bool | None
 #: The inputs and their names among the assets. They are files, shown by name and identified by their SHA-256.
@@ -38,12 +39,7 @@ def shown(value: Value, digits: int = 6) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float):
-        plain = f"{value:.{digits}g}"
-        mantissa, e, exponent = f"{value:.{digits - 1}e}".partition("e")
-        if not e or ("e" not in plain and abs(int(exponent)) < 4):
-            return plain
-        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-        return min(plain, f"{mantissa}e{int(exponent)}", key=len)
+        return written(value, digits)
     return str(value)
 
 

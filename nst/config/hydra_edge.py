@@ -8,7 +8,7 @@ upper bound for Hydra's version.
 import argparse
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,12 +18,14 @@ from hydra._internal.callbacks import Callbacks
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, configure_log, run_job
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, RunMode
+from hydra.utils import get_original_cwd
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from nst.errors import UserError
@@ -135,6 +137,13 @@ def run(composed: Composed, task: Callable[[DictConfig], Any], *, logging: bool 
         callbacks.on_run_end(config=composed.cfg, config_name=composed.name, job_return=result)
     if errors:  # JobReturn.return_value would print Hydra's own report first
         raise errors[0]
+
+
+@contextmanager
+def original_cwd() -> Iterator[None]:
+    """Execute a part of a job in the folder that the command was started in, which ``hydra.job.chdir=true`` leaves."""
+    with chdir(get_original_cwd()) if HydraConfig.get().job.chdir else nullcontext():
+        yield
 
 
 class ComposedOnce:

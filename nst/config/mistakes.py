@@ -104,11 +104,12 @@ def _override_problems(loader: ConfigLoader, source: Source) -> Iterator[str]:
     texts = source.overrides
     refused: list[str] = []
     right, values = [], []
+    search = [text for text in texts if text.startswith("hydra.searchpath=")]  # groups and options are there, too
+    right += search
     for text, override in zip(texts, parse(texts), strict=True):
-        options = loader.get_group_options(override.key_or_group)
+        options = loader.get_group_options(override.key_or_group, config_name=source.name, overrides=search)
         if not options:
             values.append(override)
-            right += [text] if override.key_or_group == "hydra.searchpath" else []  # groups may be missing without it
             continue
         wrong = [value for value in _values(override) if value not in (*options, "null")]
         if wrong:

@@ -42,6 +42,20 @@ class Unfailing:
         return getattr(self._file, name)
 
 
+class CurrentStderr:
+    """The ``sys.stderr`` of the moment, so that a log written while a progress bar is shown appears above the bar."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+#: The stream of the console's log handler (configs/hydra/job_logging/nst.yaml).
+stderr = CurrentStderr()
+
+
 @contextmanager
 def unfailing_streams() -> Iterator[None]:
     """Let no write to ``sys.stdout`` and ``sys.stderr`` fail, even if they are missing; restore them afterwards."""

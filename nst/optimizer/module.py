@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nst.encoder.precision import LossScale
-from nst.errors import DivergedError
+from nst.errors import DivergedError, count, written
 from nst.image import Shape
 from nst.objective import Losses
 from nst.optimizer.lbfgs import LBFGS
@@ -153,7 +153,7 @@ class StyleTransfer(pl.LightningModule):
             return
         best = self.best.losses["total"]
         if self.recoveries < self.recovery.at_most and self.recovery.exploded(accepted, best):
-            self._recover(DivergedError(f"the total loss is {accepted:.4g}, the lowest was {best:.4g}"))
+            self._recover(DivergedError(f"the total loss is {written(accepted, 4)}, the lowest was {written(best, 4)}"))
 
     def on_train_start(self) -> None:
         self._proceed()
@@ -240,7 +240,8 @@ class StyleTransfer(pl.LightningModule):
         if isinstance(optimizer, LBFGS) and optimizer.converged:
             return "the optimizer converged, no further step improves the picture"
         if patience is not None and number - self.milestone[0] >= patience:
-            return f"the total fell by less than {100 * self.schedule.min_improvement:.3g}% in {patience} evaluations"
+            least = written(100 * self.schedule.min_improvement)
+            return f"the total fell by less than {least}% in {count(patience, 'evaluation')}"
         return "its evaluations are used up" if number >= self.stage.end else None
 
     @property
@@ -260,7 +261,7 @@ class StyleTransfer(pl.LightningModule):
         """Start the next stage from the best image, with an objective of the new size and a fresh optimizer."""
         height, width = self.schedule.stages[self.position + 1].shape
         number = self.evaluation.number
-        log.info("Continuing at %d x %d px after %d evaluations: %s.", width, height, number, self.ending)
+        log.info("Continuing at %d x %d px after %s: %s.", width, height, count(number, "evaluation"), self.ending)
         self.position += 1
         self.begun = number
         self.milestone = (number, math.inf)

@@ -24,7 +24,7 @@ from nst.config.schema import Config, styles_in
 from nst.config.source import keys
 from nst.encoder import architecture as arch
 from nst.encoder import precision
-from nst.errors import UserError, attempt, problem
+from nst.errors import UserError, attempt, count, problem, written
 from nst.files.run_folder import RunFolder
 from nst.optimizer.schedule import Schedule
 from nst.plan import devices, forecast, inputs, pictures
@@ -207,7 +207,9 @@ def _check_goal(schedule: Schedule, folder: RunFolder) -> None:
     done, (height, width) = int(checkpoint.stem), shape_in(checkpoint)
     shapes = [stage.shape for stage in schedule.stages]
     if (height, width) not in (shapes if done < schedule.evaluations else shapes[-1:]):
-        why = f"the run has made {done}, and its picture is still {width} x {height} px; choose more"
+        why = (
+            f"the run has made {count(done, 'evaluation')}, and its picture is still {width} x {height} px; choose more"
+        )
         raise UserError(problem("evaluations", schedule.evaluations, why))
     if schedule.evaluations < done:
         raise UserError(problem("evaluations", schedule.evaluations, f"the run has made {done} already; choose more"))
@@ -232,12 +234,10 @@ def _title(config: Config, named: Sequence[str], words: Sequence[str]) -> str:
 def _short(name: str, value: str) -> str:
     """Return an override as a folder's name has it: style1e5 for 100000.0, and of words and paths the last part."""
     try:
-        digits, _, exponent = f"{float(value):e}".partition("e")
+        return name + written(float(value))
     except ValueError:
         word = Path(value.strip("'\"")).name
         return word if word.isidentifier() and word not in ("true", "false", "null") else f"{name}{word}"
-    scientific = f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
-    return name + min(f"{float(value):g}", scientific, key=len)
 
 
 def _quieten_lightning() -> None:

@@ -19,7 +19,7 @@ from nst.config.identity import DIGESTS
 from nst.config.schema import Config
 from nst.config.source import keys, read_note
 from nst.encoder.precision import full_float32
-from nst.errors import DivergedError, of_disk
+from nst.errors import DivergedError, count, of_disk
 from nst.files.atomic import unused, write_text
 from nst.files.run_folder import RunFolder
 from nst.image import output
@@ -77,8 +77,9 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
         built = build(plan, folder, choices=choices, shown=shown, goes_on=goes_on)
         if built.checkpoint is not None:
             done = int(built.checkpoint.stem)
-            complete = "The run is complete after %d evaluations; evaluations=N goes on to N"
-            log.info("Resuming after %d evaluations" if done < plan.schedule.evaluations else complete, done)
+            complete = "The run is complete after %s; evaluations=N goes on to N"
+            what = "Resuming after %s" if done < plan.schedule.evaluations else complete
+            log.info(what, count(done, "evaluation"))
     except Exception as error:
         if not goes_on:
             note_failure(folder, error)
@@ -172,11 +173,26 @@ def _report(built: Run, folder: RunFolder, status: str, error: str | None) -> No
                 print(f"The picture is at {picture}", flush=True)
     if status == "completed" and module.evaluation.number < module.schedule.evaluations:
         done, budget = module.evaluation.number, module.schedule.evaluations
-        log.info("The run was complete after %d of %d evaluations: %s.", done, budget, module.ending)
+        log.info("The run was complete after %d of %s: %s.", done, count(budget, "evaluation"), module.ending)
     if status != "completed":
-        log.warning("The run %s after %d evaluations.", _ENDINGS[status], module.evaluation.number)
+        log.warning("The run %s after %s.", _ENDINGS[status], count(module.evaluation.number, "evaluation"))
     if status in ("interrupted", "failed"):
         log.warning("To resume: python -m nst.train resume=%s", shlex.quote(str(folder.path)))
+
+
+def tell_what_next(plan: Plan, folder: RunFolder, words: Sequence[str]) -> None:
+    """Log what a completed run has made, and commands that go on from there: a larger picture, a page, its curves."""
+    summary, size = folder.read_summary(), plan.config.size
+    made = summary["width"], summary["height"], count(summary["evaluations"], "evaluation"), summary["seconds"]
+    log.info("It has %d x %d px, after %s in %.1f s", *made)
+    if size is not None and plan.config.resume is None:
+        others = [word for word in words if keys([word]) != ["size"]]
+        log.info("To make it larger: %s", shlex.join(["python", "-m", "nst.train", *others, f"size={2 * size}"]))
+    log.info(
+        "To see its inputs, losses and settings: %s", shlex.join(["python", "-m", "nst.compare", str(folder.path)])
+    )
+    if plan.nodes.logger is not None:
+        log.info("To see its curves: %s", shlex.join(["tensorboard", "--logdir", str(folder.path)]))
 
 
 def _ending(built: Run, status: str, error: str | None) -> dict[str, Any]:

@@ -4,11 +4,10 @@ import argparse
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, chdir
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.utils import get_original_cwd
 from omegaconf import OmegaConf
 
 from nst.config import hydra_edge
@@ -68,10 +67,13 @@ def run(
 
     def task(cfg: Any) -> float:
         with ExitStack() as stack:
-            stack.enter_context(chdir(get_original_cwd()))  # hydra.job.chdir=true has left it
+            stack.enter_context(hydra_edge.original_cwd())
             if not own_logging:
                 stack.enter_context(job.log_to(folder))
-            return job.paint(planned, folder, words)
+            value = job.paint(planned, folder, words)
+            if own_logging:
+                job.tell_what_next(planned, folder, words)
+            return value
 
     hydra_edge.run(composed, task, logging=own_logging)
     return folder

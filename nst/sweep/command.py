@@ -1,10 +1,11 @@
 """Sweeps from the command line: the number of runs, their execution, and a report on the outcome of each."""
 
 import math
+import re
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.types import Override
@@ -21,6 +22,9 @@ from nst.files.streams import unfailing_streams
 from nst.sweep.folder import Outcome, Sweep
 from nst.sweep.optuna import Study, study_of
 
+#: Groups that change what a loss measures.
+_MEANING = ("encoder", "layers", "objective", "pooling")
+
 
 def run(source: Source, words: list[str]) -> int:
     """Run a sweep; return the exit status, 0 if every run of it is complete.
@@ -34,6 +38,9 @@ def run(source: Source, words: list[str]) -> int:
     params = source.parse([f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()])
     expected = expected_runs(params, overrides) if hydra.sweeper._target_ == hydra_edge.GRID else None
     chosen = source.gives("hydra.sweep.dir")
+    searches = hydra.sweeper._target_ != hydra_edge.GRID
+    for warning in _incomparable([*params, *overrides], composed.cfg.minimize.loss) if searches else ():
+        print(f"warning: {warning}", file=sys.stderr)
     sweep = Sweep(make_folder("hydra.sweep.dir", Path(str(hydra.sweep.dir)).absolute(), chosen=chosen))
     composed.set("hydra.sweep.dir", str(sweep.path))  # the storage of a study may refer to it
     study = study_of(composed.cfg)
@@ -118,6 +125,18 @@ def expected_runs(params: Sequence[Override], overrides: Sequence[Override]) -> 
     if lines:
         raise UserError(lines)
     return math.prod(counts.values())
+
+
+def _incomparable(overrides: Sequence[Override], loss: str) -> Iterator[str]:
+    """Yield one line for each key whose values change what the minimized loss means."""
+    for override in overrides:
+        key = str(override.key_or_group)
+        group = re.split(r"[./]", key)[0]
+        if override.is_sweep_override() and (group in _MEANING or (group == "weights" and loss == "total")):
+            yield (
+                f"{key}: its values change what minimize.loss={loss} measures, so the search prefers those with the "
+                "smaller numbers, not the better pictures"
+            )
 
 
 def _is_complete(outcome: Outcome) -> bool:

@@ -14,6 +14,7 @@ from typing import Literal
 from rich.markup import escape
 from rich.table import Table
 
+from nst.errors import written
 from nst.files.atomic import write_text
 from nst.files.lock import locked
 from nst.files.run_folder import RunFolder
@@ -94,4 +95,4 @@ class Sweep:
         if outcome.folder is None or outcome.state in ("failed", "running"):
             return []
         losses = RunFolder(Path(outcome.folder)).read_summary().get("losses", {})
-        return [f"{losses[name]:.4g}" for name in ("total", "content", "style") if name in losses]
+        return [written(losses[name], 4) for name in ("total", "content", "style") if name in losses]

@@ -2,15 +2,15 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_original_cwd
 from omegaconf import DictConfig, OmegaConf
 
+from nst.config.hydra_edge import original_cwd
 from nst.config.identity import identity
 from nst.errors import DivergedError, UserError
 from nst.files.run_folder import RunFolder
@@ -31,8 +31,7 @@ def paint(cfg: DictConfig) -> float:
     outcome = Outcome(hydra.job.num, list(hydra.overrides.task), "running")
     sweep.record(outcome)
     try:
-        # hydra.job.chdir=true has left the folder that the user's paths are relative to.
-        with chdir(get_original_cwd()), _folder_of(cfg, sweep, outcome.overrides) as (planned, folder):
+        with original_cwd(), _folder_of(cfg, sweep, outcome.overrides) as (planned, folder):
             summary = folder.read_summary()
             outcome = replace(outcome, folder=str(folder.path))
             if summary.get("status") == "completed" and folder.result.is_file():
