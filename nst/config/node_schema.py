@@ -117,6 +117,19 @@ class AdamConfig(Node):
     eps: Positive
 
 
+class RMSpropConfig(Node):
+    lr: Positive
+    alpha: Annotated[float, Field(ge=0, lt=1)]
+    eps: Positive
+
+
+class FirstOrderConfig(Node):
+    optimizer: dict[str, Any]
+    lr: Positive
+    levels: PositiveInt | None
+    averaging: Annotated[float, Field(gt=0, lt=1)] | None
+
+
 class SingleConfig(Node):
     patience: PositiveInt | None
     min_improvement: Annotated[float, Field(ge=0, lt=1)]
@@ -188,7 +201,9 @@ NODES: dict[str, type[BaseModel]] = {
     "nst.optimizer.start.image": StartImage,
     "nst.optimizer.LBFGS": LBFGSConfig,
     "nst.optimizer.ProjectedLBFGS": ProjectedLBFGSConfig,
+    "nst.optimizer.FirstOrder": FirstOrderConfig,
     "torch.optim.Adam": AdamConfig,
+    "torch.optim.RMSprop": RMSpropConfig,
     "nst.optimizer.schedule.single": SingleConfig,
     "nst.optimizer.schedule.pyramid": PyramidConfig,
     "nst.callbacks.Snapshot": Periodic,

@@ -20,7 +20,7 @@ def validated(raw: Mapping[str, Any]) -> tuple[Config | None, list[str]]:
         schema = NODES.get(str(node.get("_target_")))
         if schema is not None:
             lines += _checked(schema, node, f"{key}.")[1]
-    lines += [*_layer_problems(raw), *_weight_problems(raw)]
+    lines += [*_layer_problems(raw), *_weight_problems(raw), *_averaging_problems(raw)]
     return (None if lines else config), lines
 
 
@@ -131,6 +131,13 @@ def _weight_problems(raw: Mapping[str, Any]) -> Iterator[str]:
     effective = [weights.get(part) for part in ("content", "style") if layers.get(part)]
     if effective and not any([*effective, weights.get("laplacian")]):
         yield "weights: every part that has layers has the weight 0, so there is nothing to optimize"
+
+
+def _averaging_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    patience = _get(raw, "schedule", "patience")
+    if patience is not None and _get(raw, "optimizer", "averaging") is not None:
+        why = "a scale whose pictures are averaged (optimizer.averaging) ends after its evaluations; choose null"
+        yield problem("schedule.patience", patience, why)
 
 
 def _get(raw: Any, *keys: str) -> Any:

@@ -15,6 +15,7 @@ from nst.encoder.precision import LossScale
 from nst.errors import DivergedError, count, written
 from nst.image import Shape
 from nst.objective import Losses
+from nst.optimizer.first_order import FirstOrder
 from nst.optimizer.lbfgs import LBFGS
 from nst.optimizer.recovery import Recovery, no_number
 from nst.optimizer.schedule import Schedule, Stage
@@ -60,7 +61,8 @@ class StyleTransfer(pl.LightningModule):
         image: the pixels. They are clamped to [0, 1] before each evaluation, as the baseline does inside its
             closure: what counts is the picture that is saved.
         best_image: the pixels of the evaluation with the lowest total so far; ``best`` has its losses. Losses at
-            different sizes can't be compared, so both start anew with the first evaluation of each stage.
+            different sizes can't be compared, so both start anew with the first evaluation of each stage. With an
+            optimizer that averages its iterates it is their mean; the last evaluation of a stage gives its losses.
         evaluation: the latest evaluation; complete when ``on_after_backward`` of the callbacks is called.
         recoveries: how often the run diverged and returned to its best image.
     """
@@ -117,8 +119,11 @@ class StyleTransfer(pl.LightningModule):
         self.objective = self.make_objective(self.stage, self.device)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        mean = self._mean
         with torch.no_grad():
             self.image.clamp_(0, 1)
+            if mean is not None and self.evaluation.number + 1 == self.stage.end:
+                self.image.copy_(mean)  # the last evaluation of a scale gives the losses of the picture that is kept
         losses: Losses = self.objective(self.image, self.evaluation.number + 1)
         self._record(losses)
         return losses.total
@@ -199,15 +204,21 @@ class StyleTransfer(pl.LightningModule):
         self.evaluation = Evaluation(number, {name: values[name] for name in names[:4]}, shares)
 
     def _compare(self) -> None:
-        """Keep the image of the latest evaluation if it is the best of the stage."""
-        number, total = self.evaluation.number, self.evaluation.losses["total"]
-        if not self._has_best or total < self.best.losses["total"]:
+        """Keep the image of the latest evaluation if it is the best of the stage; with averaging, the mean."""
+        number, total, mean = self.evaluation.number, self.evaluation.losses["total"], self._mean
+        if not self._has_best or mean is not None or total < self.best.losses["total"]:
             self.best = self.evaluation
             if self.best_image.shape != self.image.shape:
                 self.best_image = torch.empty_like(self.image.data)
-            self.best_image.copy_(self.image.detach())
+            self.best_image.copy_(self.image.detach() if mean is None or number == self.stage.end else mean)
         if total < self.milestone[1] * (1 - self.schedule.min_improvement):
             self.milestone = (number, total)
+
+    @property
+    def _mean(self) -> Tensor | None:
+        """The mean of the optimizer's iterates in this stage; None if it has none."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        return optimizer.mean if isinstance(optimizer, FirstOrder) else None
 
     @property
     def _has_best(self) -> bool:

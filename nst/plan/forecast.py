@@ -68,7 +68,8 @@ def _kept(layout: Layout, device: torch.device) -> dict[str, int]:
     itemsize = geometry.picture_dtype.itemsize
     numbers = 3 * math.prod(layout.shape) * itemsize
     styles = sum(3 * math.prod(style) * itemsize for style in layout.style_shapes(stages[-1]).values())
-    # L-BFGS: its pairs, and about eight vectors besides; Adam: two moments and the memory of a step.
+    # L-BFGS: its pairs, and about eight vectors besides; Adam: two moments and the memory of a step, of which a pyramid
+    # makes a third more, and a mean.
     # At most one pair for each evaluation of the last scale: as planned, or all evaluations if it may begin earlier.
     planned = config.resume is None and config.schedule.get("patience") is None and len(stages) > 1
     last = stages[-1].end - (stages[-2].end if planned else 0)
@@ -78,7 +79,7 @@ def _kept(layout: Layout, device: torch.device) -> dict[str, int]:
     return {
         "program": memory.of_program(device),
         "encoder": sum(weight.nbytes for weight in (*geometry.parameters(), *geometry.buffers())),
-        "optimizer": int(numbers * (8 + 2 * pairs)),
+        "optimizer": int(numbers * ((12 if "averaging" in optimizer else 8) + 2 * pairs)),
         # content, image, best image, gradient; and the styles and masks
         "pictures": 4 * numbers + styles + len(layout.masks) * numbers // 3,
         "content targets": sum(
