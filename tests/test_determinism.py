@@ -33,7 +33,9 @@ def test_alone_or_anywhere_in_a_sweep(nst: Command, small: list[str], tmp_path: 
     assert_equal(tmp_path / "first" / same, tmp_path / "alone")
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize(
+    "optimizer", ["lbfgs", "lbfgs_clamped", "lbfgs_line_search", "adam", "rmsprop", "adam_averaged"]
+)
 def test_a_common_factor_of_all_weights_does_not_matter(
     inside: Command, small: list[str], tmp_path: Path, optimizer: str
 ) -> None:

@@ -147,8 +147,9 @@ class LBFGS(torch.optim.Optimizer):
         )  # fmt: skip
         return loss, gradient, length
 
-    def _remember(self, state: dict[str, Any], *, y: Tensor, s: Tensor, least: float = 1e-10) -> None:
-        """Keep the pair if its curvature ``y·s`` is more than ``least``, by default torch's limit."""
+    def _remember(self, state: dict[str, Any], *, y: Tensor, s: Tensor) -> None:
+        """Keep the pair if its curvature ``y·s`` is more than its rounding error. torch's limit is 1e-10."""
+        least = torch.finfo(y.dtype).eps * float(y.norm() * s.norm())
         rounded = [part.to(self._kept) for part in (y, s)]
         y, s = (part.to(y.dtype) for part in rounded)  # compute from the pair as it is kept
         curvature = y.dot(s)
@@ -197,9 +198,9 @@ class LBFGS(torch.optim.Optimizer):
     def _first_length(self, gradient: Tensor) -> Tensor:
         """Return the length of a step along the gradient without known curvature: all pixels together move by ``lr``.
 
-        If |gradient|₁ is below 1, they move by less.
+        torch's optimizer, whose first step is otherwise the same, moves them by less where |gradient|₁ is below 1.
         """
-        return (1.0 / gradient.abs().sum()).clamp(max=1.0) * self._lr
+        return self._lr / gradient.abs().sum()
 
     def _evaluate(self, closure: Callable[[], Any]) -> tuple[float, Tensor]:
         loss = float(closure())

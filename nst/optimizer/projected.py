@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nst.optimizer.lbfgs import LBFGS
@@ -59,8 +58,7 @@ class ProjectedLBFGS(LBFGS):
         step = (self._param - start).flatten()
         new_loss, new_gradient = self._evaluate(closure)
         y = new_gradient.sub(gradient)
-        least = torch.finfo(y.dtype).eps * float(y.norm() * step.norm())
-        self._remember(state, y=y, s=step, least=least)
+        self._remember(state, y=y, s=step)
         change = float(step.abs().max())
         moved = change > self.tolerance_change
         if new_loss <= loss + self.rounding * abs(loss):
