@@ -19,8 +19,8 @@ from nst import image
 from nst.errors import UserError
 
 from .conftest import Command
+from .helpers.samples import HEIGHT, WIDTH, difference, expected, insert, packed, profile, quantized, smooth
 
-HEIGHT, WIDTH = 24, 18
 #: The transpositions that undo an EXIF orientation.
 UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     1: lambda a: a,
@@ -32,46 +32,6 @@ UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: a.swapaxes(0, 1)[::-1],
 }
-
-
-def smooth(channels: int) -> NDArray[np.float64]:
-    """A picture (H, W, channels) in [0, 1] without hard edges, another in each channel."""
-    y, x = np.mgrid[0 : 1 : HEIGHT * 1j, 0 : 1 : WIDTH * 1j]
-    planes = [0.5 + 0.5 * np.sin(3 * x * (1 + c) + 2 * y * (2 - c) + c) for c in range(channels)]
-    return np.stack(planes, axis=-1)
-
-
-def quantized(values: NDArray[np.float64], bits: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """The samples of so many bits, and the values that they stand for."""
-    full = 2**bits - 1
-    samples = np.round(values * full)
-    return samples.astype(np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32), samples / full
-
-
-def to_srgb(linear: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
-
-
-def expected(
-    color: NDArray[np.float64], alpha: NDArray[np.float64] | None, *, linear: bool = False
-) -> NDArray[np.float64]:
-    """The picture in [0, 255] that a reader should make of colours and opacity: on white, as RGB."""
-    color = to_srgb(color) if linear else color
-    rgb = np.repeat(color, 3, axis=2) if color.shape[2] == 1 else color
-    return 255 * (rgb if alpha is None else rgb * alpha[..., None] + 1 - alpha[..., None])
-
-
-def difference(path: Path, truth: NDArray[np.float64]) -> float:
-    found = np.asarray(image.read(path, key="content.path"), dtype=np.float64)
-    return float(np.abs(found - np.round(truth)).max()) if found.shape == truth.shape else np.inf
-
-
-def profile(space: str) -> bytes:
-    """A profile of sRGB's primaries without its curve."""
-    primaries = [0.64, 0.33, 1, 0.30, 0.60, 1, 0.15, 0.06, 1]
-    given = {} if space == "gray" else {"whitepoint": [0.3127, 0.3290, 1], "primaries": primaries}
-    made: bytes = imagecodecs.cms_profile(space, gamma=1.0, **given)
-    return made
 
 
 def test_png_of_every_depth(tmp_path: Path) -> None:
@@ -88,13 +48,6 @@ def test_png_of_every_depth(tmp_path: Path) -> None:
         if linear:
             insert(path, b"iCCP", b"linear\0\0" + zlib.compress(profile("gray" if colors == 1 else "rgb")))
         assert difference(path, expected(values[..., :colors], alpha, linear=linear)) <= 1, (bits, channels, linear)
-
-
-def insert(path: Path, kind: bytes, data: bytes) -> None:
-    """Put a chunk behind the header of a PNG."""
-    whole = path.read_bytes()
-    chunk = len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
-    path.write_bytes(whole[:33] + chunk + whole[33:])
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
@@ -155,13 +108,6 @@ def tiffs() -> Iterator[dict[str, Any]]:
                 "transparency": transparency,
                 "compression": compression,
             }
-
-
-def packed(plane: NDArray[Any], bits: int) -> bytes:
-    """The samples of a plane, most significant bits first, each row at a whole byte."""
-    rows = plane.reshape(len(plane), -1)
-    places = np.arange(bits - 1, -1, -1)
-    return b"".join(np.packbits((row[:, None] >> places & 1).astype(np.uint8)).tobytes() for row in rows)
 
 
 def write_tiff(
@@ -335,6 +281,12 @@ def test_jpeg_2000_of_every_depth(tmp_path: Path, bits: int, channels: int) -> N
         )
     )
     assert difference(path, expected(values, None)) <= 1
+    data = path.read_bytes()
+    place = data.index(b"colr") + 7
+    path.write_bytes(data[:place] + (12).to_bytes(4) + data[place + 4 :])  # the code of CMYK
+    if bits > 8:
+        with pytest.raises(UserError, match="this is a JPEG 2000 picture that is not of RGB or grey; save it as PNG"):
+            image.read(path, key="content.path")
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)

@@ -1,5 +1,5 @@
-"""Pictures: reading from files (``reading``, ``deep``) and from memory (``given``), image tensors (``picture``),
-colours (``color``), and writing (``output``, ``film``).
+"""Pictures: reading from files (``reading``, ``decoding``, ``tiff``) and from memory (``given``), their samples
+(``samples``, ``spaces``), image tensors (``picture``), colours (``color``), and writing (``output``, ``film``).
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,16 +1,17 @@
 """Pictures read from files as 8-bit sRGB, whatever their format."""
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from nst.errors import UserError, problem
-from nst.image import deep
+from nst.image import tiff
+from nst.image.decoding import decode, unread
+from nst.image.samples import UnsupportedError, of_pillow
 
 #: Formats that are read. Pillow's other formats are documents, are passed to other programs, or are decoded before
 #: their size is known (ICO).
@@ -48,7 +49,7 @@ def read(path: Path, *, key: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 def upright_srgb(picture: Image.Image) -> Image.Image:
     """Convert a picture of any kind to 8-bit sRGB, upright, with transparent parts on white."""
-    return _on(*_upright(_to_srgb(picture), _orientation(picture)), "white")
+    return _on(*_upright(of_pillow(picture).to_srgb(), _orientation(picture)), "white")
 
 
 def frames(path: Path, *, key: str) -> int:
@@ -59,7 +60,7 @@ def frames(path: Path, *, key: str) -> int:
                 with suppress(Exception):  # damage after the first frame doesn't matter
                     return int(getattr(picture, "n_frames", 1))
     except UserError:
-        if not path.is_file() or not deep.is_tiff(path):  # Pillow doesn't recognize every TIFF
+        if not path.is_file() or not tiff.is_tiff(path):  # Pillow doesn't recognize every TIFF
             raise
     return 1
 
@@ -67,8 +68,8 @@ def frames(path: Path, *, key: str) -> int:
 def pixels(path: Path, *, key: str) -> int:
     """Return the number of pixels of a picture, from its header. Raise UserError if the file can't be read."""
     with _explained(path, key):
-        if deep.is_tiff(path):
-            return math.prod(deep.tiff_header(path).size)
+        if tiff.is_tiff(path):
+            return math.prod(tiff.header(path).size)
     with opened(path, key) as picture:
         return picture.width * picture.height
 
@@ -96,14 +97,16 @@ def _explained(path: Path, key: str, formats: Sequence[str] = FORMATS) -> Iterat
         yield
     except UserError:
         raise
-    except deep.UnsupportedError as error:
+    except UnsupportedError as error:
         raise UserError(problem(key, path, f"this is {error}")) from None
     except UnidentifiedImageError:
+        known = unread(path)
         why = f"this file is not a picture in a supported format; formats: {', '.join(formats)}"
-        raise UserError(problem(key, path, why)) from None
+        raise UserError(problem(key, path, why if known is None else f"this is {known}")) from None
     except Exception as error:  # decoders raise many types for damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(problem(key, path, f"this picture can't be read: {reason}")) from error
+        why = f"this picture can't be read: {reason}; if other programs show it, save it as PNG"
+        raise UserError(problem(key, path, why)) from error
 
 
 @contextmanager
@@ -149,18 +152,15 @@ def _is_drawn(opaque: Image.Image, alpha: Image.Image) -> bool:
 def _decode(path: Path, key: str, max_pixels: int) -> tuple[Image.Image, Image.Image | None]:
     """Return a picture's colours in 8-bit sRGB and its opacity, None if it is opaque, both upright."""
     with _explained(path, key):
-        if deep.is_tiff(path):
-            header = deep.tiff_header(path)
+        if tiff.is_tiff(path):
+            header = tiff.header(path)
             _check_size(header.size, max_pixels, path, key)
-            samples = deep.tiff(path)
+            samples = tiff.read(path)
             if samples is not None:
                 return _upright(samples.to_srgb(), header.orientation)
     with opened(path, key) as picture:
         _check_size(picture.size, max_pixels, path, key)
-        samples = deep.read(path, picture)
-        if samples is None:
-            picture.load()
-        return _upright(_to_srgb(picture) if samples is None else samples.to_srgb(), _orientation(picture))
+        return _upright(decode(path, picture).to_srgb(), _orientation(picture))
 
 
 def _check_size(size: tuple[int, int], max_pixels: int, path: Path, key: str) -> None:
@@ -197,46 +197,3 @@ def _on(color: Image.Image, alpha: Image.Image | None, background: str) -> Image
     composed = Image.new(color.mode, color.size, background)
     composed.paste(color, mask=alpha)
     return composed
-
-
-def _to_srgb(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Return a picture's colours in 8-bit sRGB, and its opacity."""
-    profile = picture.info.get("icc_profile")
-    alpha = None
-    if picture.has_transparency_data:
-        alpha = picture.convert("RGBA").getchannel("A")
-        picture = picture.convert("L" if picture.mode in ("L", "LA", "La", "1") else "RGB")
-    elif picture.mode in ("P", "PA"):
-        picture = picture.convert("RGB")
-    picture = _to_eight_bits(picture)
-    return _apply_profile(picture, profile).convert("RGB"), alpha
-
-
-def _to_eight_bits(picture: Image.Image) -> Image.Image:
-    """Scale deeper greys to 8 bits, as Pillow would clip them in conversion."""
-    if picture.mode == "F":
-        scale = 255.0
-    elif picture.mode.startswith("I"):
-        scale = 255 / 65535
-    else:
-        return picture
-    deep = np.asarray(picture)
-    grey = np.empty(deep.shape, dtype=np.uint8)
-    for row in range(0, len(deep), 64):  # some rows at a time, to spare memory
-        wide = np.nan_to_num(deep[row : row + 64].astype(np.float64)) * scale
-        grey[row : row + 64] = np.round(np.clip(wide, 0, 255))
-    return Image.fromarray(grey)
-
-
-def _apply_profile(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert from the embedded colour profile to sRGB; ignore a profile that doesn't fit the picture."""
-    if not profile:
-        return picture
-    try:
-        converted = ImageCms.profileToProfile(
-            picture, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB", flags=deep.EXACT
-        )
-    except ImageCms.PyCMSError:
-        return picture
-    assert converted is not None
-    return converted

@@ -1,1 +1,1 @@
-"""What several tests need: processes that start at once, run folders, a cluster."""
+"""What several tests need: processes that start at once, run folders, a cluster, pictures."""
