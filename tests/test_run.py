@@ -120,6 +120,37 @@ def test_tensorboard_shows_losses_pictures_configuration_and_hyperparameters(
     assert run.name.startswith("content-style-slim-random")
 
 
+def test_the_picture_at_the_end_is_the_last_in_tensorboard(
+    nst: Command, inside: Command, small: list[str], tmp_path: Path
+) -> None:
+    """Of a run shorter than the interval of its snapshots, resumed, complete already, converged, or interrupted."""
+
+    def steps(folder: Path = tmp_path / "run") -> list[int]:
+        accumulator = EventAccumulator(str(next(folder.rglob("events.*")).parent), size_guidance={"images": 0})
+        accumulator.Reload()
+        return [event.step for event in accumulator.Images("picture")]
+
+    assert (
+        inside(*small, "callbacks.snapshot.every_evaluations=4", "evaluations=3", "hydra.run.dir=run").returncode == 0
+    )
+    assert steps() == [3]
+    assert inside("resume=run", "evaluations=8").returncode == 0
+    assert steps() == [3, 4, 8]
+    assert inside("resume=run").returncode == 0
+    assert steps() == [3, 4, 8]
+    converging = ["schedule=single", "schedule.patience=2", "schedule.min_improvement=0.9"]
+    assert inside(*small, *converging, "hydra.run.dir=early").returncode == 0
+    assert steps(tmp_path / "early") == [summary(tmp_path / "early")["evaluations"]]
+    assert steps(tmp_path / "early") < [6]
+
+    (tmp_path / "stopped").mkdir()
+    process = begin(small, tmp_path / "stopped", checkpoints=1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    folder = tmp_path / "stopped" / "run"
+    assert steps(folder)[-1] == summary(folder)["evaluations"]
+
+
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_going_on_equals_never_having_stopped(
     inside: Command, small: list[str], tmp_path: Path, optimizer: str
