@@ -258,10 +258,13 @@ def _loggers(plan: Plan, folder: RunFolder, checkpoint: Path | None, *, goes_on:
     make = plan.nodes.logger
     if make is None:
         return []
-    if plan.config.logger.get("_target_") == "pytorch_lightning.loggers.TensorBoardLogger" and goes_on:
+    logger = plan.config.logger["_target_"].rpartition(".")[2]
+    if logger != "TensorBoardLogger":
+        return [make(save_dir=folder.logs(logger))]
+    if goes_on:
         # Purge the steps that an interrupted run logged after its checkpoint, because they are computed again.
         make = functools.partial(make, purge_step=0 if checkpoint is None else int(checkpoint.stem) + 1)
-    return [make(save_dir=folder.logs(str(plan.config.name)))]
+    return [make(save_dir=folder.events(str(plan.config.name)))]
 
 
 def _callbacks(plan: Plan, folder: RunFolder) -> list[pl.Callback]:
