@@ -18,6 +18,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from pytorch_lightning.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nst import paths
@@ -40,10 +41,14 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def events(folder: Path) -> EventAccumulator:
-    [event] = folder.glob("tensorboard/*/events.*")
+    [event] = folder.rglob("events.*")
     accumulator = EventAccumulator(str(event.parent), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
     accumulator.Reload()
     return accumulator
+
+
+class DiaryLogger(CSVLogger):
+    """A logger that Lightning doesn't have."""
 
 
 def begin(small: list[str], folder: Path, *, checkpoints: int) -> Process:
@@ -149,6 +154,46 @@ def test_the_picture_at_the_end_is_the_last_in_tensorboard(
     process.communicate(timeout=120)
     folder = tmp_path / "stopped" / "run"
     assert steps(folder)[-1] == summary(folder)["evaluations"]
+
+
+def test_event_files_are_where_tensorboard_shows_a_run_s_name_once(
+    inside: Command, small: list[str], tmp_path: Path
+) -> None:
+    def shown() -> list[str]:
+        return sorted({str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("events.*")})
+
+    assert inside("-m", *small, "seed=1,2", "hydra.sweep.dir=sweep").returncode == 0
+    assert all(re.fullmatch(r"sweep/content-style-seed[12]-\w{10}/tensorboard", name) for name in shown())
+    assert len(shown()) == 2
+    before = tmp_path / shown()[0]
+    earlier = before / "content-style"
+    earlier.mkdir()
+    for event in before.glob("events.*"):
+        event.rename(earlier / event.name)
+    assert inside(f"resume={before.parent}", "evaluations=8").returncode == 0
+    assert earlier.relative_to(tmp_path) == Path(shown()[0]), "an earlier run goes on where it was"
+    assert len(shown()) == 2
+    assert inside("-m", *small, "seed=3", "name=mine", "hydra.sweep.dir=named").returncode == 0
+    assert inside(*small, "name=mine", "hydra.run.dir=run").returncode == 0
+    assert re.fullmatch(r"named/[^/]+/tensorboard/mine", shown()[0])
+    assert shown()[1] == "run/tensorboard/mine"
+
+
+@pytest.mark.parametrize(
+    ("logger", "folder", "file"),
+    [
+        (["logger=csv"], "csv", "metrics.csv"),
+        (["logger=csv", "logger._target_=tests.test_run.DiaryLogger"], "diary", "metrics.csv"),
+        (["logger=none"], None, ""),
+    ],
+)
+def test_each_logger_has_its_own_folder(
+    inside: Command, small: list[str], tmp_path: Path, logger: list[str], folder: str | None, file: str
+) -> None:
+    assert inside(*small, *logger, "hydra.run.dir=run").returncode == 0
+    made = {path.name for path in (tmp_path / "run").iterdir()}
+    assert made & {"tensorboard", "csv", "diary", "logs"} == ({folder} if folder else set())
+    assert folder is None or (tmp_path / "run" / folder / file).is_file()
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])

@@ -78,7 +78,8 @@ def page(
 
 
 def test_tensorboard_compares_a_sweep(browser: Chrome, sweep: Path, address: str) -> None:
-    names = [path.name for path in sweep.glob("*/tensorboard/*")]
+    names = [str(path.parent.relative_to(sweep)) for path in sweep.rglob("events.*")]
+    assert all(name.endswith("/tensorboard") and name.count("content-style") == 1 for name in names)
     varied = {"weights.style", "optimizer"}
     assert len(names) == len(set(names)) == 4
 
