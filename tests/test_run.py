@@ -107,14 +107,14 @@ def test_tensorboard_shows_losses_pictures_configuration_and_hyperparameters(
 ) -> None:
     assert inside(*small, "callbacks.snapshot.every_evaluations=3", "hydra.run.dir=run").returncode == 0
     shown = events(tmp_path / "run")
-    for tag in ("loss/total", "loss/content", "loss/style", "gradient_norm", "share/style/relu1_1"):
+    for tag in ("loss/total", "loss/content", "loss/style", "optimizer/gradient_norm", "share/style/relu1_1"):
         assert [event.step for event in shown.Scalars(tag)] == [1, 2, 3, 4, 5, 6]
     assert {tag: [event.step for event in shown.Images(tag)] for tag in shown.Tags()["images"]} == {
         "input/content": [0], "input/style": [0], "input/start": [0], "picture": [3, 6],
     }  # fmt: skip
     [text] = shown.Tensors("configuration/text_summary")
     assert b"evaluations: 6" in text.tensor_proto.string_val[0]
-    assert shown.Scalars("final/total")[0].value == pytest.approx(summary(tmp_path / "run")["losses"]["total"])  # type: ignore[index]
+    assert shown.Scalars("summary/total")[0].value == pytest.approx(summary(tmp_path / "run")["losses"]["total"])  # type: ignore[index]
     assert shown.SummaryMetadata("_hparams_/experiment").plugin_data.plugin_name == "hparams"
     assert (
         b"callbacks.snapshot.every_evaluations"

@@ -54,9 +54,14 @@ class Record(pl.Callback):
         assert isinstance(module, StyleTransfer)
         evaluation = module.evaluation
         shares = {f"share/{name}": share for name, share in evaluation.shares.items()}
-        rest = {"gradient_norm": evaluation.gradient_norm, "size": max(module.stage.shape), **shares}
-        self.table.add(evaluation.number, {**evaluation.losses, **rest})
-        scalars = {**{f"loss/{name}": loss for name, loss in evaluation.losses.items()}, **rest}
+        norm, rest = evaluation.gradient_norm, {"size": max(module.stage.shape), **shares}
+        self.table.add(evaluation.number, {**evaluation.losses, "gradient_norm": norm, **rest})
+        losses = {f"loss/{name}": loss for name, loss in evaluation.losses.items()}
+        scalars = {
+            **losses,
+            "optimizer/gradient_norm": norm,
+            **rest,
+        }  # TensorBoard sorts by name: the losses come first
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=evaluation.number)
 
@@ -138,7 +143,8 @@ class Overview(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
-        metrics = {f"final/{name}": loss for name, loss in module.best.losses.items()}
+        # Charts of one point, so their name comes after those of the curves.
+        metrics = {f"summary/{name}": loss for name, loss in module.best.losses.items()}
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.log_hyperparams(self.hyperparameters, metrics, step=module.evaluation.number)
