@@ -196,6 +196,20 @@ def test_each_logger_has_its_own_folder(
     assert folder is None or (tmp_path / "run" / folder / file).is_file()
 
 
+@pytest.mark.parametrize("profiler", ["simple", "advanced", "pytorch"])
+def test_a_profiler_writes_its_report_to_the_run_s_folder(
+    nst: Command, small: list[str], tmp_path: Path, profiler: str
+) -> None:
+    finished = nst(*small, f"+trainer.profiler={profiler}", "hydra.run.dir=run")
+    assert finished.returncode == 0, finished.stderr
+    folder = tmp_path / "run" / "profile"
+    assert f"The profiler's report is in {folder}" in finished.stderr
+    report = (folder / "fit-report.txt").read_text()
+    assert report.startswith("FIT Profiler Report")
+    assert "run_training_batch" in report
+    assert bool(list(folder.glob("*.pt.trace.json"))) == (profiler == "pytorch")
+
+
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_going_on_equals_never_having_stopped(
     inside: Command, small: list[str], tmp_path: Path, optimizer: str
