@@ -115,7 +115,7 @@ def measure(size: int, architecture: str, pairs: int, block: int) -> list[tuple[
         trainer = pl.Trainer(
             accelerator="cpu",
             max_epochs=-1,
-            logger=TensorBoardLogger(folder.logs("benchmark"), name="", version=""),
+            logger=TensorBoardLogger(folder.events("benchmark"), name="", version=""),
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

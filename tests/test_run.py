@@ -19,6 +19,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from pytorch_lightning.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nst import paths
@@ -41,10 +42,14 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def events(folder: Path) -> EventAccumulator:
-    [event] = folder.glob("tensorboard/*/events.*")
+    [event] = folder.rglob("events.*")
     accumulator = EventAccumulator(str(event.parent), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
     accumulator.Reload()
     return accumulator
+
+
+class DiaryLogger(CSVLogger):
+    """A logger that Lightning doesn't have."""
 
 
 def begin(small: list[str], folder: Path, *, checkpoints: int) -> Process:
@@ -103,14 +108,14 @@ def test_tensorboard_shows_losses_pictures_configuration_and_hyperparameters(
 ) -> None:
     assert inside(*small, "callbacks.snapshot.every_evaluations=3", "hydra.run.dir=run").returncode == 0
     shown = events(tmp_path / "run")
-    for tag in ("loss/total", "loss/content", "loss/style", "gradient_norm", "share/style/relu1_1"):
+    for tag in ("loss/total", "loss/content", "loss/style", "optimizer/gradient_norm", "share/style/relu1_1"):
         assert [event.step for event in shown.Scalars(tag)] == [1, 2, 3, 4, 5, 6]
     assert {tag: [event.step for event in shown.Images(tag)] for tag in shown.Tags()["images"]} == {
         "input/content": [0], "input/style": [0], "input/start": [0], "picture": [3, 6],
     }  # fmt: skip
     [text] = shown.Tensors("configuration/text_summary")
     assert b"evaluations: 6" in text.tensor_proto.string_val[0]
-    assert shown.Scalars("final/total")[0].value == pytest.approx(summary(tmp_path / "run")["losses"]["total"])  # type: ignore[index]
+    assert shown.Scalars("summary/total")[0].value == pytest.approx(summary(tmp_path / "run")["losses"]["total"])  # type: ignore[index]
     assert shown.SummaryMetadata("_hparams_/experiment").plugin_data.plugin_name == "hparams"
     assert (
         b"callbacks.snapshot.every_evaluations"
@@ -119,6 +124,91 @@ def test_tensorboard_shows_losses_pictures_configuration_and_hyperparameters(
     assert shown.SummaryMetadata("custom_scalars__config__").plugin_data.plugin_name == "custom_scalars"
     [run] = (tmp_path / "run" / "tensorboard").iterdir()
     assert run.name.startswith("content-style-slim-random")
+
+
+def test_the_picture_at_the_end_is_the_last_in_tensorboard(
+    nst: Command, inside: Command, small: list[str], tmp_path: Path
+) -> None:
+    """Of a run shorter than the interval of its snapshots, resumed, complete already, converged, or interrupted."""
+
+    def steps(folder: Path = tmp_path / "run") -> list[int]:
+        accumulator = EventAccumulator(str(next(folder.rglob("events.*")).parent), size_guidance={"images": 0})
+        accumulator.Reload()
+        return [event.step for event in accumulator.Images("picture")]
+
+    assert (
+        inside(*small, "callbacks.snapshot.every_evaluations=4", "evaluations=3", "hydra.run.dir=run").returncode == 0
+    )
+    assert steps() == [3]
+    assert inside("resume=run", "evaluations=8").returncode == 0
+    assert steps() == [3, 4, 8]
+    assert inside("resume=run").returncode == 0
+    assert steps() == [3, 4, 8]
+    converging = ["schedule=single", "schedule.patience=2", "schedule.min_improvement=0.9"]
+    assert inside(*small, *converging, "hydra.run.dir=early").returncode == 0
+    assert steps(tmp_path / "early") == [summary(tmp_path / "early")["evaluations"]]
+    assert steps(tmp_path / "early") < [6]
+
+    (tmp_path / "stopped").mkdir()
+    process = begin(small, tmp_path / "stopped", checkpoints=1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    folder = tmp_path / "stopped" / "run"
+    assert steps(folder)[-1] == summary(folder)["evaluations"]
+
+
+def test_event_files_are_where_tensorboard_shows_a_run_s_name_once(
+    inside: Command, small: list[str], tmp_path: Path
+) -> None:
+    def shown() -> list[str]:
+        return sorted({str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("events.*")})
+
+    assert inside("-m", *small, "seed=1,2", "hydra.sweep.dir=sweep").returncode == 0
+    assert all(re.fullmatch(r"sweep/content-style-seed[12]-\w{10}/tensorboard", name) for name in shown())
+    assert len(shown()) == 2
+    before = tmp_path / shown()[0]
+    earlier = before / "content-style"
+    earlier.mkdir()
+    for event in before.glob("events.*"):
+        event.rename(earlier / event.name)
+    assert inside(f"resume={before.parent}", "evaluations=8").returncode == 0
+    assert earlier.relative_to(tmp_path) == Path(shown()[0]), "an earlier run goes on where it was"
+    assert len(shown()) == 2
+    assert inside("-m", *small, "seed=3", "name=mine", "hydra.sweep.dir=named").returncode == 0
+    assert inside(*small, "name=mine", "hydra.run.dir=run").returncode == 0
+    assert re.fullmatch(r"named/[^/]+/tensorboard/mine", shown()[0])
+    assert shown()[1] == "run/tensorboard/mine"
+
+
+@pytest.mark.parametrize(
+    ("logger", "folder", "file"),
+    [
+        (["logger=csv"], "csv", "metrics.csv"),
+        (["logger=csv", "logger._target_=tests.test_run.DiaryLogger"], "diary", "metrics.csv"),
+        (["logger=none"], None, ""),
+    ],
+)
+def test_each_logger_has_its_own_folder(
+    inside: Command, small: list[str], tmp_path: Path, logger: list[str], folder: str | None, file: str
+) -> None:
+    assert inside(*small, *logger, "hydra.run.dir=run").returncode == 0
+    made = {path.name for path in (tmp_path / "run").iterdir()}
+    assert made & {"tensorboard", "csv", "diary", "logs"} == ({folder} if folder else set())
+    assert folder is None or (tmp_path / "run" / folder / file).is_file()
+
+
+@pytest.mark.parametrize("profiler", ["simple", "advanced", "pytorch"])
+def test_a_profiler_writes_its_report_to_the_run_s_folder(
+    nst: Command, small: list[str], tmp_path: Path, profiler: str
+) -> None:
+    finished = nst(*small, f"+trainer.profiler={profiler}", "hydra.run.dir=run")
+    assert finished.returncode == 0, finished.stderr
+    folder = tmp_path / "run" / "profile"
+    assert f"The profiler's report is in {folder}" in finished.stderr
+    report = (folder / "fit-report.txt").read_text()
+    assert report.startswith("FIT Profiler Report")
+    assert "run_training_batch" in report
+    assert bool(list(folder.glob("*.pt.trace.json"))) == (profiler == "pytorch")
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])

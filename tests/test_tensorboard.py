@@ -78,19 +78,26 @@ def page(
 
 
 def test_tensorboard_compares_a_sweep(browser: Chrome, sweep: Path, address: str) -> None:
-    names = [path.name for path in sweep.glob("*/tensorboard/*")]
+    names = [str(path.parent.relative_to(sweep)) for path in sweep.rglob("events.*")]
+    assert all(name.endswith("/tensorboard") and name.count("content-style") == 1 for name in names)
     varied = {"weights.style", "optimizer"}
     assert len(names) == len(set(names)) == 4
 
     def told(texts: list[str], words: set[str]) -> bool:
         return all(any(word in text for text in texts) for word in words)
 
-    values = {"lbfgs", "adam", "1.0000e+5", "final/total"}
+    values = {"lbfgs", "adam", "1.0000e+5", "summary/total"}
     texts, _ = page(browser, f"{address}/#hparams", lambda texts, _: told(texts, {*varied, *values}))
     columns = texts[texts.index("Trial ID") :]
-    assert varied <= set(columns[: columns.index("final/total")]), "what varies stands before the metrics"
+    assert varied <= set(columns[: columns.index("summary/total")]), "what varies stands before the metrics"
 
-    page(browser, f"{address}/#scalars", lambda texts, _: told(texts, {*names, "gradient_norm"}))
+    texts, _ = page(browser, f"{address}/#scalars", lambda texts, _: told(texts, {*names, "gradient_norm"}))
+    tags = list(
+        dict.fromkeys(text.partition("/")[0] for text in texts if text in {"loss", "optimizer", "share", "summary"})
+    )
+    assert tags == ["loss", "optimizer", "share", "summary"], (
+        "the page begins with the losses, and ends with single points"
+    )
 
     _, widths = page(browser, f"{address}/#images", lambda texts, widths: len([w for w in widths if w]) >= 12)
     assert set(widths) == {32}

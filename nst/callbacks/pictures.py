@@ -5,10 +5,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 from PIL import Image
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from nst import image as images
+from nst.callbacks.record import Record
 from nst.errors import UserError
 from nst.files.run_folder import RunFolder
 from nst.image import film, output
@@ -37,9 +37,9 @@ class Snapshot(pl.Callback):
         number = module.evaluation.number
         if number % self.every_evaluations == 0:
             output.save(module.picture, self.folder.snapshot(number))
-            for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_image("picture", images.to_bytes(module.picture), number)
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, Record):
+                    callback.show(trainer, module)
 
 
 class Preview(pl.Callback):

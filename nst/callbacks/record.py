@@ -10,6 +10,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from nst import image as images
+from nst.errors import DivergedError
 from nst.files.run_folder import LossTable, RunFolder
 from nst.optimizer.module import StyleTransfer
 
@@ -17,7 +18,8 @@ from nst.optimizer.module import StyleTransfer
 class Record(pl.Callback):
     """A callback that writes every evaluation's losses to ``losses.csv`` and to every logger.
 
-    It also measures the seconds spent, over all sessions of a run.
+    It also writes the picture to TensorBoard when the run ends, and measures the seconds spent, over all sessions of a
+    run.
 
     Attributes:
         begun: whether the optimization has begun or resumed, so that results can be reported.
@@ -26,6 +28,7 @@ class Record(pl.Callback):
     def __init__(self, *, folder: RunFolder) -> None:
         self.folder = folder
         self.begun = False
+        self._shown = 0
         self._earlier = 0.0
         self._started = time.monotonic()
 
@@ -43,6 +46,7 @@ class Record(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
         self._started = time.monotonic()
+        self._shown = module.evaluation.number  # by the session that made this evaluation
         self.table = LossTable(self.folder.losses, kept=module.evaluation.number)
         self.begun = True
 
@@ -50,13 +54,42 @@ class Record(pl.Callback):
         assert isinstance(module, StyleTransfer)
         evaluation = module.evaluation
         shares = {f"share/{name}": share for name, share in evaluation.shares.items()}
-        rest = {"gradient_norm": evaluation.gradient_norm, "size": max(module.stage.shape), **shares}
-        self.table.add(evaluation.number, {**evaluation.losses, **rest})
-        scalars = {**{f"loss/{name}": loss for name, loss in evaluation.losses.items()}, **rest}
+        norm, rest = evaluation.gradient_norm, {"size": max(module.stage.shape), **shares}
+        self.table.add(evaluation.number, {**evaluation.losses, "gradient_norm": norm, **rest})
+        losses = {f"loss/{name}": loss for name, loss in evaluation.losses.items()}
+        scalars = {
+            **losses,
+            "optimizer/gradient_norm": norm,
+            **rest,
+        }  # TensorBoard sorts by name: the losses come first
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=evaluation.number)
 
+    def show(self, trainer: pl.Trainer, module: StyleTransfer) -> None:
+        """Write the best picture so far to TensorBoard, unless the latest evaluation has been shown."""
+        if self._shown < module.evaluation.number and module.best.number:
+            self._shown = module.evaluation.number
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_image("picture", images.to_bytes(module.picture), self._shown)
+
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._flush(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        self.show(trainer, module)
+        self._flush(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        assert isinstance(module, StyleTransfer)
+        if self.begun:
+            with suppress(OSError):  # may be why the run ends, and Lightning must still clean up
+                self.table.flush()
+                if isinstance(exception, DivergedError | KeyboardInterrupt):
+                    self.show(trainer, module)
+
+    def _flush(self, trainer: pl.Trainer) -> None:
         """Flush the table and the loggers.
 
         A resumed run doesn't compute these values again, so they must be on disk together with the checkpoint.
@@ -64,14 +97,6 @@ class Record(pl.Callback):
         self.table.flush()
         for logger in trainer.loggers:
             logger.save()
-
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.table.flush()
-
-    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
-        if self.begun:
-            with suppress(OSError):  # may be why the run ends, and Lightning must still clean up
-                self.table.flush()
 
 
 #: Layout of TensorBoard's page of custom scalars: charts of several curves, given as regular expressions of tags.
@@ -118,7 +143,8 @@ class Overview(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
-        metrics = {f"final/{name}": loss for name, loss in module.best.losses.items()}
+        # Charts of one point, so their name comes after those of the curves.
+        metrics = {f"summary/{name}": loss for name, loss in module.best.losses.items()}
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.log_hyperparams(self.hyperparameters, metrics, step=module.evaluation.number)

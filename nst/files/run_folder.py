@@ -33,6 +33,8 @@ class RunFolder:
         self.snapshots = path / "snapshots"
         self.frames = path / "frames"  # frames of the film, until it is written
         self.checkpoints = path / "checkpoints"
+        self.profile = path / "profile"
+        self._tensorboard = path / "tensorboard"
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -50,9 +52,20 @@ class RunFolder:
                 left.unlink()
             yield
 
-    def logs(self, name: str) -> Path:
-        """Return the folder of the logger; TensorBoard shows its path, and so the run's name."""
-        return self.path / "tensorboard" / name
+    def events(self, name: str) -> Path:
+        """Return the folder of the event files. TensorBoard shows its path as the name of the run.
+
+        So it is named after the run, unless the run's folder is, as NAME or NAME-IDENTITY. A resumed run keeps its
+        folder.
+        """
+        for earlier in sorted(self._tensorboard.rglob("events.*")):
+            return earlier.parent
+        named = name in (self.path.name, self.path.name.rpartition("-")[0])
+        return self._tensorboard if named else self._tensorboard / name
+
+    def logs(self, logger: str) -> Path:
+        """Return the folder of a logger other than TensorBoard's, by the name of its class: ``csv/`` of CSVLogger."""
+        return self.path / (logger.lower().removesuffix("logger") or "logs")
 
     def snapshot(self, evaluation: int) -> Path:
         """Return the path of the snapshot after a number of evaluations."""

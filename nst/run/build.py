@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
+from pytorch_lightning.profilers import PassThroughProfiler
 from torch import Tensor
 
 from nst import image
@@ -112,7 +113,7 @@ def build(plan: Plan, folder: RunFolder, *, choices: Mapping[str, str], shown: S
     trainer: Any = plan.trainer
     trainer.callbacks.extend([record, overview, stop, *_callbacks(plan, folder)])
     trainer.loggers = _loggers(plan, folder, checkpoint, goes_on=goes_on)
-    _in_folder(trainer, folder)
+    _place(trainer, folder)
     return Run(
         module=_module(plan),
         trainer=trainer,
@@ -126,17 +127,21 @@ def build(plan: Plan, folder: RunFolder, *, choices: Mapping[str, str], shown: S
 
 
 def build_follower(plan: Plan, folder: RunFolder) -> tuple[StyleTransfer, pl.Trainer]:
-    """Make the module and the trainer of a process that computes the same run, but writes and shows nothing."""
+    """Make the module and the trainer of a process that computes the same run, but writes nothing except a profile."""
     _seed(plan)
     trainer: Any = plan.trainer
     trainer.callbacks.append(Stop())
-    _in_folder(trainer, folder)
+    _place(trainer, folder)
     return _module(plan), trainer
 
 
-def _in_folder(trainer: pl.Trainer, folder: RunFolder) -> None:
+def _place(trainer: Any, folder: RunFolder) -> None:
+    """Give the run's folder to the strategy, and to a profiler, which would otherwise only log its report."""
     if isinstance(trainer.strategy, TileStrategy):
         trainer.strategy.folder = folder.path
+    if not isinstance(trainer.profiler, PassThroughProfiler):
+        trainer.profiler.dirpath = trainer.profiler.dirpath or folder.profile
+        trainer.profiler.filename = trainer.profiler.filename or "report"
 
 
 def _seed(plan: Plan) -> None:
@@ -258,10 +263,13 @@ def _loggers(plan: Plan, folder: RunFolder, checkpoint: Path | None, *, goes_on:
     make = plan.nodes.logger
     if make is None:
         return []
-    if plan.config.logger.get("_target_") == "pytorch_lightning.loggers.TensorBoardLogger" and goes_on:
+    logger = plan.config.logger["_target_"].rpartition(".")[2]
+    if logger != "TensorBoardLogger":
+        return [make(save_dir=folder.logs(logger))]
+    if goes_on:
         # Purge the steps that an interrupted run logged after its checkpoint, because they are computed again.
         make = functools.partial(make, purge_step=0 if checkpoint is None else int(checkpoint.stem) + 1)
-    return [make(save_dir=folder.logs(str(plan.config.name)))]
+    return [make(save_dir=folder.events(str(plan.config.name)))]
 
 
 def _callbacks(plan: Plan, folder: RunFolder) -> list[pl.Callback]:

@@ -171,6 +171,8 @@ def _report(built: Run, folder: RunFolder, status: str, error: str | None) -> No
         finally:
             if picture is not None:
                 print(f"The picture is at {picture}", flush=True)
+    if folder.profile.is_dir():
+        log.info("The profiler's report is in %s", folder.profile)
     if status == "completed" and module.evaluation.number < module.schedule.evaluations:
         done, budget = module.evaluation.number, module.schedule.evaluations
         log.info("The run was complete after %d of %s: %s.", done, count(budget, "evaluation"), module.ending)
