@@ -57,11 +57,7 @@ class Record(pl.Callback):
         norm, rest = evaluation.gradient_norm, {"size": max(module.stage.shape), **shares}
         self.table.add(evaluation.number, {**evaluation.losses, "gradient_norm": norm, **rest})
         losses = {f"loss/{name}": loss for name, loss in evaluation.losses.items()}
-        scalars = {
-            **losses,
-            "optimizer/gradient_norm": norm,
-            **rest,
-        }  # TensorBoard sorts by name: the losses come first
+        scalars = {**losses, "optimizer/gradient_norm": norm, **rest}  # by name, so that the losses are shown first
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=evaluation.number)
 
