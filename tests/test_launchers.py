@@ -49,11 +49,14 @@ def test_every_launcher_paints_the_same(
     finished = fresh(*small, *POINTS, *chosen)
     assert finished.returncode == 1
     assert "Traceback" not in finished.stderr
+    assert "Error executing job" not in finished.stderr
     assert "weights.style=-1: must be greater than or equal to 0" in finished.stdout
     assert "2 of 3 runs are complete" in finished.stdout
     assert [outcome.state for outcome in Sweep(tmp_path / "sweep").outcomes()] == ["ran", "failed", "ran"]
     assert len(expected) == 2
     assert results(tmp_path / "sweep") == expected
+    if launcher == "joblib":  # its processes share the terminal, so each line says whose it is
+        assert all(f"{name}: evaluation 6/6: total " in finished.stderr for name in expected)
     summaries = [json.loads(path.with_name("summary.json").read_text()) for path in tmp_path.glob("sweep/*/result.png")]
     assert [summary["threads"] for summary in summaries] == [1] * 2
 

@@ -195,6 +195,9 @@ def test_each_logger_has_its_own_folder(
     made = {path.name for path in (tmp_path / "run").iterdir()}
     assert made & {"tensorboard", "csv", "diary", "logs"} == ({folder} if folder else set())
     assert folder is None or (tmp_path / "run" / folder / file).is_file()
+    assert inside("resume=run", "evaluations=8").returncode == 0
+    sessions = sorted(path.relative_to(tmp_path / "run") for path in (tmp_path / "run").rglob("metrics.csv"))
+    assert sessions == ([Path(folder, "from_000006", file), Path(folder, file)] if folder else [])
 
 
 @pytest.mark.parametrize("profiler", ["simple", "advanced", "pytorch"])

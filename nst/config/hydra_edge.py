@@ -22,7 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, configure_log, run_job
+from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, RunMode
 from hydra.utils import get_original_cwd
@@ -90,14 +90,30 @@ class Composed:
             self.cfg.hydra.overrides.hydra.append(f"{key}={quoted(value) if isinstance(value, str) else value}")
 
 
+class Quiet(JobReturn):
+    """The result of a run that raises its exception without Hydra's own report: a sweep's table has the reason."""
+
+    @property
+    def return_value(self) -> Any:
+        """The value that the run returned; raise its exception if it failed."""
+        if self.status == JobStatus.FAILED:
+            raise self._return_value
+        return self._return_value
+
+    @return_value.setter
+    def return_value(self, value: Any) -> None:
+        self._return_value = value
+
+
 class Forget(Callback):
-    """Hydra callback that drops a run's configuration when the run ends.
+    """Hydra callback that drops a run's configuration, and Hydra's report of a failure, when the run ends.
 
     Hydra would keep each configuration, a quarter of a megabyte, until the end of the sweep.
     """
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         job_return.cfg = job_return.hydra_cfg = None
+        job_return.__class__ = Quiet
 
 
 def compose(folder: Path, name: str, overrides: list[str], mode: RunMode) -> Composed:

@@ -70,6 +70,12 @@ class SortedProjections(Node):
     seed: Annotated[int, Field(ge=0)]
 
 
+class DrawnProjections(Strict):
+    target: str = Field(alias="_target_")
+    directions: PositiveInt | None
+    weight: NonNegative
+
+
 class GaussianWasserstein(Node):
     eps: Positive
 
@@ -193,6 +199,7 @@ NODES: dict[str, type[BaseModel]] = {
     "nst.objective.functional.gram_of_shifted": ShiftedGram,
     "nst.objective.functional.sorted_projections": SortedProjections,
     "nst.objective.functional.gaussian_wasserstein": GaussianWasserstein,
+    "nst.objective.joint.SlicedWasserstein": DrawnProjections,
     "nst.optimizer.start.content": Node,
     "nst.optimizer.start.content_noise": ContentNoise,
     "nst.optimizer.start.noise": Node,

@@ -78,9 +78,18 @@ class JointTerm:
 
     Attributes:
         weight: factor among the terms.
+        draws: whether the loss of one picture differs from evaluation to evaluation, which L-BFGS can't follow.
     """
 
     weight: float = 1.0
+    draws: bool = False
+
+    def kept_bytes(self, shapes: Mapping[str, Sequence[int]], *, weighted: bool) -> int:
+        """Return the bytes that the target takes, and what an evaluation keeps for the gradient.
+
+        ``shapes`` are those of the features (1, C, H, W) by layer; ``weighted`` tells whether only a region counts.
+        """
+        return 0
 
     def target(self, features: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Sequence[Tensor]:
         """Return the target from the style's features by layer; ``weights`` are as for a ``StyleTerm``, if any."""

@@ -90,6 +90,10 @@ def _kept(layout: Layout, device: torch.device) -> dict[str, int]:
             for region in layout.regions
             for term in layout.nodes.objective.statistics.values()
             for name in config.layers.style
+        ) + sum(
+            term.kept_bytes({name: shapes[name] for name in config.layers.style}, weighted=region is not None)
+            for region in layout.regions
+            for term in layout.nodes.objective.joint.values()
         ),
     }  # fmt: skip
 

@@ -13,6 +13,7 @@ from nst.encoder.base import Encoder
 from nst.errors import UserError, problem
 from nst.image import Shape
 from nst.objective.tiles import windows
+from nst.optimizer.lbfgs import LBFGS
 from nst.optimizer.schedule import Schedule, Stage
 from nst.plan.network import Network, features_dtype
 
@@ -81,7 +82,7 @@ class Layout:
 
     def check(self) -> None:
         """Raise UserError for scales, styles or tiles that don't fit."""
-        lines = [*self._style_problems(), *self._share_problems()]
+        lines = [*self._style_problems(), *self._share_problems(), *self._drawn_problems()]
         if lines:
             raise UserError(lines)
 
@@ -101,6 +102,15 @@ class Layout:
                 style = self.config.styles[key]
                 why = f"at the first scale it would be {width} x {height} px, but the layers need {needed} px a side"
                 yield problem(f"{key}.scale", style.scale, f"fit={style.fit}: {why}; choose larger ones")
+
+    def _drawn_problems(self) -> Iterator[str]:
+        """Yield one line for each term that an L-BFGS can't follow."""
+        made = getattr(self.nodes.optimizer, "func", None)
+        if isinstance(made, type) and issubclass(made, LBFGS):
+            for name, term in self.nodes.objective.joint.items():
+                if term.draws:
+                    why = "draws at each evaluation, so L-BFGS can't compare them; choose optimizer=adam"
+                    yield f"objective.style.{name}._target_={self.config.objective['style'][name]['_target_']}: {why}"
 
     def _share_problems(self) -> Iterator[str]:
         """Yield one line for each reason why the picture can't be cut into tiles, or not into one for each process."""

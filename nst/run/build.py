@@ -36,6 +36,9 @@ from nst.plan.planning import Plan
 
 T = TypeVar("T")
 
+#: The logger whose event files a resumed run goes on with.
+TENSORBOARD = "pytorch_lightning.loggers.TensorBoardLogger"
+
 #: Number of threads for runs that don't set it: torch's choice for this process, or OMP_NUM_THREADS.
 THREADS = torch.get_num_threads()
 
@@ -263,9 +266,11 @@ def _loggers(plan: Plan, folder: RunFolder, checkpoint: Path | None, *, goes_on:
     make = plan.nodes.logger
     if make is None:
         return []
-    logger = plan.config.logger["_target_"].rpartition(".")[2]
-    if logger != "TensorBoardLogger":
-        return [make(save_dir=folder.logs(logger))]
+    logger = plan.config.logger["_target_"]
+    if logger != TENSORBOARD:
+        # A folder of its own for each session, as Lightning's CSV logger deletes what it finds in its folder.
+        kind, session = logger.rpartition(".")[2], f"from_{checkpoint.stem}" if checkpoint is not None else ""
+        return [make(save_dir=folder.logs(kind) / session)]
     if goes_on:
         # Purge the steps that an interrupted run logged after its checkpoint, because they are computed again.
         make = functools.partial(make, purge_step=0 if checkpoint is None else int(checkpoint.stem) + 1)

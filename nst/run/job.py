@@ -25,7 +25,7 @@ from nst.files.run_folder import RunFolder
 from nst.image import output
 from nst.plan.planning import Plan
 from nst.run import provenance
-from nst.run.build import Run, build
+from nst.run.build import TENSORBOARD, Run, build
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ def tell_what_next(plan: Plan, folder: RunFolder, words: Sequence[str]) -> None:
     log.info(
         "To see its inputs, losses and settings: %s", shlex.join(["python", "-m", "nst.compare", str(folder.path)])
     )
-    if plan.nodes.logger is not None:
+    if plan.config.logger.get("_target_") == TENSORBOARD:
         log.info("To see its curves: %s", shlex.join(["tensorboard", "--logdir", str(folder.path)]))
 
 

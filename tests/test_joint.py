@@ -1,0 +1,99 @@
+"""Style terms that draw at each evaluation."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nst.objective.joint import SlicedWasserstein
+
+from .conftest import Command, assert_goes_on
+
+DRAWN = ["objective/style=[sliced_wasserstein_drawn]", "optimizer=adam"]
+
+
+def features(seed: int, **sizes: tuple[int, int, int]) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.rand((1, *size), generator=generator).double() for name, size in sizes.items()}
+
+
+def drawn(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_mean_over_draws_is_the_distance_of_all_directions() -> None:
+    """Two pictures that differ by a shift are at |shift|²/C; each draw of C directions is near it."""
+    found = features(1, one=(4, 9, 8), two=(6, 5, 4))
+    shift = {"one": torch.tensor([0.3, -0.2, 0.0, 0.7]), "two": torch.linspace(-1, 1, 6)}
+    style = {name: each + shift[name].double().view(1, -1, 1, 1) for name, each in found.items()}
+    term = SlicedWasserstein(weight=1.0, directions=None)
+    target = term.target(style, {})
+    losses = [float(term.loss(found, target, {}, drawn(seed))) for seed in range(400)]
+    expected = sum(float(each.square().sum()) / len(each) for each in shift.values())
+    assert np.mean(losses) == pytest.approx(expected, rel=0.03)
+    assert len(set(losses)) == 400
+    assert losses[7] == float(term.loss(found, target, {}, drawn(7)))
+
+
+def test_a_transcription_in_numpy() -> None:
+    found, style = features(1, one=(5, 6, 7)), features(2, one=(5, 6, 7))
+    term = SlicedWasserstein(weight=1.0, directions=3)
+    seed = int(torch.randint(2**62, (), generator=drawn(3)))
+    axes = torch.randn(5, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).numpy()
+    axes /= np.linalg.norm(axes, axis=0)
+    ours, theirs = (each["one"][0].flatten(1).numpy().T @ axes for each in (found, style))
+    expected = np.mean((np.sort(ours, 0) - np.sort(theirs, 0)) ** 2)
+    assert float(term.loss(found, term.target(style, {}), {}, drawn(3))) == pytest.approx(expected, rel=1e-12)
+
+
+def test_only_the_region_counts() -> None:
+    """What is outside the picture's region or the style's mask may be anything."""
+    found, style = features(1, one=(3, 4, 6)), features(2, one=(3, 4, 6))
+    half = torch.zeros(1, 1, 4, 6).double()
+    half[..., :3] = 2
+    term = SlicedWasserstein(weight=1.0, directions=None)
+    before = term.loss(found, term.target(style, {"one": half}), {"one": half}, drawn(1))
+    found["one"][..., 3:] = 50
+    style["one"][..., 3:] = -50
+    after = term.loss(found, term.target(style, {"one": half}), {"one": half}, drawn(1))
+    assert float(after) == float(before) > 0
+
+
+def test_a_run_goes_on_bit_by_bit(nst: Command, small: list[str], tmp_path: Path) -> None:
+    assert_goes_on(nst, tmp_path, *small, *DRAWN)
+
+
+def test_regions_and_several_styles(nst: Command, small: list[str], tmp_path: Path) -> None:
+    half = Image.new("L", (40, 32))
+    half.paste(255, (0, 0, 20, 32))
+    half.save(tmp_path / "half.png")
+    words = [*small, *DRAWN, "style.region=half.png", "style/more=[second]", "evaluations=12"]
+    more = [f"style.more.second.{small[0].removeprefix('content.')}", "schedule=single", "hydra.run.dir=run"]
+    finished = nst(*words, *more)
+    assert finished.returncode == 0, finished.stderr
+    losses = [float(line.split(",")[3]) for line in (tmp_path / "run" / "losses.csv").read_text().splitlines()[1:]]
+    assert losses[-1] < 0.8 * losses[0]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["peak_memory_bytes"] < 1.3 * summary["predicted_memory_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["optimizer=lbfgs"], "draws at each evaluation, so L-BFGS can't compare them; choose optimizer=adam"),
+        (["optimizer=lbfgs_clamped"], "choose optimizer=adam"),
+        (
+            ["tile=16"],
+            "objective.style.sliced_wasserstein_drawn._target_=nst.objective.joint.SlicedWasserstein isn't a sum",
+        ),
+        (["objective.style.sliced_wasserstein_drawn.directions=0"], "must be greater than 0"),
+    ],
+)
+def test_mistakes(inside: Command, small: list[str], words: list[str], said: str) -> None:
+    finished = inside(*small, *DRAWN, *words)
+    assert finished.returncode == 2
+    [line] = finished.stderr.splitlines()
+    assert said in line
