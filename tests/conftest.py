@@ -1,5 +1,6 @@
 """Small pictures and encoders, and the command line without a network."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -132,11 +133,13 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["nst.train", *arguments])
         capfd.readouterr()
-        status = 0
+        status, handlers = 0, logging.getLogger().handlers[:]
         try:
             status = main()
         except SystemExit as error:
             status = int(str(error.code))
+        finally:
+            logging.getLogger().handlers[:] = handlers  # or the next command of this process would log before it runs
         said = capfd.readouterr()
         return subprocess.CompletedProcess(sys.argv, status, said.out, said.err)
 

@@ -115,7 +115,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
         ["style=starry"],
         ["style=starry: there is no such option; did you mean starry_night? choices: composition, picasso"],
     ),
-    (["optimizer=sgd"], ["optimizer=sgd: there is no such option; choices: adam, adam_lr0.01"]),
+    (["optimizer=sgd"], ["optimizer=sgd: there is no such option; choices: adam, adam_averaged, "]),
     (["optimzer.lr=1"], ["optimzer.lr=1: there is no key optimzer.lr; did you mean optimizer.lr"]),
     (["stlye=picasso"], ["stlye=picasso: there is no key stlye; did you mean style"]),
     (["evaluation=3"], ["evaluation=3: there is no key evaluation; did you mean evaluations"]),

@@ -490,8 +490,8 @@ def test_help_is_quick_and_shows_the_groups(nst: Command) -> None:
     finished = nst("--help")
     assert finished.returncode == 0
     assert (
-        "optimizer: adam, adam_lr0.01, adam_lr0.05, adam_lr0.1, lbfgs, lbfgs_clamped, lbfgs_line_search"
-        in finished.stdout
+        "optimizer: adam, adam_averaged, adam_lr0.01, adam_lr0.05, adam_lr0.1, adam_pyramid, lbfgs, lbfgs_clamped, "
+        "lbfgs_line_search, rmsprop, rmsprop_pyramid" in finished.stdout
     )
     assert time.monotonic() - started < 3 * float(os.environ.get("NST_TEST_SLOWNESS", "1"))
 
