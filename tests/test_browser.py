@@ -150,6 +150,7 @@ def test_a_hundred_runs_are_filtered_in_a_tenth_of_a_second(browser: Chrome, tmp
     assert main([str(tmp_path)]) == 0
     opened(browser, tmp_path)
     words = ("seed=3", "", "total<0.05", "seed=3 total<0.05", "")
-    times = {word: browser.execute_script(TIMED, word) for word in words}
+    rounds = [{word: browser.execute_script(TIMED, word) for word in words} for _ in range(3)]
+    times = {word: min(times[word] for times in rounds) for word in words}  # other tests run beside this one
     assert len(shown(browser)) == 100
     assert max(times.values()) < 100 * SLOWNESS, times
