@@ -7,7 +7,7 @@ upper bound for Hydra's version.
 
 import argparse
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,9 +70,18 @@ def parse(overrides: list[str], options: ConfigLoader | None = None) -> list[Ove
 
 
 def quoted(value: object) -> str:
-    """Return a value as a string that Hydra's grammar reads back unchanged, quotes and backslashes included."""
-    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(value))
+    """Return a value as a string that Hydra's grammar and OmegaConf read back unchanged, whatever characters it has."""
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), literal(str(value)))
     return f"'{escaped}'"
+
+
+def literal(value: Any) -> Any:
+    """Return a resolved value so that OmegaConf reads its strings back unchanged, at any depth: ``${x}`` as text."""
+    if isinstance(value, Mapping):
+        return {key: literal(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [literal(each) for each in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ class Composed:
     def set(self, key: str, value: Any) -> None:
         """Set a key of the ``hydra`` node, also as an override for the runs of a sweep, which are composed again."""
         with read_write(self.cfg), open_dict(self.cfg):
-            OmegaConf.update(self.cfg, key, value)
+            OmegaConf.update(self.cfg, key, literal(value))
             self.cfg.hydra.overrides.hydra.append(f"{key}={quoted(value) if isinstance(value, str) else value}")
 
 

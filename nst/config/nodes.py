@@ -53,7 +53,8 @@ def make(raw: Mapping[str, Any]) -> Nodes:
     made = {}
     for group in (*LATER, "objective", "logger", "callbacks"):
         try:
-            made[group] = _made(group, raw[group])
+            # The run gives the start image's path. Hydra would read ${ in it as an interpolation.
+            made[group] = _made(group, {key: raw[group][key] for key in raw[group] if (group, key) != ("init", "path")})
         except UserError as error:
             lines += error.problems
             continue

@@ -39,7 +39,7 @@ def _quoted(value: str) -> str:
         return value
     if ("${" in value or value.startswith("{") or _FUNCTION.fullmatch(value)) and not _exists(value):
         return value
-    return quoted(value.replace("${", "\\${"))
+    return quoted(value)
 
 
 def _split(value: str) -> list[str]:

@@ -223,7 +223,7 @@ def _named(key: str, given: Sequence[Override]) -> Path | None:
     found = [override for override in given if override.key_or_group == key]
     if any(override.is_sweep_override() for override in found):
         raise UserError(f"{key}: takes one value and can't be swept")
-    value = found[-1].value() if found else None
+    value = OmegaConf.create({key: found[-1].value()})[key] if found else None  # without escapes
     return None if value is None else paths.of_user(str(value)).absolute()
 
 

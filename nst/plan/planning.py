@@ -18,6 +18,7 @@ from torch import Tensor
 from nst import image, paths
 from nst.callbacks.checkpoint_io import shape_in
 from nst.config import nodes as making
+from nst.config.hydra_edge import literal
 from nst.config.identity import identity
 from nst.config.nodes import Nodes
 from nst.config.schema import Config, styles_in
@@ -74,9 +75,14 @@ class Plan:
         return self.layout.schedule
 
     @cached_property
-    def yaml(self) -> str:
+    def saved(self) -> DictConfig:
         """The configuration as saved in the run's folder."""
-        return OmegaConf.to_yaml(OmegaConf.create(dict(self.raw)))
+        return OmegaConf.create(literal(self.raw))
+
+    @property
+    def yaml(self) -> str:
+        """The configuration as saved in the run's folder, as YAML."""
+        return OmegaConf.to_yaml(self.saved)
 
     @property
     def identity(self) -> str:

@@ -287,8 +287,9 @@ def _hyperparameters(plan: Plan, choices: Mapping[str, str], shown: Sequence[str
     """Return the pictures, the encoder used (which may be a stand-in) and the keys ``shown``; numbers as numbers."""
     config, files = plan.config, plan.files
     named = {"content": config.content.title, "style": config.style.title}
-    whole = OmegaConf.create(dict(plan.raw))
-    values = {key: choices.get(key, OmegaConf.select(whole, key)) for key in shown if key not in (*named, "encoder")}
+    values = {
+        key: choices.get(key, OmegaConf.select(plan.saved, key)) for key in shown if key not in (*named, "encoder")
+    }
     plain = {key: _plain(value) for key, value in values.items()}
     return {**named, "encoder": f"{files.architecture} ({files.weights.source})", **plain}
 

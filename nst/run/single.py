@@ -93,6 +93,9 @@ def _folder_problems(folder: Path, *, fresh: bool, resumed: Path | None) -> Iter
     if resumed is not None and resumed != folder:
         why = f"a run is resumed in its own folder, not in {folder}; leave out hydra.run.dir"
         yield problem("resume", resumed, why)
+    if "${" in str(folder):
+        yield problem("hydra.run.dir", folder, "Hydra reads ${ in a folder's name as an interpolation; choose another")
+        return
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir():
         yield problem("hydra.run.dir", folder, f"can't be written: {existing} is not a folder")

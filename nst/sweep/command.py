@@ -38,6 +38,9 @@ def run(source: Source, words: list[str]) -> int:
     params = source.parse([f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()])
     expected = expected_runs(params, overrides) if hydra.sweeper._target_ == hydra_edge.GRID else None
     chosen = source.gives("hydra.sweep.dir")
+    if "${" in str(hydra.sweep.dir):
+        why = "Hydra reads ${ in a folder's name as an interpolation; choose another"
+        raise UserError(problem("hydra.sweep.dir", hydra.sweep.dir, why))
     searches = hydra.sweeper._target_ != hydra_edge.GRID
     for warning in _incomparable([*params, *overrides], composed.cfg.minimize.loss) if searches else ():
         print(f"warning: {warning}", file=sys.stderr)
