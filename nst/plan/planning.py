@@ -77,7 +77,8 @@ class Plan:
     @cached_property
     def saved(self) -> DictConfig:
         """The configuration as saved in the run's folder."""
-        return OmegaConf.create(literal(self.raw))
+        found: DictConfig = OmegaConf.create(literal(self.raw))
+        return found
 
     @property
     def yaml(self) -> str:
