@@ -19,9 +19,9 @@ from .helpers.samples import (
     SRGB,
     WIDTH,
     Case,
+    assert_refusal_ends_the_program,
     count,
     expected,
-    first_refused,
     profile,
     quantized,
     saved,
@@ -259,10 +259,4 @@ def test_every_kind_is_read_right_or_refused(
 
 @pytest.mark.parametrize("cases", [jpegs, avifs])
 def test_a_refusal_ends_the_program(inside: Command, tmp_path: Path, cases: Callable[[], Iterator[Case]]) -> None:
-    path = tmp_path / "x"
-    path.write_bytes(first_refused(cases()))
-    finished = inside(f"content.path={path}", "hydra.run.dir=run")
-    assert finished.returncode == 2
-    assert f"error: content.path={path}: this " in finished.stderr
-    assert "Traceback" not in finished.stderr
-    assert not (tmp_path / "run").exists()
+    assert_refusal_ends_the_program(inside, cases(), tmp_path)

@@ -100,7 +100,7 @@ class Composed:
 
 
 class Quiet(JobReturn):
-    """The result of a run that raises its exception without Hydra's own report: a sweep's table has the reason."""
+    """The result of a run that raises its exception without Hydra's own report, since nst reports it."""
 
     @property
     def return_value(self) -> Any:
@@ -137,22 +137,13 @@ def compose(folder: Path, name: str, overrides: list[str], mode: RunMode) -> Com
 
 def run(composed: Composed, task: Callable[[DictConfig], Any], *, logging: bool = True) -> None:
     """Run a task as a Hydra job, with its folder and its logging. Raise the task's exception, if any."""
-    errors: list[Exception] = []
-
-    def kept(cfg: DictConfig) -> Any:
-        try:
-            return task(cfg)
-        except Exception as error:
-            errors.append(error)
-            raise
-
     with loader(composed.folder) as options:
         if logging:
             configure_log(composed.cfg.hydra.hydra_logging, composed.cfg.hydra.verbose)
         callbacks = Callbacks(composed.cfg)
         callbacks.on_run_start(config=composed.cfg, config_name=composed.name)
         result = run_job(
-            task_function=kept,
+            task_function=task,
             config=composed.cfg,
             job_dir_key="hydra.run.dir",
             job_subdir_key=None,
@@ -160,8 +151,8 @@ def run(composed: Composed, task: Callable[[DictConfig], Any], *, logging: bool 
             configure_logging=logging,
         )
         callbacks.on_run_end(config=composed.cfg, config_name=composed.name, job_return=result)
-    if errors:  # JobReturn.return_value would print Hydra's own report first
-        raise errors[0]
+    result.__class__ = Quiet
+    result.return_value  # noqa: B018
 
 
 @contextmanager

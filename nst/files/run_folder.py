@@ -123,6 +123,12 @@ class RunFolder:
         write_text(self.summary, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
 
 
+def name_problem(key: str, folder: Path) -> str | None:
+    """Return the line about a folder that ``key`` names, if its name can't be used; None if it can."""
+    why = "Hydra reads ${ in a folder's name as an interpolation; choose another"
+    return problem(key, folder, why) if "${" in str(folder) else None
+
+
 def make_folder(key: str, folder: Path, *, chosen: bool) -> Path:
     """Make the folder that ``key`` names; one that was not ``chosen`` gets a number if the name is taken.
 

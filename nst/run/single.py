@@ -14,7 +14,7 @@ from nst.config import hydra_edge
 from nst.config.identity import MAY_CHANGE
 from nst.config.source import keys, source_of
 from nst.errors import UserError, problem
-from nst.files.run_folder import RunFolder, make_folder
+from nst.files.run_folder import RunFolder, make_folder, name_problem
 from nst.plan.checking import check
 
 if TYPE_CHECKING:
@@ -93,8 +93,9 @@ def _folder_problems(folder: Path, *, fresh: bool, resumed: Path | None) -> Iter
     if resumed is not None and resumed != folder:
         why = f"a run is resumed in its own folder, not in {folder}; leave out hydra.run.dir"
         yield problem("resume", resumed, why)
-    if "${" in str(folder):
-        yield problem("hydra.run.dir", folder, "Hydra reads ${ in a folder's name as an interpolation; choose another")
+    unusable = name_problem("hydra.run.dir", folder)
+    if unusable is not None:
+        yield unusable
         return
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir():

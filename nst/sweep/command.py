@@ -17,7 +17,7 @@ from nst.config import hydra_edge
 from nst.config.hydra_edge import Composed
 from nst.config.source import Source, with_experiment
 from nst.errors import UserError, problem
-from nst.files.run_folder import make_folder
+from nst.files.run_folder import make_folder, name_problem
 from nst.files.streams import unfailing_streams
 from nst.sweep.folder import Outcome, Sweep
 from nst.sweep.optuna import Study, study_of
@@ -38,13 +38,14 @@ def run(source: Source, words: list[str]) -> int:
     params = source.parse([f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()])
     expected = expected_runs(params, overrides) if hydra.sweeper._target_ == hydra_edge.GRID else None
     chosen = source.gives("hydra.sweep.dir")
-    if "${" in str(hydra.sweep.dir):
-        why = "Hydra reads ${ in a folder's name as an interpolation; choose another"
-        raise UserError(problem("hydra.sweep.dir", hydra.sweep.dir, why))
+    path = Path(str(hydra.sweep.dir)).absolute()
+    unusable = name_problem("hydra.sweep.dir", path)
+    if unusable is not None:
+        raise UserError(unusable)
     searches = hydra.sweeper._target_ != hydra_edge.GRID
     for warning in _incomparable([*params, *overrides], composed.cfg.minimize.loss) if searches else ():
         print(f"warning: {warning}", file=sys.stderr)
-    sweep = Sweep(make_folder("hydra.sweep.dir", Path(str(hydra.sweep.dir)).absolute(), chosen=chosen))
+    sweep = Sweep(make_folder("hydra.sweep.dir", path, chosen=chosen))
     composed.set("hydra.sweep.dir", str(sweep.path))  # the storage of a study may refer to it
     study = study_of(composed.cfg)
     for key, value in ({} if study is None else study.go_on([*params, *overrides])).items():

@@ -15,6 +15,8 @@ from PIL import Image
 from nst import image
 from nst.errors import UserError
 
+from ..conftest import Command
+
 #: A file's kind, its bytes, and the picture in [0, 255] that it stands for, or the message that refuses it.
 Case = tuple[Any, bytes, NDArray[np.float64] | str]
 
@@ -106,5 +108,12 @@ def count(cases: Iterable[Case], path: Path) -> tuple[int, int]:
     return read, refused
 
 
-def first_refused(cases: Iterable[Case]) -> bytes:
-    return next(data for _, data, truth in cases if isinstance(truth, str))
+def assert_refusal_ends_the_program(run: Command, cases: Iterable[Case], folder: Path) -> None:
+    """The first case that is refused ends the program, which runs in ``folder``, before anything is written."""
+    path = folder / "x"
+    path.write_bytes(next(data for _, data, truth in cases if isinstance(truth, str)))
+    finished = run(f"content.path={path}", "hydra.run.dir=run")
+    assert finished.returncode == 2
+    assert f"error: content.path={path}: this " in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert not (folder / "run").exists()
