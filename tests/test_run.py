@@ -486,14 +486,17 @@ def test_double_precision_and_partial_per_layer_weights(inside: Command, small: 
 
 
 def test_help_is_quick_and_shows_the_groups(nst: Command) -> None:
-    started = time.monotonic()
-    finished = nst("--help")
-    assert finished.returncode == 0
-    assert (
-        "optimizer: adam, adam_averaged, adam_lr0.01, adam_lr0.05, adam_lr0.1, adam_pyramid, lbfgs, lbfgs_clamped, "
-        "lbfgs_line_search, rmsprop, rmsprop_pyramid" in finished.stdout
-    )
-    assert time.monotonic() - started < 3 * float(os.environ.get("NST_TEST_SLOWNESS", "1"))
+    seconds = []
+    for _ in range(2):  # the first may wait for the server that forks, and other tests run beside this one
+        started = time.monotonic()
+        finished = nst("--help")
+        seconds.append(time.monotonic() - started)
+        assert finished.returncode == 0
+        assert (
+            "optimizer: adam, adam_averaged, adam_lr0.01, adam_lr0.05, adam_lr0.1, adam_pyramid, lbfgs, lbfgs_clamped, "
+            "lbfgs_line_search, rmsprop, rmsprop_pyramid" in finished.stdout
+        )
+    assert min(seconds) < 3 * float(os.environ.get("NST_TEST_SLOWNESS", "1"))
 
 
 def test_any_picture_can_be_the_start(inside: Command, small: list[str], tmp_path: Path) -> None:
