@@ -148,6 +148,15 @@ def test_a_start_picture_is_known_by_its_pixels_not_its_path(tmp_path: Path) -> 
     assert known[0] == known[1] != known[2]
 
 
+def test_numbers_are_told_as_they_are_typed(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    words = ["weights.style=100000.0", "seed=100000", "optimizer.lr=0.02", "content.path='1e5.png'"]
+    for number, word in enumerate(words):
+        sweep.record(Outcome(number, [word], "ran"))
+    told = list(sweep.table(sweep.outcomes()).columns[1].cells)
+    assert told == ["weights.style=1e5", "seed=100000", "optimizer.lr=0.02", "content.path='1e5.png'"]
+
+
 def test_a_job_that_died_is_told(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path)
     sweep.record(Outcome(0, ["a=1", "b=[1]"], "running"))

@@ -86,7 +86,7 @@ class Sweep:
         for outcome in outcomes:
             own = [word for word in outcome.overrides if not all(word in other.overrides for other in outcomes)]
             state = "ended without a word" if outcome.state == "running" else outcome.state
-            table.add_row(str(outcome.number), escape(" ".join(own)), state, *self._losses(outcome))
+            table.add_row(str(outcome.number), escape(" ".join(map(_spelled, own))), state, *self._losses(outcome))
             if outcome.error is not None:
                 table.add_row("", escape(f"  {outcome.error}"))
         return table
@@ -96,3 +96,12 @@ class Sweep:
             return []
         losses = RunFolder(Path(outcome.folder)).read_summary().get("losses", {})
         return [written(losses[name], 4) for name in ("total", "content", "style") if name in losses]
+
+
+def _spelled(override: str) -> str:
+    """Return an override with its number as it is typed: ``weights.style=1e5``, which Hydra spells 100000.0."""
+    key, _, value = override.partition("=")
+    try:
+        return f"{key}={value if value.lstrip('-').isdigit() else written(float(value))}"
+    except ValueError:
+        return override
