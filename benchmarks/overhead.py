@@ -104,7 +104,7 @@ def measure(size: int, architecture: str, pairs: int, block: int) -> list[tuple[
     module = StyleTransfer(
         image=start,
         schedule=schedule.single((size, size), evaluations),
-        objective=lambda stage, device: objective,
+        objective=lambda *_: objective,
         carry=image.resize,
         finish=lambda picture: picture,
         optimizer=partial(LBFGS),

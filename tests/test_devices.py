@@ -17,10 +17,10 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from nst.objective import memory
 from nst.objective.processes import Team
 from nst.objective.tiles import windows
 from nst.optimizer import ProjectedLBFGS
+from nst.plan import memory
 
 from .conftest import Command, image, server
 from .helpers.forking import Process

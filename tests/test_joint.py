@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from nst.objective.joint import SlicedWasserstein
+from nst.objective.reading import Reading
 
 from .conftest import Command, assert_goes_on
 
@@ -20,33 +21,29 @@ def features(seed: int, **sizes: tuple[int, int, int]) -> dict[str, torch.Tensor
     return {name: torch.rand((1, *size), generator=generator).double() for name, size in sizes.items()}
 
 
-def drawn(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def test_the_mean_over_draws_is_the_distance_of_all_directions() -> None:
     """Two pictures that differ by a shift are at |shift|²/C; each draw of C directions is near it."""
     found = features(1, one=(4, 9, 8), two=(6, 5, 4))
     shift = {"one": torch.tensor([0.3, -0.2, 0.0, 0.7]), "two": torch.linspace(-1, 1, 6)}
     style = {name: each + shift[name].double().view(1, -1, 1, 1) for name, each in found.items()}
     term = SlicedWasserstein(weight=1.0, directions=None)
-    target = term.target(style, {})
-    losses = [float(term.loss(found, target, {}, drawn(seed))) for seed in range(400)]
+    target = term.target(Reading(style))
+    losses = [float(term.loss(Reading(found, seed=seed), target)) for seed in range(400)]
     expected = sum(float(each.square().sum()) / len(each) for each in shift.values())
     assert np.mean(losses) == pytest.approx(expected, rel=0.03)
     assert len(set(losses)) == 400
-    assert losses[7] == float(term.loss(found, target, {}, drawn(7)))
+    assert losses[7] == float(term.loss(Reading(found, seed=7), target))
 
 
 def test_a_transcription_in_numpy() -> None:
     found, style = features(1, one=(5, 6, 7)), features(2, one=(5, 6, 7))
     term = SlicedWasserstein(weight=1.0, directions=3)
-    seed = int(torch.randint(2**62, (), generator=drawn(3)))
+    seed = int(torch.randint(2**62, (), generator=Reading(found, seed=3).generator()))
     axes = torch.randn(5, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).numpy()
     axes /= np.linalg.norm(axes, axis=0)
     ours, theirs = (each["one"][0].flatten(1).numpy().T @ axes for each in (found, style))
     expected = np.mean((np.sort(ours, 0) - np.sort(theirs, 0)) ** 2)
-    assert float(term.loss(found, term.target(style, {}), {}, drawn(3))) == pytest.approx(expected, rel=1e-12)
+    assert float(term.loss(Reading(found, seed=3), term.target(Reading(style)))) == pytest.approx(expected, rel=1e-12)
 
 
 def test_only_the_region_counts() -> None:
@@ -55,10 +52,11 @@ def test_only_the_region_counts() -> None:
     half = torch.zeros(1, 1, 4, 6).double()
     half[..., :3] = 2
     term = SlicedWasserstein(weight=1.0, directions=None)
-    before = term.loss(found, term.target(style, {"one": half}), {"one": half}, drawn(1))
+    mask = {"one": half}
+    before = term.loss(Reading(found, mask, seed=1), term.target(Reading(style, mask)))
     found["one"][..., 3:] = 50
     style["one"][..., 3:] = -50
-    after = term.loss(found, term.target(style, {"one": half}), {"one": half}, drawn(1))
+    after = term.loss(Reading(found, mask, seed=1), term.target(Reading(style, mask)))
     assert float(after) == float(before) > 0
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from nst.encoder import weights as encoder
 from nst.encoder.vgg import VGG
-from nst.objective import memory
+from nst.plan import memory
 
 LAYERS = ["relu4_2", "relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
 SHAPE = (1536, 2048)

@@ -92,7 +92,7 @@ def make_module(
     return StyleTransfer(
         image=start,
         schedule=single((start.shape[-2], start.shape[-1]), evaluations),
-        objective=lambda stage, device: objective,
+        objective=lambda *_: objective,
         carry=resize,
         finish=lambda picture: picture,
         optimizer=optimizer,

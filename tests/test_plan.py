@@ -1,7 +1,7 @@
 """Everything that a run needs is found once."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from nst.config.schema import Config
 from nst.encoder.vgg import VGG
 from nst.encoder.weights import random_state
 from nst.image import picture as pictures
-from nst.objective import Formulas, JointTerm, Objective, Style, Weights, functional, style_targets
+from nst.objective import Formulas, JointTerm, Objective, Reading, Style, Weights, functional, style_targets
 from nst.objective.terms import not_tiled
 
 from .conftest import Command, image
@@ -146,18 +146,12 @@ class Draw(JointTerm):
     def __init__(self) -> None:
         self.drawn: list[float] = []
 
-    def target(self, features: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Sequence[Tensor]:
-        return [features[name].mean() for name in sorted(features)]
+    def target(self, style: Reading, *turned: Reading) -> Sequence[Tensor]:
+        return [style.features[name].mean() for name in sorted(style.features)]
 
-    def loss(
-        self,
-        features: Mapping[str, Tensor],
-        target: Sequence[Tensor],
-        weights: Mapping[str, Tensor],
-        generator: torch.Generator,
-    ) -> Tensor:
-        self.drawn.append(torch.rand(1, generator=generator).item())
-        means = [features[name].mean() for name in sorted(features)]
+    def loss(self, picture: Reading, target: Sequence[Tensor]) -> Tensor:
+        self.drawn.append(torch.rand(1, generator=picture.generator()).item())
+        means = [picture.features[name].mean() for name in sorted(picture.features)]
         return torch.stack([(one - other).square() for one, other in zip(means, target, strict=True)]).sum()
 
 

@@ -144,7 +144,7 @@ def make_module(
     seen: list[Tensor] = []
     asked: list[Stage] = []
 
-    def objective(stage: Stage, device: torch.device) -> nn.Module:
+    def objective(stage: Stage, device: torch.device, start: torch.Tensor | None) -> nn.Module:
         asked.append(stage)
         return Squares(stage, seen)
 

@@ -70,10 +70,34 @@ class SortedProjections(Node):
     seed: Annotated[int, Field(ge=0)]
 
 
-class DrawnProjections(Strict):
+class JointConfig(Strict):
     target: str = Field(alias="_target_")
-    directions: PositiveInt | None
     weight: NonNegative
+
+
+class DrawnProjections(JointConfig):
+    directions: PositiveInt | None
+
+
+class SelfSimilarityConfig(JointConfig):
+    samples: Annotated[int, Field(ge=2)]
+
+
+class SampledConfig(SelfSimilarityConfig):
+    style_samples: Annotated[int, Field(ge=2)]
+
+
+class Turned(JointConfig):
+    turns: Annotated[int, Field(ge=1, le=4)]
+
+
+class NearestNeighborsConfig(Turned):
+    content_share: Annotated[float, Field(ge=0, le=1)]
+
+
+class PatchNeighborsConfig(Turned):
+    size: PositiveInt
+    stride: PositiveInt
 
 
 class GaussianWasserstein(Node):
@@ -141,10 +165,15 @@ class SingleConfig(Node):
     min_improvement: Annotated[float, Field(ge=0, lt=1)]
 
 
+Rule = Literal["halving", "doubling", "half_at_last"]
+
+
 class ScaleFactors(Strict):
-    content: list[NonNegative] | None
-    style: list[NonNegative] | None
-    tv: list[NonNegative] | None
+    content: list[NonNegative] | Rule | None
+    style: list[NonNegative] | Rule | None
+    tv: list[NonNegative] | Rule | None
+    lr: list[Positive] | Rule | None = None
+    terms: dict[str, list[NonNegative] | Rule] = {}
 
 
 class PyramidConfig(SingleConfig):
@@ -152,9 +181,10 @@ class PyramidConfig(SingleConfig):
     smallest: PositiveInt | None
     ratio: Annotated[float, Field(gt=1, le=16)]
     sizes: list[PositiveInt] | None
-    shares: list[Positive] | Literal["doubling"] | None
+    shares: list[Positive] | Literal["doubling", "equal"] | None
     factors: ScaleFactors
-    carry: Literal["upsample", "content_detail"]
+    carry: Literal["upsample", "content_detail", "content_detail_before_last"]
+    finish: Annotated[list[str], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _has_an_end(self) -> "PyramidConfig":
@@ -200,11 +230,19 @@ NODES: dict[str, type[BaseModel]] = {
     "nst.objective.functional.sorted_projections": SortedProjections,
     "nst.objective.functional.gaussian_wasserstein": GaussianWasserstein,
     "nst.objective.joint.SlicedWasserstein": DrawnProjections,
+    "nst.objective.joint.RelaxedEMD": SampledConfig,
+    "nst.objective.joint.HypercolumnMoments": SampledConfig,
+    "nst.objective.joint.Palette": SampledConfig,
+    "nst.objective.joint.SelfSimilarity": SelfSimilarityConfig,
+    "nst.objective.neighbors.NearestNeighbors": NearestNeighborsConfig,
+    "nst.objective.neighbors.FeatureSplitting": Turned,
+    "nst.objective.neighbors.PatchNeighbors": PatchNeighborsConfig,
     "nst.optimizer.start.content": Node,
     "nst.optimizer.start.content_noise": ContentNoise,
     "nst.optimizer.start.noise": Node,
     "nst.optimizer.start.blend": Blend,
     "nst.optimizer.start.style": Node,
+    "nst.optimizer.start.style_mean": Node,
     "nst.optimizer.start.image": StartImage,
     "nst.optimizer.LBFGS": LBFGSConfig,
     "nst.optimizer.ProjectedLBFGS": ProjectedLBFGSConfig,

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from nst.config.node_schema import NODES
 from nst.config.schema import Config
 from nst.encoder import architecture as arch
+from nst.encoder.architecture import PIXELS
 from nst.errors import choices, problem
 
 M = TypeVar("M", bound=BaseModel)
@@ -99,12 +100,13 @@ def _layer_problems(raw: Mapping[str, Any]) -> Iterator[str]:
         return
     if architecture not in arch.BLOCKS and architecture not in arch.known():
         return
-    valid = arch.layer_names(architecture)
+    valid = [PIXELS, *arch.layer_names(architecture)]
     if not all(isinstance(layers.get(part), list) for part in ("content", "style")):
         return
     named = [(part, name) for part in ("content", "style") for name in layers[part]]
-    if not named:
-        yield f"layers.content=[], layers.style=[]: at least one layer is needed; {choices('', valid)}"
+    if all(name == PIXELS for _, name in named):
+        which = ", ".join(f"layers.{part}=[{', '.join(map(str, layers[part]))}]" for part in ("content", "style"))
+        yield f"{which}: at least one layer {'of the network ' if named else ''}is needed; {choices('', valid[1:])}"
     for part, name in named:
         if name not in valid:
             vgg = arch.layer_names("vgg19")

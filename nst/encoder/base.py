@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nst.encoder.architecture import PIXELS
 from nst.encoder.layers import Layer
 
 #: Sides in px that are tried to find the smallest picture with features in every layer.
@@ -50,12 +51,16 @@ class Encoder(nn.Module):
         """Return the features by layer name, each (1, C, H, W), of an image tensor (1, 3, H, W) in [0, 1]."""
         raise NotImplementedError
 
+    def read(self, image: Tensor) -> dict[str, Tensor]:
+        """Return the features of an image tensor (1, 3, H, W) by layer name, and the image itself as PIXELS."""
+        return {PIXELS: image, **self(image)}
+
     def shapes(self, shape: Sequence[int]) -> dict[str, torch.Size]:
-        """Return the shapes of the features of a picture of ``shape`` (height, width) px."""
+        """Return the shapes of what ``read`` returns for a picture of ``shape`` (height, width) px."""
         key = (shape[0], shape[1])
         if key not in self._shapes:
             with torch.no_grad():
-                found = _on_meta(self)(torch.empty((1, 3, *key), dtype=self.picture_dtype, device="meta"))
+                found = _on_meta(self).read(torch.empty((1, 3, *key), dtype=self.picture_dtype, device="meta"))
             self._shapes[key] = {name: features.shape for name, features in found.items()}
         return self._shapes[key]
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nst.encoder import architecture as arch
+from nst.encoder.architecture import PIXELS
 from nst.encoder.base import Encoder
 from nst.encoder.checkpoint import State
 from nst.encoder.layers import Convolution, Features, Layer, ReLU
@@ -90,7 +91,7 @@ class VGG(Encoder):
 
     def shapes(self, shape: Sequence[int]) -> dict[str, torch.Size]:
         """Return the output shapes of all layers, requested or not, for a picture of ``shape`` (height, width) px."""
-        sizes = {}
+        sizes = {PIXELS: torch.Size((1, 3, shape[0], shape[1]))}
         (height, width), channels = shape, 3
         for name, layer in self.steps:
             height, width, channels = layer.size(height), layer.size(width), layer.channels(channels)

@@ -1,12 +1,14 @@
 """The terms of an objective: the comparisons and their weights."""
 
+import copy
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from torch import Generator, Tensor
+from torch import Tensor
 
 from nst.objective import statistics
+from nst.objective.reading import Reading
 
 
 class StyleTerm:
@@ -72,17 +74,24 @@ class Term(StyleTerm):
 
 
 class JointTerm:
-    """A style term that uses the features of several layers at once, or draws random numbers at each evaluation.
+    """A term on several layers at once, with random numbers, or with a target that depends on the picture.
 
-    A joint term reads the whole picture, so the picture can't be read in tiles.
+    As a style term it reads ``layers.style``; as ``objective.content`` it reads ``layers.content``, and its target is
+    made from the content. It reads the whole picture, so the picture can't be read in tiles.
 
     Attributes:
         weight: factor among the terms.
         draws: whether the loss of one picture differs from evaluation to evaluation, which L-BFGS can't follow.
+        turns: how many copies of the style ``target`` gets, each turned by a further 90°.
+        matches: whether ``match`` makes the target of a scale from the picture at its start.
+        requires: layers that the term needs.
     """
 
     weight: float = 1.0
     draws: bool = False
+    turns: int = 1
+    matches: bool = False
+    requires: Sequence[str] = ()
 
     def kept_bytes(self, shapes: Mapping[str, Sequence[int]], *, weighted: bool) -> int:
         """Return the bytes that the target takes, and what an evaluation keeps for the gradient.
@@ -91,20 +100,24 @@ class JointTerm:
         """
         return 0
 
-    def target(self, features: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Sequence[Tensor]:
-        """Return the target from the style's features by layer; ``weights`` are as for a ``StyleTerm``, if any."""
+    def target(self, style: Reading, *turned: Reading) -> Sequence[Tensor]:
+        """Return the target from the style, and from its turned copies if there are any."""
         raise NotImplementedError
 
-    def loss(
-        self,
-        features: Mapping[str, Tensor],
-        target: Sequence[Tensor],
-        weights: Mapping[str, Tensor],
-        generator: Generator,
-    ) -> Tensor:
-        """Return the loss, a scalar, of the picture's features by layer.
+    def match(
+        self, target: Sequence[Tensor], read: Callable[[Tensor], Reading], content: Tensor, picture: Tensor | None
+    ) -> Sequence[Tensor]:
+        """Return the target of a scale, from that of the style.
 
-        The ``generator``, on the CPU, is seeded by the run's seed and the number of the evaluation.
+        ``read`` returns the reading of an image tensor in the style's region; ``content`` is the content image, and
+        ``picture`` the picture at the start of the scale; None at the first scale.
+        """
+        return target
+
+    def loss(self, picture: Reading, target: Sequence[Tensor]) -> Tensor:
+        """Return the loss of the picture, a scalar.
+
+        All random numbers come from ``picture``, which is seeded by the run's seed and the number of the evaluation.
         """
         raise NotImplementedError
 
@@ -114,7 +127,7 @@ class Formulas:
     """The formulas of an objective.
 
     Attributes:
-        content: distance of the picture's features from the content's, both (1, C, H, W), a scalar.
+        content: distance of the picture's features from the content's, both (1, C, H, W), a scalar; or a joint term.
         style: the terms of the style loss, by name.
         style_layers_averaged: whether the style layers are averaged (the paper's ``w_l``) or summed.
         relative: whether each layer's loss is divided by that of a picture without any features, so that a weight means
@@ -123,7 +136,7 @@ class Formulas:
         laplacian: distance of an image tensor from the content image, pixel by pixel, a scalar.
     """
 
-    content: Callable[[Tensor, Tensor], Tensor]
+    content: Callable[[Tensor, Tensor], Tensor] | JointTerm
     style: Mapping[str, StyleTerm | JointTerm]
     style_layers_averaged: bool
     relative: bool
@@ -141,6 +154,33 @@ class Formulas:
         return {name: term for name, term in self.style.items() if isinstance(term, JointTerm)}
 
     @property
+    def all_joint(self) -> list[JointTerm]:
+        """Every joint term, of the content and the style."""
+        content = [self.content] if isinstance(self.content, JointTerm) else []
+        return [*content, *self.joint.values()]
+
+    @property
+    def draws(self) -> bool:
+        """Whether the loss of one picture differs from evaluation to evaluation."""
+        return any(term.draws for term in self.all_joint)
+
+    @property
+    def matches(self) -> bool:
+        """Whether a target depends on the picture at the start of its scale."""
+        return any(term.matches for term in self.joint.values())
+
+    def weighted(self, factors: Mapping[str, float], only: Sequence[str] | None = None) -> "Formulas":
+        """Return the formulas with the weights of style terms times ``factors``.
+
+        Those of factor 0 are left out, and if ``only`` is given, those that it doesn't name.
+        """
+        if not factors and only is None:
+            return self
+        wanted = {name: factors.get(name, 1.0) for name in (self.style if only is None else only)}
+        style = {name: _times(self.style[name], factor) for name, factor in wanted.items() if factor}
+        return replace(self, style=style)
+
+    @property
     def statistics(self) -> dict[Hashable, StyleTerm]:
         """One term for each key: the first of the terms that share a statistic."""
         found: dict[Hashable, StyleTerm] = {}
@@ -152,6 +192,13 @@ class Formulas:
     def reach(self) -> int:
         """The number of positions beyond its own that any statistic reads."""
         return max((term.reach for term in self.terms), default=0)
+
+
+def _times(term: StyleTerm | JointTerm, factor: float) -> StyleTerm | JointTerm:
+    """Return a copy of a term with a multiple of its weight."""
+    copied = copy.copy(term)
+    object.__setattr__(copied, "weight", term.weight * factor)  # a Term is frozen
+    return copied
 
 
 @dataclass(frozen=True, kw_only=True)

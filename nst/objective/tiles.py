@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nst.encoder.architecture import PIXELS
 from nst.encoder.base import Encoder
 from nst.encoder.layers import Layer
 from nst.objective.processes import ALONE, Team
@@ -71,14 +72,15 @@ def windows(encoder: Encoder, shape: Sequence[int], tile: int | None) -> list[Wi
         whole = {name: (found[2], found[3]) for name, found in encoder.shapes(shape).items()}
         places = {name: (slice(0, height), slice(0, width)) for name, (height, width) in whole.items()}
         return [Window((slice(0, shape[0]), slice(0, shape[1])), places, places, whole, dict.fromkeys(whole, (0, 0)))]
-    rows, columns = (list(_ranges(layers, encoder.layers, length, tile, encoder.reach)) for length in shape)
+    wanted = encoder.layers | {PIXELS}
+    rows, columns = (list(_ranges(layers, wanted, length, tile, encoder.reach)) for length in shape)
     return [
         Window(
             crop=(row.crop, column.crop),
-            owned={name: (row.owned[name], column.owned[name]) for name in encoder.layers},
-            place={name: (row.place[name], column.place[name]) for name in encoder.layers},
-            whole={name: (row.whole[name], column.whole[name]) for name in encoder.layers},
-            beyond={name: (row.beyond[name], column.beyond[name]) for name in encoder.layers},
+            owned={name: (row.owned[name], column.owned[name]) for name in wanted},
+            place={name: (row.place[name], column.place[name]) for name in wanted},
+            whole={name: (row.whole[name], column.whole[name]) for name in wanted},
+            beyond={name: (row.beyond[name], column.beyond[name]) for name in wanted},
         )
         for row, column in itertools.product(rows, columns)
     ]
@@ -108,7 +110,7 @@ def _ranges(
 
 def _sizes(layers: Sequence[tuple[str, Layer]], length: int) -> tuple[dict[str, int], dict[str, int]]:
     """Return each layer's number of output positions along ``length`` px, and their distances in px."""
-    sizes, strides = {}, {}
+    sizes, strides = {PIXELS: length}, {PIXELS: 1}
     size, stride = length, 1
     for name, layer in layers:
         size, stride = layer.size(size), stride * layer.stride
@@ -120,9 +122,9 @@ def _needed(
     layers: Sequence[tuple[str, Layer]], sizes: dict[str, int], length: int, name: str, positions: tuple[int, int]
 ) -> tuple[int, int]:
     """Return the range of pixels that a range of a layer's positions depends on."""
-    names = [each for each, _ in layers]
     low, high = positions
-    for index in range(names.index(name), -1, -1):
+    names = [each for each, _ in layers]
+    for index in range(-1 if name == PIXELS else names.index(name), -1, -1):
         layer = layers[index][1]
         before = sizes[names[index - 1]] if index else length
         low = max(0, low * layer.stride - layer.padding)

@@ -6,12 +6,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from nst.encoder.base import Encoder
 from nst.objective import targets as target
 from nst.objective.processes import ALONE, Team
-from nst.objective.terms import Formulas, Style, StyleTerm, Targets, Weights
+from nst.objective.reading import Reading
+from nst.objective.terms import Formulas, JointTerm, Style, StyleTerm, Targets, Weights
 from nst.objective.tiles import Window, read, windows
 
 
@@ -21,7 +22,8 @@ class Losses:
 
     ``content``, ``style`` and ``tv`` are losses before their weights, so runs with different weights can be compared.
     ``parts`` has the contributions to ``total``: that of each layer by ``content/relu4_2``, ``style/relu1_1`` …, that
-    of the pixels' Laplacian by ``content/laplacian``, and that of a joint term by ``style/NAME``.
+    of the pixels' Laplacian by ``content/laplacian``, that of a joint term by ``style/NAME``, and that of a joint term
+    of the content by ``content/NAME``, with the name of its class.
     """
 
     total: Tensor
@@ -83,10 +85,13 @@ class Objective(nn.Module):
             name: {} if name is None else self._weights_in(masks[name])
             for name in dict.fromkeys(style.region for style in styles)
         }
-        self.content_factors = {
-            name: weights.content_layers.get(name, 1.0) * relative
-            for name, relative in target.scale(formulas, self.content).items()
-        }
+        if isinstance(formulas.content, JointTerm):
+            self.content_factors = {type(formulas.content).__name__: formulas.content.weight} if self.content else {}
+        else:
+            self.content_factors = {
+                name: weights.content_layers.get(name, 1.0) * relative
+                for name, relative in target.scale(formulas, self.content).items()
+            }
         areas = {name: float(mask.cpu().double().mean()) for name, mask in masks.items()}
         shares = [style.weight * (1.0 if style.region is None else areas[style.region]) for style in styles]
         self.shares = [share / sum(shares) for share in shares]
@@ -101,7 +106,7 @@ class Objective(nn.Module):
             image = self.view(image)
         reader = partial(self._read, evaluation)
         found = read(image, windows(self.encoder, image.shape[-2:], self.tile), reader, team=self.team)
-        content = {name: self.content_factors[name] * found["content", name] for name in self.content}
+        content = {name: self.content_factors[name] * found["content", name] for name in self.content_factors}
         style = self._style(found) | {name: found["joint", name] for name in self.formulas.joint}
         tv = self.formulas.tv(image) if self.weights.tv else image.new_zeros(())
         parts = {
@@ -124,17 +129,17 @@ class Objective(nn.Module):
 
         If there are joint terms, the tile is the whole picture, and their losses are returned, too.
         """
-        features = self.encoder(crop)
-        found: dict[Hashable, Tensor] = {
-            ("content", name): target.content_loss(self.formulas, part, name, features[name], whole)
-            for name, whole in self.content.items()
-        }
+        features = self.encoder.read(crop)
+        found: dict[Hashable, Tensor] = {}
+        if isinstance(self.formulas.content, JointTerm) or self.formulas.joint:
+            found |= self._joint(features, seed=hash((self.seed, evaluation)) % 2**63)
+        if not isinstance(self.formulas.content, JointTerm):
+            for name, whole in self.content.items():
+                found["content", name] = target.content_loss(self.formulas, part, name, features[name], whole)
         for region, weights in self.positions.items():
             for name in self.layers:
                 for key, term in self.terms.items():
                     found[region, name, key] = target.statistic(term, part, name, features[name], weights.get(name))
-        if self.formulas.joint:
-            found |= {("joint", name): loss for name, loss in self._joint(features, evaluation).items()}
         return found
 
     def _style(self, found: Mapping[Hashable, Tensor]) -> dict[str, Tensor]:
@@ -150,16 +155,23 @@ class Objective(nn.Module):
                             losses[name] = loss if name not in losses else losses[name] + loss
         return losses
 
-    def _joint(self, features: Mapping[str, Tensor], evaluation: int) -> dict[str, Tensor]:
-        """Return the loss of each joint term, summed over the styles."""
-        losses: dict[str, Tensor] = {}
-        for number, (name, term) in enumerate(self.formulas.joint.items()):
-            generator = Generator().manual_seed(hash((self.seed, evaluation, number)) % 2**63)
+    def _joint(self, features: Mapping[str, Tensor], seed: int) -> dict[Hashable, Tensor]:
+        """Return the loss of each joint term, those of the style summed over the styles."""
+        kinds = {(region, tuple(self.layers)): weights for region, weights in self.positions.items()}
+        whole = (None, tuple(self.content))
+        readings = {  # one for the terms that read the same, so that they share what they sample
+            key: Reading({layer: features[layer] for layer in key[1]}, kinds.get(key), seed=seed)
+            for key in (*kinds, whole)
+        }
+        losses: dict[Hashable, Tensor] = {}
+        if isinstance(self.formulas.content, JointTerm):
+            for name in self.content_factors:
+                losses["content", name] = self.formulas.content.loss(readings[whole], list(self.content.values()))
+        for name, term in self.formulas.joint.items():
             for style, share in zip(self.styles, self.shares, strict=True):
-                seen = {layer: features[layer] for layer in self.layers}
-                found = term.loss(seen, style.targets.joint[name], self.positions[style.region], generator)
-                loss = share * term.weight * found
-                losses[name] = loss if name not in losses else losses[name] + loss
+                found = term.loss(readings[style.region, tuple(self.layers)], style.targets.joint[name])
+                key, loss = ("joint", name), share * term.weight * found
+                losses[key] = loss if key not in losses else losses[key] + loss
         return losses
 
     @torch.no_grad()

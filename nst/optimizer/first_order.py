@@ -24,7 +24,7 @@ class FirstOrder(Optimizer):
         params: the one tensor to optimize, an image tensor (1, 3, H, W) within [0, 1].
         optimizer: makes the optimizer from a list of tensors; each of its steps must take one gradient.
         lr: its learning rate, in units of the pixel range.
-        levels: number of halvings of the pyramid, fewer if a side would have less than 1 px; None for the pixels.
+        levels: number of halvings of the pyramid, fewer for small pictures; None for the pixels.
         averaging: factor of an iterate's weight in the mean from step to step; None for no mean.
     """
 
@@ -90,9 +90,12 @@ class FirstOrder(Optimizer):
 
 
 def shapes_of(shape: Sequence[int], levels: int) -> list[tuple[int, int]]:
-    """Return the shape of each band of a Laplacian pyramid, the finest first; each side is half the one before."""
+    """Return the shape of each band of a Laplacian pyramid, the finest first; each side is half the one before.
+
+    The longer side of the coarsest band has at least 2 px.
+    """
     shapes = [(shape[0], shape[1])]
-    while len(shapes) <= levels and min(shapes[-1]) >= 2:
+    while len(shapes) <= levels and min(shapes[-1]) >= 2 and max(shapes[-1]) >= 4:
         shapes.append((shapes[-1][0] // 2, shapes[-1][1] // 2))
     return shapes
 

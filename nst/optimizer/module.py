@@ -49,13 +49,17 @@ class StyleTransfer(pl.LightningModule):
     Args:
         image: the start image, an image tensor (1, 3, H, W) of the first stage's shape.
         schedule: the stages.
-        objective: returns the module that maps an image tensor to losses, for a stage and a device.
+        objective: returns the module that maps an image tensor to losses, for a stage, a device, and the image at the
+            start of the stage (None in the first stage, and unless ``matches``).
         carry: returns the start image of the next stage, from the best image of a stage, on the CPU, and the shape of
             the next.
         finish: returns the picture to keep, from an image of any stage.
         optimizer: returns the optimizer for a list that holds the image.
         recovery: settings for losses that explode or are not finite.
         loss_scale: keeps the gradient within the range of the encoder's type; None for a type that doesn't need it.
+        draws: whether the objective draws at each evaluation. Losses then can't be compared, and the latest image is
+            kept instead of the best.
+        matches: whether the objective depends on the image at the start of the stage. Checkpoints then hold that image.
 
     Attributes:
         image: the pixels. They are clamped to [0, 1] before each evaluation, as the baseline does inside its
@@ -74,12 +78,14 @@ class StyleTransfer(pl.LightningModule):
         *,
         image: Tensor,
         schedule: Schedule,
-        objective: Callable[[Stage, torch.device], nn.Module],
+        objective: Callable[[Stage, torch.device, Tensor | None], nn.Module],
         carry: Callable[[Tensor, Shape], Tensor],
         finish: Callable[[Tensor], Tensor],
         optimizer: Callable[[list[Tensor]], Optimizer],
         recovery: Recovery,
         loss_scale: LossScale | None = None,
+        draws: bool = False,
+        matches: bool = False,
     ) -> None:
         super().__init__()
         self.image = nn.Parameter(image.clone())
@@ -90,6 +96,9 @@ class StyleTransfer(pl.LightningModule):
         self.finish = finish
         self.make_optimizer = optimizer
         self.loss_scale = loss_scale
+        self.draws = draws
+        self.matches = matches
+        self.origin: Tensor | None = None  # the image at the start of the stage
         self.recovery = recovery
         self.recoveries = 0
         self.evaluation = Evaluation(0, {}, {})
@@ -112,11 +121,11 @@ class StyleTransfer(pl.LightningModule):
     def configure_optimizers(self) -> Optimizer:
         optimizer = self.make_optimizer([self.image])
         for group in optimizer.param_groups:
-            group["lr"] = self.recovery.rate(group["lr"], self.recoveries)
+            group["lr"] = self.recovery.rate(group["lr"] * self.stage.lr, self.recoveries)
         return optimizer
 
     def on_fit_start(self) -> None:
-        self.objective = self.make_objective(self.stage, self.device)
+        self.objective = self.make_objective(self.stage, self.device, self.origin)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         mean = self._mean
@@ -170,6 +179,7 @@ class StyleTransfer(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {"image": self.image.data, "best_image": self.best_image}
+        checkpoint["origin"] = self.origin
         checkpoint["evaluation"] = vars(self.evaluation)
         checkpoint["best"] = vars(self.best)
         # Counted from the end, as another number of evaluations may give other scales before this one.
@@ -189,6 +199,7 @@ class StyleTransfer(pl.LightningModule):
         shapes = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
         self.image = nn.Parameter(self.image.new_empty(shapes["image"]))
         self.best_image = self.best_image.new_empty(shapes["best_image"])
+        self.origin = checkpoint.get("origin")  # older checkpoints don't have it
         if self.loss_scale is not None:
             vars(self.loss_scale).update(checkpoint["loss_scale"])
         torch.set_rng_state(checkpoint["random_state"])
@@ -204,9 +215,12 @@ class StyleTransfer(pl.LightningModule):
         self.evaluation = Evaluation(number, {name: values[name] for name in names[:4]}, shares)
 
     def _compare(self) -> None:
-        """Keep the image of the latest evaluation if it is the best of the stage; with averaging, the mean."""
+        """Keep the image of the latest evaluation if it is the best of the stage, or if losses can't be compared.
+
+        With averaging, keep the mean.
+        """
         number, total, mean = self.evaluation.number, self.evaluation.losses["total"], self._mean
-        if not self._has_best or mean is not None or total < self.best.losses["total"]:
+        if not self._has_best or self.draws or mean is not None or total < self.best.losses["total"]:
             self.best = self.evaluation
             if self.best_image.shape != self.image.shape:
                 self.best_image = torch.empty_like(self.image.data)
@@ -278,5 +292,6 @@ class StyleTransfer(pl.LightningModule):
         self.milestone = (number, math.inf)
         # The CPU supports bicubic interpolation in every precision.
         self.image = nn.Parameter(self.carry(self.best_image.cpu(), (height, width)).to(self.best_image).clone())
+        self.origin = self.image.detach().clone() if self.matches else None
         self.trainer.optimizers = [self.configure_optimizers()]
-        self.objective = self.make_objective(self.stage, self.device)
+        self.objective = self.make_objective(self.stage, self.device, self.origin)

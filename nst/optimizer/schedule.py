@@ -1,9 +1,9 @@
 """Schedules: the sizes at which a picture is optimized, the evaluations for each, and the steps between sizes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -21,6 +21,9 @@ class Stage:
         end: number of evaluations of the run, including those of earlier stages, after which the stage ends at the
             latest. So evaluations that an earlier stage doesn't use are left for the next one.
         content, style, tv: factors of the weights of these names.
+        lr: factor of the optimizer's learning rate.
+        terms: factors of the weights of style terms, by name; 1 for a term that isn't named.
+        only: names of the style terms that count; None for all.
     """
 
     shape: Shape
@@ -28,6 +31,9 @@ class Stage:
     content: float = 1.0
     style: float = 1.0
     tv: float = 1.0
+    lr: float = 1.0
+    terms: Mapping[str, float] = field(default_factory=dict)
+    only: Sequence[str] | None = None
 
 
 def upsample(picture: Tensor, content: Tensor) -> Tensor:
@@ -46,7 +52,26 @@ def content_detail(picture: Tensor, content: Tensor) -> Tensor:
     return (images.resize(picture, shape) + content - coarse).clamp(0, 1)
 
 
-CARRIES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"upsample": upsample, "content_detail": content_detail}
+#: How a picture is enlarged, by the values of ``schedule.carry``: for the scales before the last, and for the last.
+CARRIES: Mapping[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "upsample": (upsample, upsample),
+    "content_detail": (content_detail, content_detail),
+    "content_detail_before_last": (content_detail, upsample),
+}
+
+#: Factors of each of a number of stages, by the name of their rule.
+RULES: Mapping[str, Callable[[int], list[float]]] = {
+    "halving": lambda count: [0.5**number for number in range(count)],
+    "doubling": lambda count: [2.0**number for number in range(count)],
+    "half_at_last": lambda count: [*[1.0] * (count - 1), 0.5],
+}
+
+#: Shares of each of a number of stages in the evaluations, by the name of their rule.
+SHARES: Mapping[str, Callable[[int], list[float]]] = {
+    "doubling": RULES["doubling"],
+    "equal": lambda count: [1.0] * count,
+    "half_for_the_last": lambda count: [*[1.0] * (count - 1), max(1.0, count - 1)],
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +80,14 @@ class Schedule:
 
     Attributes:
         stages: at least one; the last has the size of the result.
-        carry: returns the start of a stage, from the best picture of the stage before and the content image at the
-            stage's size.
+        carries: two functions that return the start of a stage, from the best picture of the stage before and the
+            content image at the stage's size; the second is for stages of the final size.
         patience: a stage also ends if the total has not improved within this number of evaluations; None for no limit.
         min_improvement: fraction of the total that counts as an improvement.
     """
 
     stages: Sequence[Stage]
-    carry: Callable[[Tensor, Tensor], Tensor] = upsample
+    carries: tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]] = (upsample, upsample)
     patience: int | None = None
     min_improvement: float = 0.0
 
@@ -70,6 +95,11 @@ class Schedule:
     def evaluations(self) -> int:
         """The budget of all stages."""
         return self.stages[-1].end
+
+    def carry(self, picture: Tensor, content: Tensor) -> Tensor:
+        """Return the start of the stage that has the size of the content image, from the picture of the one before."""
+        before, last = self.carries
+        return (last if _shape(content) == self.stages[-1].shape else before)(picture, content)
 
 
 def single(shape: Shape, evaluations: int, *, patience: int | None = None, min_improvement: float = 0.0) -> Schedule:
@@ -86,11 +116,12 @@ def pyramid(
     smallest: int | None,
     ratio: float,
     sizes: Sequence[int] | None,
-    shares: Sequence[float] | Literal["doubling"] | None,
-    factors: Mapping[str, Sequence[float] | None],
+    shares: Sequence[float] | Literal["doubling", "equal"] | None,
+    factors: Mapping[str, Any],
     carry: str,
     patience: int | None,
     min_improvement: float,
+    finish: Sequence[str] | None = None,
 ) -> Schedule:
     """Return a coarse-to-fine schedule with the last stage at ``shape``.
 
@@ -102,31 +133,49 @@ def pyramid(
     """
     longest = max(shape)
     sides = _sides(shape, scales, smallest, ratio) if sizes is None else list(sizes)
-    rule = _doubling if shares == "doubling" else _half_for_the_last
+    last = 1 if finish is None else 2  # stages of the final size
+    rule = SHARES[shares if isinstance(shares, str) else "half_for_the_last"]
     given_shares = None if shares is None or isinstance(shares, str) else shares
-    lists = {"shares": given_shares, **{f"factors.{name}": values for name, values in factors.items()}}
+    named = {f"factors.{name}": values for name, values in factors.items() if name != "terms"}
+    named |= {f"factors.terms.{name}": values for name, values in (factors.get("terms") or {}).items()}
+    lists = {"shares": given_shares, **{key: each for key, each in named.items() if not isinstance(each, str)}}
     fixed = sizes is not None or any(lists.values())
-    while _starved(ends := _ends(evaluations, given_shares or rule(len(sides) + 1))) and sides and not fixed:
+    while _starved(ends := _ends(evaluations, given_shares or rule(len(sides) + last))) and sides and not fixed:
         del sides[0]
-    count = len(sides) + 1
-    lines = list(_problems([*sides, longest], sizes, lists))
+    count = len(sides) + last
+    lines = list(_problems(sides, [longest] * last, sizes, lists))
     if not lines and _starved(ends):
         key, value = ("schedule.shares", shares) if given_shares else ("evaluations", evaluations)
         why = f"leaves one of the {count} scales without an evaluation; choose more evaluations or fewer scales"
         lines.append(problem(key, value, why))
     if lines:
         raise UserError(lines)
-    shapes = [*(images.fit(*shape, side) for side in sides), shape]
-    given = [{k: values[n] for k, values in factors.items() if values is not None} for n in range(count)]
-    stages = [Stage(shape=s, end=end, **own) for s, end, own in zip(shapes, ends, given, strict=True)]
-    return Schedule(stages=stages, carry=CARRIES[carry], patience=patience, min_improvement=min_improvement)
+    shapes = [*(images.fit(*shape, side) for side in sides), *[shape] * last]
+    by_key = {key: RULES[each](count) if isinstance(each, str) else each for key, each in named.items() if each}
+    stages = [
+        Stage(
+            shape=each,
+            end=end,
+            **{key.removeprefix("factors."): values[n] for key, values in by_key.items() if ".terms." not in key},
+            terms={
+                **{key.removeprefix("factors.terms."): values[n] for key, values in by_key.items() if ".terms." in key},
+                **dict.fromkeys(finish or () if n < count - 1 else (), 0.0),
+            },
+            only=finish if n == count - 1 else None,
+        )
+        for n, (each, end) in enumerate(zip(shapes, ends, strict=True))
+    ]
+    return Schedule(stages=stages, carries=CARRIES[carry], patience=patience, min_improvement=min_improvement)
 
 
 def _problems(
-    scales: Sequence[int], sizes: Sequence[int] | None, lists: Mapping[str, Sequence[float] | None]
+    coarse: Sequence[int],
+    final: Sequence[int],
+    sizes: Sequence[int] | None,
+    lists: Mapping[str, Sequence[float] | None],
 ) -> Iterator[str]:
     """Yield the problems with the sizes, and with the lists that must have a value for each of the scales."""
-    *coarse, longest = scales
+    scales, longest = [*coarse, *final], final[-1]
     if max(coarse, default=0) >= longest:
         yield problem("schedule.sizes", sizes, f"the last scale is {longest} px; the others must be smaller")
     for name, values in lists.items():
@@ -144,16 +193,6 @@ def _sides(shape: Shape, scales: int | None, smallest: int | None, ratio: float)
             break
         sides.append(side)
     return sides[::-1]
-
-
-def _half_for_the_last(scales: int) -> list[float]:
-    """Return the shares of ``scales`` scales: half for the last, the rest equally for the others."""
-    return [*[1.0] * (scales - 1), max(1.0, scales - 1)]
-
-
-def _doubling(scales: int) -> list[float]:
-    """Return the shares of ``scales`` scales: each has twice as many evaluations as the one before."""
-    return [2.0**number for number in range(scales)]
 
 
 def _ends(evaluations: int, shares: Sequence[float]) -> list[int]:

@@ -28,6 +28,17 @@ def style(content: Tensor, style: Tensor, generator: Generator) -> Tensor:
     return images.resize(style, (content.shape[-2], content.shape[-1])).clone()
 
 
+def style_mean(content: Tensor, style: Tensor, generator: Generator) -> Tensor:
+    """Return the mean colour of the style image, plus the finest detail of the content image.
+
+    The start of STROTSS (Kolkin et al. 2019, arXiv:1904.12785). The detail is what the content image loses at half of
+    its size.
+    """
+    shape = (content.shape[-2], content.shape[-1])
+    half = images.resize(content, (max(1, shape[0] // 2), max(1, shape[1] // 2)))
+    return (style.mean((2, 3), keepdim=True) + content - images.resize(half, shape)).clamp(0, 1)
+
+
 def image(content: Tensor, style: Tensor, generator: Generator, *, path: str, max_pixels: int) -> Tensor:
     """Return the image at ``path``, stretched to the picture's size."""
     start = images.load(Path(path), key="init.path", max_pixels=max_pixels).to(content)

@@ -10,7 +10,9 @@ import torch
 
 from nst import image
 from nst.errors import UserError, problem
-from nst.objective import memory, statistics
+from nst.objective import statistics
+from nst.objective.terms import JointTerm
+from nst.plan import memory
 from nst.plan.layout import Layout, network
 
 
@@ -71,8 +73,9 @@ def _kept(layout: Layout, device: torch.device) -> dict[str, int]:
     # L-BFGS: its pairs, and about eight vectors besides; Adam: two moments and the memory of a step, of which a pyramid
     # makes a third more, and a mean.
     # At most one pair for each evaluation of the last scale: as planned, or all evaluations if it may begin earlier.
-    planned = config.resume is None and config.schedule.get("patience") is None and len(stages) > 1
-    last = stages[-1].end - (stages[-2].end if planned else 0)
+    planned = config.resume is None and config.schedule.get("patience") is None
+    coarse = [stage.end for stage in stages if stage.shape != stages[-1].shape]
+    last = stages[-1].end - (coarse[-1] if planned and coarse else 0)
     pairs = min(optimizer.get("history_size", 0), last)
     pairs *= 1 if optimizer.get("history_dtype") is None else 0.5
     shapes = geometry.shapes(layout.shape)
@@ -80,8 +83,8 @@ def _kept(layout: Layout, device: torch.device) -> dict[str, int]:
         "program": memory.of_program(device),
         "encoder": sum(weight.nbytes for weight in (*geometry.parameters(), *geometry.buffers())),
         "optimizer": int(numbers * ((12 if "averaging" in optimizer else 8) + 2 * pairs)),
-        # content, image, best image, gradient; and the styles and masks
-        "pictures": 4 * numbers + styles + len(layout.masks) * numbers // 3,
+        # content, image, best image, gradient, and the start of the scale if needed; and the styles and masks
+        "pictures": (5 if layout.nodes.objective.matches else 4) * numbers + styles + len(layout.masks) * numbers // 3,
         "content targets": sum(
             memory.feature_bytes(geometry, stage.shape, config.layers.content) for stage in stages
         ),
@@ -90,12 +93,27 @@ def _kept(layout: Layout, device: torch.device) -> dict[str, int]:
             for region in layout.regions
             for term in layout.nodes.objective.statistics.values()
             for name in config.layers.style
-        ) + sum(
-            term.kept_bytes({name: shapes[name] for name in config.layers.style}, weighted=region is not None)
-            for region in layout.regions
-            for term in layout.nodes.objective.joint.values()
-        ),
+        ) + _joint_bytes(layout),
     }  # fmt: skip
+
+
+def _joint_bytes(layout: Layout) -> int:
+    """Return the bytes that the joint terms keep at the stage of the final size that needs most."""
+    objective, shapes = layout.nodes.objective, layout.geometry.shapes(layout.shape)
+    content, style = layout.config.layers.content, layout.config.layers.style
+    of_content = 0
+    if isinstance(objective.content, JointTerm):
+        of_content = objective.content.kept_bytes({name: shapes[name] for name in content}, weighted=False)
+    needed = [
+        sum(
+            term.kept_bytes({name: shapes[name] for name in style}, weighted=region is not None)
+            for region in layout.regions
+            for term in objective.weighted(stage.terms, stage.only).joint.values()
+        )
+        for stage in layout.schedule.stages
+        if stage.shape == layout.shape
+    ]
+    return of_content + max(needed)
 
 
 def settle(layout: Layout, device: torch.device) -> Forecast:

@@ -9,9 +9,11 @@ from nst import image
 from nst.config.nodes import Nodes, untiled
 from nst.config.schema import Config
 from nst.encoder import architecture as arch
+from nst.encoder.architecture import PIXELS
 from nst.encoder.base import Encoder
-from nst.errors import UserError, problem
+from nst.errors import UserError, choices, problem
 from nst.image import Shape
+from nst.objective.terms import JointTerm
 from nst.objective.tiles import windows
 from nst.optimizer.lbfgs import LBFGS
 from nst.optimizer.schedule import Schedule, Stage
@@ -82,7 +84,7 @@ class Layout:
 
     def check(self) -> None:
         """Raise UserError for scales, styles or tiles that don't fit."""
-        lines = [*self._style_problems(), *self._share_problems(), *self._drawn_problems()]
+        lines = [*self._style_problems(), *self._share_problems(), *self._term_problems()]
         if lines:
             raise UserError(lines)
 
@@ -103,14 +105,27 @@ class Layout:
                 why = f"at the first scale it would be {width} x {height} px, but the layers need {needed} px a side"
                 yield problem(f"{key}.scale", style.scale, f"fit={style.fit}: {why}; choose larger ones")
 
-    def _drawn_problems(self) -> Iterator[str]:
-        """Yield one line for each term that an L-BFGS can't follow."""
+    def _term_problems(self) -> Iterator[str]:
+        """Yield one line for each term that L-BFGS can't follow, that lacks a layer, or that the schedule misnames."""
+        objective, config = self.nodes.objective, self.config
+        terms: dict[str, tuple[JointTerm, list[str]]] = {
+            f"style.{name}": (term, config.layers.style) for name, term in objective.joint.items()
+        }
+        if isinstance(objective.content, JointTerm):
+            terms["content"] = (objective.content, config.layers.content)
         made = getattr(self.nodes.optimizer, "func", None)
-        if isinstance(made, type) and issubclass(made, LBFGS):
-            for name, term in self.nodes.objective.joint.items():
-                if term.draws:
-                    why = "draws at each evaluation, so L-BFGS can't compare them; choose optimizer=adam"
-                    yield f"objective.style.{name}._target_={self.config.objective['style'][name]['_target_']}: {why}"
+        for key, (term, layers) in terms.items():
+            named = f"objective.{key}._target_={type(term).__module__}.{type(term).__name__}"
+            if term.draws and isinstance(made, type) and issubclass(made, LBFGS):
+                yield f"{named}: draws at each evaluation, so L-BFGS can't compare them; choose optimizer=adam"
+            for layer in term.requires:
+                if layer not in layers:
+                    part = key.partition(".")[0]
+                    yield problem(f"layers.{part}", f"[{', '.join(layers)}]", f"{named} needs the layer {layer}, too")
+        for stage in self.schedule.stages[-1:]:
+            for name in {**stage.terms, **dict.fromkeys(stage.only or ())}:
+                if name not in objective.style:
+                    yield problem("schedule", name, f"no term of objective.style; {choices(name, objective.style)}")
 
     def _share_problems(self) -> Iterator[str]:
         """Yield one line for each reason why the picture can't be cut into tiles, or not into one for each process."""
@@ -150,8 +165,8 @@ def network(config: Config, nodes: Nodes, architecture: str, **weights: Any) -> 
 
 
 def needed_layers(config: Config) -> list[str]:
-    """Return every layer that the objective reads."""
-    return [*config.layers.content, *config.layers.style]
+    """Return every layer of the network that the objective reads."""
+    return [name for name in (*config.layers.content, *config.layers.style) if name != PIXELS]
 
 
 def deepest(config: Config) -> str:

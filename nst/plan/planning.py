@@ -25,6 +25,7 @@ from nst.config.schema import Config, styles_in
 from nst.config.source import keys
 from nst.encoder import architecture as arch
 from nst.encoder import precision
+from nst.encoder.architecture import PIXELS
 from nst.errors import UserError, attempt, problem, written
 from nst.files.run_folder import RunFolder
 from nst.optimizer.schedule import Schedule
@@ -179,6 +180,8 @@ def _unreadable(config: Config, nodes: Nodes, architecture: str) -> list[str]:
     lines = []
     for part, names in (("content", config.layers.content), ("style", config.layers.style)):
         for name in names:
+            if name == PIXELS:
+                continue
             alone = replace(network(config, nodes, architecture), layers=[name]).make()
             if not alone.smallest_side():
                 lines.append(problem(f"layers.{part}", name, why))

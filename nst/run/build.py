@@ -3,7 +3,7 @@
 import functools
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -20,13 +20,14 @@ from nst.encoder import precision
 from nst.encoder.base import Encoder
 from nst.files.run_folder import RunFolder
 from nst.image import Shape, color
-from nst.objective import Objective, Style, Weights, content_targets, memory, style_targets
+from nst.objective import Formulas, Objective, Style, Weights, content_targets, matched, style_targets
 from nst.objective.processes import Team
 from nst.objective.terms import Targets
 from nst.objective.tiles import windows
 from nst.optimizer.module import StyleTransfer
 from nst.optimizer.recovery import Recovery
 from nst.optimizer.schedule import Stage
+from nst.plan import memory
 from nst.plan.devices import TileStrategy
 from nst.plan.forecast import Forecast
 from nst.plan.inputs import normalizing_pictures
@@ -171,12 +172,19 @@ def _module(plan: Plan) -> StyleTransfer:
         optimizer=plan.nodes.optimizer,
         recovery=Recovery(**config.recovery.model_dump()),
         loss_scale=precision.LossScale() if config.precision == 16 else None,
+        draws=plan.nodes.objective.draws,
+        matches=plan.nodes.objective.matches,
     )
 
 
-def _objective(plan: Plan, stage: Stage, device: torch.device) -> Objective:
-    """Return the objective of a stage. Each process computes the targets itself, from the pictures at that size."""
+def _objective(plan: Plan, stage: Stage, device: torch.device, start: Tensor | None) -> Objective:
+    """Return the objective of a stage, which may depend on its ``start``.
+
+    Each process computes the targets itself, from the pictures at that size.
+    """
     config, tensors = plan.config, plan.pictures.tensors
+    formulas = plan.nodes.objective.weighted(stage.terms, stage.only)
+    view = color.luminance if config.color == "luminance" else None
 
     def content() -> Tensor:
         return image.resize(tensors["content"], stage.shape).to(device)
@@ -199,27 +207,48 @@ def _objective(plan: Plan, stage: Stage, device: torch.device) -> Objective:
         for name, style in config.styles.items()
         if style.weight and style.region is not None
     }
+    styles = list(_styles(plan, stage, formulas, key, encoder, here))
+    if formulas.matches:
+        picture = None if start is None else start.to(device) if view is None else view(start.to(device))
+        styles = [
+            replace(
+                style,
+                targets=matched(
+                    encoder,
+                    style.targets,
+                    config.layers.style,
+                    formulas,
+                    content=content(),
+                    picture=picture,
+                    mask=None if style.region is None else regions[style.region],
+                ),
+            )
+            for style in styles
+        ]
     return Objective(
         encoder=encoder,
-        formulas=plan.nodes.objective,
+        formulas=formulas,
         weights=Weights(**weights),
         content=content_features(of_content, lambda: Kept(8))(
             here, lambda: content_targets(encoder, content(), config.layers.content, tile=tile)
         ),
-        styles=list(_styles(plan, stage, key, encoder, here)),
+        styles=styles,
         regions=regions,
         picture=content() if config.weights.laplacian else None,
-        view=color.luminance if config.color == "luminance" else None,
+        view=view,
         tile=tile,
         team=team,
         seed=config.seed,
     ).to(device)
 
 
-def _styles(plan: Plan, stage: Stage, key: Hashable, encoder: Encoder, here: Setting) -> Iterator[Style]:
+def _styles(
+    plan: Plan, stage: Stage, formulas: Formulas, key: Hashable, encoder: Encoder, here: Setting
+) -> Iterator[Style]:
     """Yield the styles with a nonzero weight, at a stage's size. Regions with equal masks are one region."""
     config, tensors, files = plan.config, plan.pictures.tensors, plan.files.pictures
-    of_all = (key, here, fingerprint(plan.raw, "style"), plan.pictures.shape, files["content"].sha256)
+    terms = tuple(formulas.style)
+    of_all = (key, here, fingerprint(plan.raw, "style"), plan.pictures.shape, files["content"].sha256, terms)
     for name, shape in plan.layout.style_shapes(stage).items():
 
         def targets(name: str = name, shape: Shape = shape) -> Targets:
@@ -228,15 +257,17 @@ def _styles(plan: Plan, stage: Stage, key: Hashable, encoder: Encoder, here: Set
                 encoder,
                 image.resize(tensors[name], shape).to(here.device),
                 config.layers.style,
-                plan.nodes.objective,
+                formulas,
                 mask=None if mask is None else image.resize(mask, shape).to(here.device),
                 tile=here.tile,
+                seed=config.seed,
             )
 
         digests = tuple(files[each].sha256 for each in (name, f"{name}.mask") if each in files)
         region = files.get(f"{name}.region")
         yield Style(
-            targets=style_statistics((of_all, name, digests), targets),
+            # The targets of joint terms grow with the picture, and depend on the seed.
+            targets=targets() if formulas.joint else style_statistics((of_all, name, digests), targets),
             weight=config.styles[name].weight,
             region=None if region is None else str(region.sha256),
         )
