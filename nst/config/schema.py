@@ -236,7 +236,7 @@ class Config(Strict):
     tile: Annotated[Literal["auto", "off"] | PositiveInt, Key(decides=False, may_change=True)]
     memory: Annotated[Literal["auto"] | Positive, Key(decides=False, may_change=True)]
     threads: Annotated[PositiveInt | None, Key(decides=False, may_change=True)]
-    color: Annotated[Literal["style", "match", "luminance", "yiq", "lab"], Key(shared=("content", "style"))]
+    color: Annotated[Literal["style", "match", "luminance", "yiq", "lab", "chroma"], Key(shared=("content", "style"))]
     recovery: Annotated[RecoveryConfig, Key(may_change=True, shared=())]
     minimize: Annotated[Minimize, Key(decides=False, minimized=True)]
     assets: Annotated[Literal["auto", "strict"], Key(decides=False, may_change=True)]

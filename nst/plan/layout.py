@@ -122,10 +122,16 @@ class Layout:
                 if layer not in layers:
                     part = key.partition(".")[0]
                     yield problem(f"layers.{part}", f"[{', '.join(layers)}]", f"{named} needs the layer {layer}, too")
-        for stage in self.schedule.stages[-1:]:
-            for name in {**stage.terms, **dict.fromkeys(stage.only or ())}:
+        last = self.schedule.stages[-1]
+        for key, names in {"finish": last.only or (), "factors.terms": last.terms}.items():
+            for name in names:
                 if name not in objective.style:
-                    yield problem("schedule", name, f"no term of objective.style; {choices(name, objective.style)}")
+                    yield problem(
+                        f"schedule.{key}", name, f"no term of objective.style; {choices(name, objective.style)}"
+                    )
+        if last.only is not None and set(last.only) >= set(objective.style):
+            why = "these are all style terms, so none is left for the scales before"
+            yield problem("schedule.finish", f"[{', '.join(last.only)}]", why)
 
     def _share_problems(self) -> Iterator[str]:
         """Yield one line for each reason why the picture can't be cut into tiles, or not into one for each process."""

@@ -32,12 +32,23 @@ class Pictures:
     sizes: Mapping[str, Shape]
     warnings: Sequence[str] = ()
 
-    def finish(self, painted: Tensor, finish: str) -> Tensor:
-        """Return the picture to save, with the content's colours if ``finish``, a value of ``color``, requires them."""
-        kept = color.FINISHES.get(finish)
-        if kept is None:
+    def finish(self, painted: Tensor, config: Config) -> Tensor:
+        """Return the picture to save, with colours of the content if ``config.color`` requires them."""
+        kept = color.FINISHES.get(config.color)
+        if kept is None and config.color != "chroma":
             return painted
-        return kept(image.resize(self.in_color, (painted.shape[-2], painted.shape[-1])), painted)
+        content = image.resize(self.in_color, (painted.shape[-2], painted.shape[-1]))
+        if kept is not None:
+            return kept(content, painted)
+        masks = {
+            name: {part: self.tensors.get(f"{name}.{part}") for part in ("mask", "region")} for name in config.styles
+        }
+        styles = [
+            color.Palette(self.tensors[name], weight=style.weight, **masks[name])
+            for name, style in config.styles.items()
+            if style.weight
+        ]
+        return color.with_chroma(content, painted, styles)
 
 
 @dataclass
