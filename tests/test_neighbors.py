@@ -44,8 +44,8 @@ def test_nearest_is_the_largest_cosine(number: int) -> None:
     generator = torch.Generator().manual_seed(0)
     queries, keys = (torch.randn(count, 20, generator=generator).double() for count in (300, number))
     expected = torch.from_numpy(cosines(queries.numpy(), keys.numpy())).argmin(1)
-    assert torch.equal(nearest(queries, keys), expected)
-    narrow = nearest(queries.bfloat16(), keys.bfloat16())
+    assert torch.equal(nearest(queries, keys, centred=False), expected)
+    narrow = nearest(queries.bfloat16(), keys.bfloat16(), centred=False)
     lost = functional.cosine_similarity(queries, keys[expected]) - functional.cosine_similarity(queries, keys[narrow])
     assert (narrow == expected).double().mean() > 0.9
     assert lost.max() < 0.01

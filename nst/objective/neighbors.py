@@ -12,7 +12,7 @@ from nst.objective.products import as_rows, widened
 from nst.objective.reading import Reading
 from nst.objective.terms import JointTerm
 
-#: Number of keys whose similarities with all queries are in memory at a time, and of queries compared exactly.
+#: Numbers of keys and of queries whose similarities are in memory at a time; they stay in the processor's cache.
 _KEYS, _QUERIES = 2048, 1024
 
 #: Lengths of vectors below this are rounded up to it, so that a vector of length 0 has a direction.
@@ -23,28 +23,30 @@ _SIDE = 64
 
 
 @torch.no_grad()
-def nearest(queries: Tensor, keys: Tensor) -> Tensor:
+def nearest(queries: Tensor, keys: Tensor, *, centred: bool) -> Tensor:
     """Return the index (M,) of the key (K, C) with the largest cosine to each query (M, C).
 
-    The similarities of some keys at a time are in memory. Of features of 16 bits the best of each such block is found
-    with 16 bits, and the best of these with 32.
+    If ``centred``, the means of the queries and of the keys are subtracted first. Only the similarities of some queries
+    with some keys are in memory. Of features of 16 bits the best of some keys is found with 16 bits, and the best of
+    these with 32.
     """
-    units = _unit(queries, queries.dtype)
-    best = torch.full((len(queries),), -math.inf, device=queries.device)
+    narrow = queries.dtype
+    means = [_mean_row(rows) if centred else None for rows in (queries, keys)]
+    units = torch.cat([_unit(part, means[0], narrow) for part in torch.split(queries, _QUERIES)])
+    best = torch.full((len(queries),), -math.inf, device=queries.device, dtype=widened(queries[:0]).dtype)
     index = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
+    similar = units.new_empty((min(_QUERIES, len(queries)), min(_KEYS, len(keys))))
     for start in range(0, len(keys), _KEYS):
-        block = _unit(keys[start : start + _KEYS], queries.dtype)
-        scores, found = (units @ block.T).max(dim=1)
-        if queries.element_size() < 4:
-            scores = torch.cat(
-                [
-                    (one.float() * block[each].float()).sum(1)
-                    for one, each in zip(torch.split(units, _QUERIES), torch.split(found, _QUERIES), strict=True)
-                ]
-            )
-        better = scores > best
-        best = torch.where(better, scores.to(best), best)
-        index = torch.where(better, found + start, index)
+        block = _unit(keys[start : start + _KEYS], means[1], narrow)
+        for first in range(0, len(queries), _QUERIES):
+            part = units[first : first + _QUERIES]
+            here = similar[: len(part), : len(block)]
+            found = torch.mm(part, block.T, out=here).argmax(dim=1)
+            scores = (widened(part) * widened(block[found])).sum(1)
+            own = slice(first, first + len(part))
+            better = scores > best[own]
+            best[own] = torch.where(better, scores, best[own])
+            index[own] = torch.where(better, found + start, index[own])
     return index
 
 
@@ -91,7 +93,7 @@ class NearestNeighbors(JointTerm):
         queries, weights = _hypercolumns(reading), _grid_weights(reading)
         inside = torch.ones_like(queries[:, 0], dtype=torch.bool) if weights is None else weights.flatten() > 0
         index = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
-        index[inside] = nearest(_centred(queries[inside]), _centred(style))
+        index[inside] = nearest(queries[inside], style, centred=True)
         chosen = style[index]
         return torch.split(chosen, [each.shape[1] for each in reading.features.values()], dim=1)
 
@@ -186,7 +188,7 @@ class PatchNeighbors(JointTerm):
         losses = []
         for (name, features), style in zip(picture.features.items(), target, strict=True):
             patches, weights = self._patches(features), self._inside(picture, name)
-            wanted = style[nearest(patches.detach(), style)]
+            wanted = style[nearest(patches.detach(), style, centred=False)]
             losses.append(_mean((widened(patches) - widened(wanted)).square().mean(1), weights))
         return torch.stack(losses).sum()
 
@@ -217,10 +219,10 @@ def _splitting(found: Tensor, weights: Tensor | None, style: Tensor) -> Tensor:
     if weights is not None:
         inside = weights.flatten() > 0
         found, weights = found[inside], weights.flatten()[inside]
-    rows, keys = widened(found), widened(style)
-    rows, keys = rows - rows.mean(0), keys - keys.mean(0)
-    index = nearest(rows.detach().to(found.dtype), keys.to(found.dtype))
-    return _mean(1 - functional.cosine_similarity(rows, keys[index], dim=1, eps=_TINY), weights)
+    wanted = widened(style[nearest(found.detach(), style, centred=True)]) - _mean_row(style)
+    rows = widened(found)
+    cosine = functional.cosine_similarity(rows - rows.mean(0), wanted, dim=1, eps=_TINY)
+    return _mean(1 - cosine, weights)
 
 
 def _on_grid(reading: Reading) -> list[Tensor]:
@@ -252,14 +254,14 @@ def _within(rows: Tensor, weights: Tensor | None) -> Tensor:
     return rows if weights is None else rows[weights.flatten() >= weights.max() / 2]
 
 
-def _centred(rows: Tensor) -> Tensor:
-    """Return the rows without their mean; a mean of 32 bits, as 16 bits can't hold the sum."""
-    return rows - rows.mean(0, dtype=torch.promote_types(rows.dtype, torch.float32)).to(rows.dtype)
+def _mean_row(rows: Tensor) -> Tensor:
+    """Return the mean of the rows, in at least 32 bits, as 16 bits can't hold the sum."""
+    return rows.mean(0, dtype=widened(rows[:0]).dtype)
 
 
-def _unit(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the rows divided by their lengths, in a type."""
-    wide = widened(rows)
+def _unit(rows: Tensor, mean: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Return the rows, without their mean if it is given, divided by their lengths, in a type."""
+    wide = widened(rows) if mean is None else widened(rows) - mean
     return (wide / wide.square().sum(1, keepdim=True).sqrt().clamp(min=_TINY)).to(dtype)
 
 
