@@ -215,7 +215,13 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["schedule=pyramid", "schedule.scales=0"], ["schedule.scales=0: must be greater than 0"]),
     (["schedule=pyramid", "schedule.smallest=null"], ["schedule: scales, smallest, sizes: one of them must be given"]),
     (["schedule=pyramid", "schedule.ratio=1"], ["schedule.ratio=1: must be greater than 1"]),
-    (["schedule=pyramid", "schedule.carry=magic"], ["schedule.carry=magic: must be 'upsample' or 'content_detail'"]),
+    (
+        ["schedule=pyramid", "schedule.carry=magic"],
+        [
+            "schedule.carry=magic: must be 'upsample', 'upsample_bilinear', 'content_detail' or "
+            "'content_detail_before_last'"
+        ],
+    ),
     (
         ["schedule=pyramid", "schedule.scales=1", "schedule.shares=[1,2]"],
         ["schedule.shares=[1, 2]: a value for each of the 1 scales is needed (32 px)"],

@@ -112,7 +112,7 @@ class EncoderConfig(Strict):
     convention: Literal["torchvision", "caffe"]
     padding: Literal["zeros", "reflect", "replicate"]
     normalize_on: Annotated[Text | None, Key(file="beside")]
-    calibrate: bool = False  # runs from before this key were not calibrated
+    calibrate: bool | Literal["whole"] = False  # runs from before this key were not calibrated
 
     @property
     def kind(self) -> Literal["vgg", "torchvision", "own"]:

@@ -128,8 +128,11 @@ class TorchvisionEncoder(Encoder):
         return {name: found * self.factors[name] if name in self.factors else found for name, found in features.items()}
 
     @torch.no_grad()
-    def calibrate(self, pictures: Iterable[Tensor]) -> None:
-        """Scale each layer to give its features a mean magnitude of 1 over image tensors and their positions."""
+    def calibrate(self, pictures: Iterable[Tensor], *, whole: bool = False) -> None:
+        """Scale each layer to give its features a mean magnitude of 1 over image tensors and their positions.
+
+        If ``whole``, all layers have one factor, so that the mean over the layers is 1.
+        """
         self.factors = {}
         sums, numbers = dict.fromkeys(self.layers, 0.0), dict.fromkeys(self.layers, 0)
         for picture in pictures:
@@ -137,3 +140,6 @@ class TorchvisionEncoder(Encoder):
                 sums[name] += float(features.double().abs().sum())
                 numbers[name] += features.numel()
         self.factors = {name: numbers[name] / sums[name] for name in self.layers if sums[name]}
+        if whole:
+            mean = sum(1 / factor for factor in self.factors.values()) / max(1, len(self.factors))
+            self.factors = dict.fromkeys(self.factors, 1 / mean)

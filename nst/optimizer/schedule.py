@@ -6,6 +6,7 @@ from itertools import accumulate
 from typing import Any, Literal
 
 from torch import Tensor
+from torch.nn import functional
 
 from nst import image as images
 from nst.errors import UserError, problem
@@ -41,6 +42,11 @@ def upsample(picture: Tensor, content: Tensor) -> Tensor:
     return images.resize(picture, _shape(content))
 
 
+def upsample_bilinear(picture: Tensor, content: Tensor) -> Tensor:
+    """Return the picture (1, 3, h, w) at the size of the content image (1, 3, H, W), without anything sharper."""
+    return functional.interpolate(picture, size=list(_shape(content)), mode="bilinear")
+
+
 def content_detail(picture: Tensor, content: Tensor) -> Tensor:
     """Return the picture (1, 3, h, w) at the size of the content image (1, 3, H, W), with the content's detail added.
 
@@ -55,6 +61,7 @@ def content_detail(picture: Tensor, content: Tensor) -> Tensor:
 #: How a picture is enlarged, by the values of ``schedule.carry``: for the scales before the last, and for the last.
 CARRIES: Mapping[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
     "upsample": (upsample, upsample),
+    "upsample_bilinear": (upsample_bilinear, upsample_bilinear),
     "content_detail": (content_detail, content_detail),
     "content_detail_before_last": (content_detail, upsample),
 }

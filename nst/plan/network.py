@@ -68,7 +68,7 @@ class Network:
         if kind == "torchvision":
             model = TorchvisionEncoder(self.architecture, self.layers, state=state, dtype=self.dtype)
             if state is not None and self.calibrated:
-                model.calibrate(self.small("encoder.calibrate"))
+                model.calibrate(self.small("encoder.calibrate"), whole=self.config.calibrate == "whole")
             return model
         return VGG(
             architecture=self.architecture,
@@ -91,7 +91,7 @@ class Network:
     @property
     def calibrated(self) -> bool:
         """Whether the layers are calibrated. Normalized filters are not, as they are scaled already."""
-        return self.config.calibrate and self.config.normalize_on is None
+        return bool(self.config.calibrate) and self.config.normalize_on is None
 
     def _make_own(self) -> Encoder:
         assert self.own is not None
@@ -116,7 +116,11 @@ class Network:
             return reading.normalize(state, self.architecture, self._means(state, "encoder.normalize_on"))
         if not self.calibrated:
             return state
-        return reading.calibrate(state, self.architecture, self._layer_means(state))
+        means = self._layer_means(state)
+        if self.config.calibrate == "whole":
+            names = [name for name in reading.available_layers(state, self.architecture) if name.startswith("relu")]
+            means = dict.fromkeys(names, sum(means[name] for name in names) / len(names))
+        return reading.calibrate(state, self.architecture, means)
 
     def _layer_means(self, state: State) -> Mapping[str, float]:
         """Return the mean activation of each layer on the bundled pictures, from a table or measured."""
