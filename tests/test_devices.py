@@ -3,6 +3,7 @@
 import csv
 import functools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 
 from nst.objective.processes import Team
 from nst.objective.tiles import windows
@@ -41,8 +42,8 @@ CASES = {
 
 
 def optimize(optimizer: str, tile: int | None) -> dict[str, Any]:
-    """Ten evaluations: their losses, the image, and the windows whose contribution this process counted."""
-    objective = make("avg", 0, "mean", 0, SHAPE, tile, torch.float64)
+    """Six evaluations: their losses, the image, and the windows whose contribution this process counted."""
+    objective = make("avg", 2, "mean", 0, SHAPE, tile, torch.float64)
     objective.team = Team.present()
     picture = image(1, *SHAPE).requires_grad_()
     losses: list[float] = []
@@ -55,7 +56,7 @@ def optimize(optimizer: str, tile: int | None) -> dict[str, Any]:
         return total
 
     made = OPTIMIZERS[optimizer]([picture])
-    while len(losses) < 10:
+    while len(losses) < 6:
         made.step(closure)
         picture.data.clamp_(0, 1)
     own = objective.team.own(windows(objective.encoder, SHAPE, tile))
@@ -75,7 +76,8 @@ def work(rank: int, folder: Path) -> None:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what two processes found in each case."""
     folder = tmp_path_factory.mktemp("pair")
-    multiprocessing.spawn(work, (folder,), nprocs=2)  # type: ignore[no-untyped-call]
+    both = [server.start([str(rank), str(folder)], cwd=folder, module=__name__) for rank in range(2)]
+    assert [process.wait(120) for process in both] == [0, 0]
     return folder
 
 
@@ -137,18 +139,20 @@ def summary(folder: Path) -> dict[str, Any]:
     return found
 
 
-def followers(folder: Path) -> list[psutil.Process]:
-    """The processes that follow runs in ``folder``."""
-    found = psutil.process_iter(["cmdline"])
-    return [p for p in found if "nst.run.follow" in (p.info["cmdline"] or []) and str(folder) in str(p.info["cmdline"])]
+def followers(folder: Path, first: int | None = None) -> list[psutil.Process]:
+    """The processes that work in ``folder``, but for the first process of a run and this one."""
+    found = psutil.process_iter(["cwd"])
+    return [
+        process for process in found if process.info["cwd"] == str(folder) and process.pid not in (first, os.getpid())
+    ]
 
 
 def test_two_processes_paint_what_one_paints_and_leave_nothing_else(
-    nst: Command, two: list[str], tmp_path: Path
+    nst: Command, inside: Command, two: list[str], tmp_path: Path
 ) -> None:
-    single = nst(*two, "trainer.devices=1", "hydra.run.dir=one")
+    single = inside(*two, "trainer.devices=1", "hydra.run.dir=one")
     assert single.returncode == 0, single.stderr
-    finished = nst(*two, "hydra.run.dir=two")
+    finished = inside(*two, "hydra.run.dir=two")  # the other process starts Python anew
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout == f"The picture is at {tmp_path}/two/result.png\n"
     told, expected = (
@@ -184,22 +188,36 @@ def test_scales_and_sweeps_go_over_both(nst: Command, two: list[str], tmp_path: 
     assert len(list(tmp_path.glob("two/*/result.png"))) == 2
 
 
-def test_torchrun_starts_them_too(nst: Command, two: list[str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "nst.train", *two]
-
-    def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-
-    finished = torchrun("hydra.run.dir=two")
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout == f"The picture is at {tmp_path}/two/result.png\n"
-    assert nst(*two, "trainer.devices=1", "hydra.run.dir=one").returncode == 0
-    np.testing.assert_allclose(table(tmp_path / "two"), table(tmp_path / "one"), rtol=1e-6)
-    refused = torchrun("trainer.devices=1")
-    assert refused.returncode != 0
-    assert (
-        refused.stderr.count("error: trainer.devices=1: torchrun has started 2 processes; set trainer.devices=2") == 1
+def test_torchrun_starts_them_too(inside: Command, two: list[str], tmp_path: Path) -> None:
+    words = ["--nproc-per-node=2", "-m", "nst.train", *two, "hydra.run.dir=two"]
+    started = server.start(
+        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, module="torch.distributed.run"
     )
+    told, errors = started.communicate(timeout=300)
+    assert started.wait(10) == 0, errors
+    assert told == f"The picture is at {tmp_path}/two/result.png\n"
+    assert inside(*two, "trainer.devices=1", "hydra.run.dir=one").returncode == 0
+    np.testing.assert_allclose(table(tmp_path / "two"), table(tmp_path / "one"), rtol=1e-6)
+
+
+def test_of_torchruns_processes_the_first_tells_a_mistake_and_the_others_wait(two: list[str], tmp_path: Path) -> None:
+    """Until torchrun ends them."""
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True)
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2"}
+    first, other = (
+        server.start(
+            [*two, "trainer.devices=1"], cwd=tmp_path, stderr=subprocess.PIPE,
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    )  # fmt: skip
+    why = "error: trainer.devices=1: torchrun has started 2 processes; set trainer.devices=2\n"
+    assert first.communicate(timeout=120)[1] == why
+    assert first.returncode == 2
+    with pytest.raises(subprocess.TimeoutExpired):
+        other.wait(1)
+    other.terminate()
+    assert other.communicate(timeout=10)[1] == ""
 
 
 def begin(two: list[str], folder: Path) -> tuple[Process, list[psutil.Process]]:
@@ -209,7 +227,7 @@ def begin(two: list[str], folder: Path) -> tuple[Process, list[psutil.Process]]:
     deadline = time.monotonic() + 120
     while not list(folder.glob("run/checkpoints/[0-9]*.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return process, followers(folder)
+    return process, followers(folder, process.pid)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -255,3 +273,7 @@ def test_a_run_that_diverges_says_so_once(nst: Command, two: list[str], tmp_path
     assert "Traceback" not in finished.stderr
     assert finished.stderr.count("error: the run diverged") == 1
     assert followers(tmp_path) == []
+
+
+if __name__ == "__main__":
+    work(int(sys.argv[1]), Path(sys.argv[2]))

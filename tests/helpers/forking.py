@@ -1,14 +1,16 @@
 """Commands in processes of their own that don't wait for Python and torch to start: about 5 s less for each.
 
 A server imports the program once and forks for each command. What it forks is a process like any other: with its own
-folder, environment, output and signals. What depends on how Python starts or ends (its options, a closed output, the
-number of threads) needs a real start: ``subprocess``.
+folder, environment, output and signals. The other processes of a run on several devices are forked, too. What depends
+on how Python starts or ends (its options, a closed output, the number of threads) needs a real start: ``subprocess``.
 """
 
 import array
 import atexit
 import json
 import os
+import runpy
+import select
 import selectors
 import signal
 import socket
@@ -18,7 +20,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
+
+#: The command that is forked most.
+MAIN = "nst.train"
 
 #: What the server imports beforehand: all that a run needs.
 IMPORTS = ("nst.train", "nst.run.single", "nst.sweep.command", "nst.run.follow", "tensorboard", "skimage.color", "av")
@@ -27,29 +33,28 @@ IMPORTS = ("nst.train", "nst.run.single", "nst.sweep.command", "nst.run.follow",
 class Process:
     """A command that the server has forked; it has the methods of ``subprocess.Popen`` that the tests use."""
 
-    def __init__(self, connection: socket.socket, pid: int, args: list[str], outputs: list[IO[str] | None]) -> None:
+    def __init__(self, connection: socket.socket, pid: int, args: list[str], streams: list[IO[str] | None]) -> None:
         self._connection = connection
         self.pid = pid
         self.args = args
         self.returncode: int | None = None
-        self.stdout, self.stderr = outputs
+        self.stdin, self.stdout, self.stderr = streams
 
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit status, minus the number of the signal that ended it, if one did."""
         if self.returncode is None:
-            self._connection.settimeout(timeout)
-            try:
-                told = self._connection.recv(64)
-            except TimeoutError:
-                raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
+            ready = select.poll()
+            ready.register(self._connection, select.POLLIN)
+            if not ready.poll(None if timeout is None else 1000 * timeout):
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            told = self._connection.recv(64, socket.MSG_PEEK)  # another thread may wait, too
             self.returncode = os.waitstatus_to_exitcode(int(told))
-            self._connection.close()
         return self.returncode
 
     def poll(self) -> int | None:
         """Return the exit status; None while it runs."""
-        with suppress(subprocess.TimeoutExpired, BlockingIOError):
-            return self.wait(0.001)
+        with suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
         return None
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
@@ -82,6 +87,47 @@ class Process:
         self.send_signal(signal.SIGKILL)
 
 
+def ask(
+    folder: str,
+    module: str,
+    words: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    stdin: int | None,
+    stdout: int | None,
+    stderr: int | None = None,
+    start_new_session: bool = False,
+) -> Process:
+    """Let the server in a folder begin ``python -m MODULE WORDS``."""
+    given: list[int] = []
+    opened: list[int] = []
+    streams: list[IO[str] | None] = []
+    for number, stream in enumerate((stdin, stdout, stderr)):
+        if stream == subprocess.PIPE:
+            ends = os.pipe()
+            given.append(ends[number > 0])
+            streams.append(os.fdopen(ends[number == 0], "r" if number else "w"))
+        elif stream == subprocess.DEVNULL:
+            given.append(os.open(os.devnull, os.O_RDWR))
+            streams.append(None)
+        else:
+            given.append(number)
+            streams.append(None)
+            continue
+        opened.append(given[-1])
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.connect(f"{folder}/socket")
+    request = {
+        "module": module, "words": list(words), "cwd": str(cwd), "env": dict(env), "session": start_new_session,
+    }  # fmt: skip
+    socket.send_fds(connection, [json.dumps(request).encode()], given)
+    pid = int(connection.recv(64))
+    for descriptor in opened:
+        os.close(descriptor)
+    return Process(connection, pid, [module, *words], streams)
+
+
 class Server:
     """The process that forks; it is started with the first command, and ends with the tests."""
 
@@ -97,25 +143,12 @@ class Server:
         env: Mapping[str, str] | None = None,
         stdout: int | None = None,
         stderr: int | None = None,
+        module: str = MAIN,
     ) -> Process:
-        """Begin ``python -m nst.train WORDS``; an output is inherited, or ``subprocess.PIPE`` or ``DEVNULL``."""
+        """Begin ``python -m MODULE WORDS``; an output is inherited, or ``subprocess.PIPE`` or ``DEVNULL``."""
         self._ready()
-        pipes = [os.pipe() if output == subprocess.PIPE else None for output in (stdout, stderr)]
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        inherited = (1, 2)
-        given = [
-            pipe[1] if pipe is not None else nowhere if output == subprocess.DEVNULL else inherited[number]
-            for number, (pipe, output) in enumerate(zip(pipes, (stdout, stderr), strict=True))
-        ]
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.connect(f"{self._folder}/socket")
-        request = {"words": list(words), "cwd": str(cwd), "env": dict(os.environ if env is None else env)}
-        socket.send_fds(connection, [json.dumps(request).encode()], [nowhere, *given])
-        pid = int(connection.recv(64))
-        for descriptor in [nowhere, *(pipe[1] for pipe in pipes if pipe is not None)]:
-            os.close(descriptor)
-        outputs: list[IO[str] | None] = [None if pipe is None else os.fdopen(pipe[0]) for pipe in pipes]
-        return Process(connection, pid, ["nst.train", *words], outputs)
+        outputs = {"stdin": subprocess.DEVNULL, "stdout": stdout, "stderr": stderr}
+        return ask(self._folder, module, words, cwd=cwd, env=os.environ if env is None else env, **outputs)
 
     def run(
         self, words: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None
@@ -171,7 +204,7 @@ def serve(folder: str) -> None:
                     signal.set_wakeup_fd(-1)
                     for other in (listening, waking, wake, connection, *children.values()):
                         other.close()
-                    _become(json.loads(message), descriptors)
+                    _become(json.loads(message), descriptors, folder)
                 for descriptor in descriptors:
                     os.close(descriptor)
                 children[pid] = connection
@@ -187,12 +220,14 @@ def _reap(children: dict[int, socket.socket]) -> None:
                 connection.send(str(status).encode())
 
 
-def _become(request: dict[str, Any], descriptors: "array.array[int] | list[int]") -> None:
+def _become(request: dict[str, Any], descriptors: "array.array[int] | list[int]", folder: str) -> None:
     """Be the process of a command; doesn't return."""
     status = 1
     try:
         for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number)
+        if request["session"]:
+            os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for number in (signal.SIGCHLD, signal.SIGHUP):  # whoever runs the tests may ignore hangups (nohup)
             signal.signal(number, signal.SIG_DFL)
@@ -200,11 +235,10 @@ def _become(request: dict[str, Any], descriptors: "array.array[int] | list[int]"
         os.environ.clear()
         os.environ.update(request["env"])
         sys.path[0] = request["cwd"]
-        sys.argv[:] = ["nst.train", *request["words"]]
-        from nst.train import main
-
+        sys.argv[:] = [request["module"], *request["words"]]
+        _fork_followers(folder)
         try:
-            status = main()
+            status = _run(request["module"])
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 1
         except KeyboardInterrupt:
@@ -216,6 +250,29 @@ def _become(request: dict[str, Any], descriptors: "array.array[int] | list[int]"
         sys.stderr.flush()
     finally:
         os._exit(status)
+
+
+def _run(module: str) -> int:
+    """Run a module as a program; return the exit status."""
+    if module == MAIN:
+        from nst.train import main
+
+        return main()
+    sys.modules.pop(module, None)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    return 0
+
+
+def _fork_followers(folder: str) -> None:
+    """Let the server in a folder fork the other processes of this process's runs."""
+    from nst.plan import devices
+
+    def fork(command: list[str], **options: Any) -> Process:
+        _, _, module, *words = command
+        return ask(folder, module, words, cwd=Path.cwd(), **options)
+
+    names = ("PIPE", "DEVNULL", "TimeoutExpired")
+    devices.subprocess = SimpleNamespace(Popen=fork, **{name: getattr(subprocess, name) for name in names})
 
 
 if __name__ == "__main__":
