@@ -1,5 +1,6 @@
 """The encoder is torchvision's VGG, by layer name."""
 
+import csv
 import pickle
 from pathlib import Path
 
@@ -165,6 +166,24 @@ def test_the_layers_of_any_checkpoint_are_calibrated() -> None:
     for name, mean in after.items():
         assert float(mean.mean()) == pytest.approx(1, rel=1e-4)
         torch.testing.assert_close(mean, found[name] / found[name].mean(), rtol=1e-4, atol=1e-6)  # one factor a layer
+
+
+def test_all_layers_may_be_calibrated_by_one_factor(inside: Command, small: list[str], tmp_path: Path) -> None:
+    """The Gram matrices of layers keep their proportions: their losses at white noise are those without, times one."""
+    given = ["init=noise", "schedule=single", "evaluations=1", "objective/style=[sliced_wasserstein]", "precision=32"]
+    shares = []
+    for value in ("false", "whole", "true"):
+        words = [word for word in small if not word.startswith("encoder")]
+        finished = inside(*words, *given, "encoder=vgg19_caffe", "encoder.weights=random",
+                          f"encoder.calibrate={value}", f"hydra.run.dir={value}")  # fmt: skip
+        assert finished.returncode == 0, finished.stderr
+        with (tmp_path / value / "losses.csv").open() as file:
+            [row] = csv.DictReader(file)
+        style = {name: float(share) for name, share in row.items() if name.startswith("style/")}
+        shares.append({name: share / sum(style.values()) for name, share in style.items()})
+    assert len(shares[0]) == 5
+    assert shares[1] == pytest.approx(shares[0], rel=1e-3)
+    assert shares[2] != pytest.approx(shares[0], rel=0.1)
 
 
 def test_a_damaged_file_of_the_packages_layout_is_refused(tmp_path: Path) -> None:
