@@ -180,7 +180,7 @@ def test_any_two_options_go_together(
         half[:, :20] = 255
         Image.fromarray(half).save(tmp_path / "left.png")
         words += [f"style.more.second.path={pictures[1]}", f"style.more.second.region={tmp_path / 'left.png'}"]
-    status, errors = run([*words, "evaluations=2", "size=56", "callbacks.film=null"])
+    status, errors = run([*words, "evaluations=2", "size=40", "callbacks.film=null"])
     if "tile=24" in words and any(name in word for name in GLOBAL for word in words if word.startswith("objective/")):
         assert status == 2
         assert "isn't a sum or a mean over positions, so it can't be computed in tiles" in errors

@@ -34,13 +34,13 @@ def kill(folder: Path, *arguments: str, run: int) -> Path:
         running = [sweep / name for name, summary in summaries(sweep).items() if summary["status"] == "running"]
         if len(states) == run and any(list(folder.glob("checkpoints/[0-9]*.ckpt")) for folder in running):
             break
-        time.sleep(0.05)
+        time.sleep(0.01)
     process.kill()
     process.wait()
     return sweep
 
 
-FOUR = ["evaluations=120", "callbacks.checkpoint.every_evaluations=20", "optimizer=lbfgs,adam", "seed=1,2"]
+FOUR = ["evaluations=60", "callbacks.checkpoint.every_evaluations=10", "optimizer=lbfgs,adam", "seed=1,2"]
 
 
 @pytest.fixture
