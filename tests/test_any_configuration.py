@@ -21,6 +21,8 @@ from .conftest import Command
 LAYERS = arch.layer_names("slim")
 #: Options that need another beside them.
 OTHERS = ("image", "resnet")
+#: Options that differ from another one in a rate or in their layers only; ``test_studies`` runs each of them.
+ALIKE = ("adam_lr0.01", "adam_lr0.05", "adam_lr0.1", "figure3_b", "figure3_c", "figure3_d")
 
 
 def options(group: str, without: tuple[str, ...] = ()) -> st.SearchStrategy[str]:
@@ -158,9 +160,9 @@ GLOBAL = ("sliced_wasserstein",)
 
 def pairs() -> list[list[str]]:
     """Configurations among which any two options of two groups are together in one."""
+    left_out = {*OTHERS, *ALIKE}
     groups = {
-        group: sorted(path.stem for path in paths.configs().glob(f"{group}/*.yaml") if path.stem not in OTHERS)
-        for group in GROUPS
+        group: sorted({path.stem for path in paths.configs().glob(f"{group}/*.yaml")} - left_out) for group in GROUPS
     }
     parts = OrderedDict({**groups, **VALUES})
     return [[f"{key}={value}" for key, value in zip(parts, row, strict=True)] for row in AllPairs(parts.values())]
