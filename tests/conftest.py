@@ -129,8 +129,8 @@ def fresh(tmp_path: Path) -> Command:
 def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     """The same within this process: a second instead of five."""
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(tmp_path)
+    def run(*arguments: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(cwd)
         monkeypatch.setattr(sys, "argv", ["nst.train", *arguments])
         capfd.readouterr()
         status, handlers = 0, logging.getLogger().handlers[:]

@@ -450,8 +450,8 @@ def test_neither_torch_nor_hydra_is_needed(four: Path) -> None:
     assert not {"torch", "torchvision", "hydra", "omegaconf", "pytorch_lightning", "numpy"} & loaded
 
 
-def test_a_sweep_is_compared_from_the_command_line(nst: Command, small: list[str], tmp_path: Path) -> None:
-    sweep = nst("-m", *small, "optimizer=lbfgs,adam", "weights.style=1e5,1e6,-1", "hydra.sweep.dir=sweep")
+def test_a_sweep_is_compared_from_the_command_line(inside: Command, small: list[str], tmp_path: Path) -> None:
+    sweep = inside("-m", *small, "optimizer=lbfgs,adam", "weights.style=1e5,1e6,-1", "hydra.sweep.dir=sweep")
     assert f"python -m nst.compare {tmp_path / 'sweep'}" in sweep.stdout
     command = [sys.executable, "-m", "nst.compare", "sweep", "--sort", "-total"]
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 
 from nst import stylize
-from nst.callbacks.checkpoint_io import stream
+from nst.callbacks.checkpoint_io import WholeCheckpointIO, stream
 from nst.errors import UserError
 from nst.files.atomic import UNFINISHED, replacing, write_text
 from nst.files.run_folder import RunFolder
+from nst.optimizer import LBFGS
 
 from .conftest import Command
 from .test_run import begin, summary
@@ -102,24 +103,23 @@ def test_not_every_file_system_can_put_a_name_on_the_disk(
 def test_a_history_that_is_loaded_is_there_once(tmp_path: Path) -> None:
     """Beside the file's own pages, which make room: 40 pairs of 16 bits, 160 MB, for a tensor of 32."""
     script = (
-        "import sys, torch, pathlib; from nst.callbacks.checkpoint_io import WholeCheckpointIO\n"
+        "import torch; from nst.callbacks.checkpoint_io import WholeCheckpointIO\n"
         "from nst.optimizer import LBFGS\n"
         "from nst.run.provenance import peak_memory\n"
-        "x = torch.nn.Parameter(torch.zeros(1_000_000)); io = WholeCheckpointIO(); cpu = torch.device('cpu')\n"
+        "x = torch.nn.Parameter(torch.zeros(1_000_000)); cpu = torch.device('cpu')\n"
         "optimizer = LBFGS([x], history_size=40, history_dtype='bfloat16')\n"
-        "if sys.argv[1] == 'save':\n"
-        "    pairs = {name: [torch.ones_like(x, dtype=torch.bfloat16) for _ in range(40)] for name in ('y', 's')}\n"
-        "    optimizer.state[x].update(pairs, rho=[1.0] * 40, loss=1.0)\n"
-        "    io.save_checkpoint({'optimizer': optimizer.state_dict()}, pathlib.Path('x.ckpt'))\n"
-        "else:\n"
-        "    before = peak_memory(cpu)\n"
-        "    optimizer.load_state_dict(io.load_checkpoint('x.ckpt')['optimizer'])\n"
-        "    assert len(optimizer.state[x]['y']) == 40 and optimizer.state[x]['y'][0].dtype == torch.bfloat16\n"
-        "    print(peak_memory(cpu) - before)\n"
+        "before = peak_memory(cpu)\n"
+        "optimizer.load_state_dict(WholeCheckpointIO().load_checkpoint('x.ckpt')['optimizer'])\n"
+        "assert len(optimizer.state[x]['y']) == 40 and optimizer.state[x]['y'][0].dtype == torch.bfloat16\n"
+        "print(peak_memory(cpu) - before)\n"
     )
-    for what in ("save", "load"):
-        command = [sys.executable, "-c", script, what]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    x = torch.nn.Parameter(torch.zeros(1_000_000))
+    optimizer = LBFGS([x], history_size=40, history_dtype="bfloat16")
+    pairs = {name: [torch.ones_like(x, dtype=torch.bfloat16) for _ in range(40)] for name in ("y", "s")}
+    optimizer.state[x].update(pairs, rho=[1.0] * 40, loss=1.0)
+    WholeCheckpointIO().save_checkpoint({"optimizer": optimizer.state_dict()}, tmp_path / "x.ckpt")
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 2 * 160e6 + 40e6
 
 

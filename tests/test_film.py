@@ -55,8 +55,8 @@ def test_a_film_of_pictures_of_several_sizes_has_that_of_the_last(tmp_path: Path
     assert [frame.mean() for frame in frames] == pytest.approx([40, 120, 200], abs=4)
 
 
-def test_a_run_leaves_a_film_and_not_its_frames(nst: Command, small: list[str], tmp_path: Path) -> None:
-    finished = nst(*small, "evaluations=20", "callbacks.film.fps=10", "hydra.run.dir=run")
+def test_a_run_leaves_a_film_and_not_its_frames(inside: Command, small: list[str], tmp_path: Path) -> None:
+    finished = inside(*small, "evaluations=20", "callbacks.film.fps=10", "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
     frames = decoded(tmp_path / "run" / "progress.mp4")
     assert len(frames) == len(film.schedule(20, 60)) + 2 * 5
@@ -66,7 +66,7 @@ def test_a_run_leaves_a_film_and_not_its_frames(nst: Command, small: list[str], 
     assert not (tmp_path / "run" / "frames").exists()
 
 
-def test_an_interrupted_run_keeps_its_frames_for_the_film(nst: Command, small: list[str], tmp_path: Path) -> None:
+def test_an_interrupted_run_keeps_its_frames_for_the_film(inside: Command, small: list[str], tmp_path: Path) -> None:
     process = begin(small, tmp_path, checkpoints=2)
     process.terminate()
     process.communicate(timeout=120)
@@ -74,19 +74,19 @@ def test_an_interrupted_run_keeps_its_frames_for_the_film(nst: Command, small: l
     assert "000001.png" in before
     assert not (tmp_path / "run" / "progress.mp4").exists()
     done = max(int(path.stem) for path in tmp_path.glob("run/checkpoints/[0-9]*.ckpt"))
-    assert nst("resume=run", f"evaluations={done + 5}", "callbacks.film.hold=0").returncode == 0
+    assert inside("resume=run", f"evaluations={done + 5}", "callbacks.film.hold=0").returncode == 0
     assert len(decoded(tmp_path / "run" / "progress.mp4")) >= len(before)
 
 
-def test_a_film_that_can_not_be_written_costs_no_checkpoint(nst: Command, small: list[str], tmp_path: Path) -> None:
+def test_a_film_that_can_not_be_written_costs_no_checkpoint(inside: Command, small: list[str], tmp_path: Path) -> None:
     in_the_way = tmp_path / "run" / "progress.mp4"
     in_the_way.mkdir(parents=True)
-    finished = nst(*small, "hydra.run.dir=run")
+    finished = inside(*small, "hydra.run.dir=run")
     assert finished.returncode == 1
     assert "progress.mp4: Is a directory" in finished.stderr
     assert (tmp_path / "run" / "checkpoints" / "000006.ckpt").is_file()
     in_the_way.rmdir()
-    again = nst("resume=run")
+    again = inside("resume=run")
     assert again.returncode == 0, again.stderr
     assert "The run is complete after 6 evaluations" in again.stderr
     assert in_the_way.is_file()

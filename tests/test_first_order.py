@@ -91,32 +91,32 @@ def test_the_mean_is_kept_and_its_losses_are_told(levels: int | None) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["rmsprop", "rmsprop_pyramid", "adam_pyramid"])
-def test_a_run_goes_on_bit_by_bit(nst: Command, small: list[str], tmp_path: Path, optimizer: str) -> None:
-    assert_goes_on(nst, tmp_path, *small, f"optimizer={optimizer}")
+def test_a_run_goes_on_bit_by_bit(inside: Command, small: list[str], tmp_path: Path, optimizer: str) -> None:
+    assert_goes_on(inside, tmp_path, *small, f"optimizer={optimizer}")
 
 
-def test_an_averaged_run_goes_on_bit_by_bit(nst: Command, small: list[str], tmp_path: Path) -> None:
+def test_an_averaged_run_goes_on_bit_by_bit(inside: Command, small: list[str], tmp_path: Path) -> None:
     words = [*small, "optimizer=adam_averaged", "optimizer.levels=3", "size=48", "schedule.scales=2"]
     words += ["schedule.smallest=null", "evaluations=60", "callbacks.checkpoint.every_evaluations=7"]
-    assert nst(*words, "hydra.run.dir=whole").returncode == 0
+    assert inside(*words, "hydra.run.dir=whole").returncode == 0
     process = server.start([*words, "hydra.run.dir=parts"], cwd=tmp_path)
     while not list(tmp_path.glob("parts/checkpoints/[0-9]*.ckpt")) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     process.wait(120)
     assert summary(tmp_path / "parts")["status"] == "interrupted"
-    assert nst("resume=parts").returncode == 0
+    assert inside("resume=parts").returncode == 0
     assert_equal(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_averaging_works_with_masks_and_several_styles(nst: Command, small: list[str], tmp_path: Path) -> None:
+def test_averaging_works_with_masks_and_several_styles(inside: Command, small: list[str], tmp_path: Path) -> None:
     Image.new("L", (40, 32), 255).save(tmp_path / "all.png")
     half = Image.new("L", (40, 32))
     half.paste(255, (0, 0, 20, 32))
     half.save(tmp_path / "half.png")
     words = [*small, "optimizer=adam_averaged", "style.region=half.png", "style/more=[second]"]
     more = [f"style.more.second.{small[0].removeprefix('content.')}", "color=yiq", "hydra.run.dir=run"]
-    finished = nst(*words, *more)
+    finished = inside(*words, *more)
     assert finished.returncode == 0, finished.stderr
     assert summary(tmp_path / "run")["best_evaluation"] == 6
 

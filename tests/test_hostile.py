@@ -110,8 +110,8 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     assert Image.MAX_IMAGE_PIXELS is not None, "Pillow's limit holds for others again"
 
 
-def test_the_limit_is_a_key(nst: Command, small: list[str], tmp_path: Path) -> None:
-    refused = nst(*small, "max_pixels=1000", "hydra.run.dir=run")
+def test_the_limit_is_a_key(inside: Command, small: list[str], tmp_path: Path) -> None:
+    refused = inside(*small, "max_pixels=1000", "hydra.run.dir=run")
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 2
     assert all("pixels, more than max_pixels=1000" in line for line in refused.stderr.splitlines())
@@ -137,7 +137,7 @@ def test_huge_and_senseless_profiles_and_exif(tmp_path: Path, form: str, field: 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_of_an_animation_the_first_frame_is_taken_and_that_is_said(
-    nst: Command, small: list[str], tmp_path: Path, form: str
+    inside: Command, small: list[str], tmp_path: Path, form: str
 ) -> None:
     frames = [Image.new("RGB", (40, 32), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
     path = tmp_path / f"moving.{form.lower()}"
@@ -147,7 +147,7 @@ def test_of_an_animation_the_first_frame_is_taken_and_that_is_said(
     assert isinstance(pixel, tuple)
     assert np.abs(np.array(pixel) - (255, 0, 0)).max() < 8
     if form == "GIF":
-        finished = nst(*small, f"style.path={path}", "evaluations=1", "hydra.run.dir=run")
+        finished = inside(*small, f"style.path={path}", "evaluations=1", "hydra.run.dir=run")
         assert finished.returncode == 0, finished.stderr
         assert f"style.path={path}: this is an animation of 3 frames; the first one is taken" in finished.stderr
 
@@ -181,7 +181,7 @@ def test_documents_are_no_pictures(tmp_path: Path) -> None:
     assert "not a picture in a supported format; formats: AVIF, BMP" in line
 
 
-def test_files_of_any_name(nst: Command, small: list[str], tmp_path: Path) -> None:
+def test_files_of_any_name(inside: Command, small: list[str], tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     given = {"content": "new\nline.png", "style": "$HOME's [1].png", "init": "ünïcödé 画 a=b,c.png"}
     named = []
@@ -189,10 +189,10 @@ def test_files_of_any_name(nst: Command, small: list[str], tmp_path: Path) -> No
         shutil.copy(small[0].partition("=")[2], tmp_path / name)
         quoted = str(tmp_path / "pictures" / ".." / name).replace("'", "\\'")
         named.append(f"{group}.path='{quoted}'")
-    finished = nst(*small, "init=image", *named, "evaluations=1", "hydra.run.dir='a run é'")
+    finished = inside(*small, "init=image", *named, "evaluations=1", "hydra.run.dir='a run é'")
     assert finished.returncode == 0, finished.stderr
     assert (tmp_path / "a run é" / "result.png").is_file()
-    assert nst("resume='a run é'", "evaluations=2").returncode == 0
+    assert inside("resume='a run é'", "evaluations=2").returncode == 0
     assert compare([str(tmp_path / "a run é")]) == 0
 
 

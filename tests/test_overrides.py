@@ -78,10 +78,10 @@ def pasted(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=os.environ.copy(), capture_output=True, text=True, check=False)
 
 
-def test_every_command_that_is_printed_can_be_pasted(nst: Command, small: list[str], folder: Path) -> None:
+def test_every_command_that_is_printed_can_be_pasted(inside: Command, small: list[str], folder: Path) -> None:
     few = [word for word in small if ".path=" not in word]
     given = [*few, "content.path=a content, x=1.png", "style.path=a style [1].png"]
-    single = nst(*given, f"hydra.run.dir={folder}/one, two", cwd=folder)
+    single = inside(*given, f"hydra.run.dir={folder}/one, two", cwd=folder)
     assert single.returncode == 0, single.stderr
     [larger] = re.findall(r"To make it larger: (.*)$", single.stderr, re.MULTILINE)
     [page] = re.findall(r"To see its inputs, losses and settings: (.*)$", single.stderr, re.MULTILINE)
@@ -92,11 +92,11 @@ def test_every_command_that_is_printed_can_be_pasted(nst: Command, small: list[s
     assert pasted(page, folder).returncode == 0
     shown = pasted(f"python -m {curves.replace('tensorboard', 'tensorboard.main')} --inspect", folder)
     assert "loss/total" in shown.stdout
-    again = nst(*given, f"hydra.run.dir={folder}/one, two", cwd=folder)
+    again = inside(*given, f"hydra.run.dir={folder}/one, two", cwd=folder)
     [line] = re.findall(r"resume it with (.*), or choose", again.stderr)
     assert pasted(f"python -m nst.train {line} evaluations=8", folder).returncode == 0
     assert (
-        nst(
+        inside(
             f"rerun={folder}/one, two/result.png",
             "init=image",
             f"init.path={folder}/one, two/result.png",
@@ -106,7 +106,7 @@ def test_every_command_that_is_printed_can_be_pasted(nst: Command, small: list[s
         ).returncode
         == 0
     )
-    swept = nst("-m", *given, "weights.style=1e5,-1", f"hydra.sweep.dir={folder}/a sweep", cwd=folder)
+    swept = inside("-m", *given, "weights.style=1e5,-1", f"hydra.sweep.dir={folder}/a sweep", cwd=folder)
     assert swept.returncode == 1
     [line] = re.findall(r"^python -m nst.compare .*$", swept.stdout, re.MULTILINE)
     [resume] = re.findall(r"To resume: (python .*)$", swept.stderr, re.MULTILINE)
@@ -119,7 +119,7 @@ def test_every_command_that_is_printed_can_be_pasted(nst: Command, small: list[s
         assert parse([f"resume={run.parent.name}"])[0].value() == run.parent.name
 
 
-def test_an_interrupted_run_says_how_to_resume_it(nst: Command, small: list[str], folder: Path) -> None:
+def test_an_interrupted_run_says_how_to_resume_it(inside: Command, small: list[str], folder: Path) -> None:
     words = [
         *small,
         "evaluations=100000",
@@ -150,45 +150,47 @@ def test_stylize_takes_paths_as_they_are(small: list[str], folder: Path, monkeyp
     assert nst.stylize("a content, x=1.png", "a style [1].png", few).folder.is_dir()
 
 
-def test_the_working_directory_of_a_job(nst: Command, small: list[str], folder: Path) -> None:
+def test_the_working_directory_of_a_job(inside: Command, small: list[str], folder: Path) -> None:
     """With hydra.job.chdir=true, relative paths still are relative to the folder of the command."""
     few = [word for word in small if ".path=" not in word]
     words = [*few, "content.path=a content, x=1.png", "style.path=a style [1].png", "hydra.job.chdir=true"]
-    assert nst(*words, "hydra.run.dir=one", "init=image", "init.path=a style [1].png", cwd=folder).returncode == 0
+    assert inside(*words, "hydra.run.dir=one", "init=image", "init.path=a style [1].png", cwd=folder).returncode == 0
     assert (
-        nst("rerun=one/result.png", *words, "init.path=a style [1].png", "hydra.run.dir=other", cwd=folder).returncode
+        inside(
+            "rerun=one/result.png", *words, "init.path=a style [1].png", "hydra.run.dir=other", cwd=folder
+        ).returncode
         == 0
     )
-    assert nst("-m", *words, "hydra.sweep.dir=sweep", "seed=1,2", cwd=folder).returncode == 0
+    assert inside("-m", *words, "hydra.sweep.dir=sweep", "seed=1,2", cwd=folder).returncode == 0
     assert len(list(folder.glob("sweep/*/result.png"))) == 2
-    assert nst("resume=one", "evaluations=7", cwd=folder).returncode == 0
+    assert inside("resume=one", "evaluations=7", cwd=folder).returncode == 0
 
 
-def test_names_as_long_as_a_file_system_has_them(nst: Command, small: list[str], folder: Path) -> None:
+def test_names_as_long_as_a_file_system_has_them(inside: Command, small: list[str], folder: Path) -> None:
     few = [word for word in small if ".path=" not in word]
     name = "画" * 83  # 249 bytes
     (folder / "a content, x=1.png").rename(folder / f"{name}.png")
     words = [*few, f"content.path={name}.png", f"style.path={name}.png", f"init.path={name}.png", "init=image"]
-    assert nst(*words, f"hydra.run.dir={name}/{name}", "output=jpeg", cwd=folder).returncode == 0
-    assert nst("-m", *words, f"hydra.sweep.dir={name}/sweep", "seed=1,2", cwd=folder).returncode == 0
+    assert inside(*words, f"hydra.run.dir={name}/{name}", "output=jpeg", cwd=folder).returncode == 0
+    assert inside("-m", *words, f"hydra.sweep.dir={name}/sweep", "seed=1,2", cwd=folder).returncode == 0
     runs = list(folder.glob("*/sweep/*/result.png"))
     assert len(runs) == 2
     assert all(len(run.parent.name.encode()) < 255 for run in runs)
     assert compare([str(folder / name)]) == 0
 
 
-def test_a_name_like_an_interpolation(nst: Command, small: list[str], folder: Path) -> None:
+def test_a_name_like_an_interpolation(inside: Command, small: list[str], folder: Path) -> None:
     (folder / "a style [1].png").rename(folder / "${x}.png")
     few = [word for word in small if ".path=" not in word]
     words = [*few, "content.path=${x}.png", "style.path=${x}.png", "init=image", "init.path=${x}.png"]
-    assert nst(*words, "hydra.run.dir=one", cwd=folder).returncode == 0
-    assert nst("resume=one", "evaluations=8", cwd=folder).returncode == 0
+    assert inside(*words, "hydra.run.dir=one", cwd=folder).returncode == 0
+    assert inside("resume=one", "evaluations=8", cwd=folder).returncode == 0
     read = json.loads((folder / "one" / "summary.json").read_text())["assets"]["init"]["path"]
     assert Path(read) == folder / "${x}.png"
     (folder / "one" / "result.png").rename(folder / "${y}.png")
-    assert nst("rerun=${y}.png", *words[-4:-2], words[-1], "hydra.run.dir=again", cwd=folder).returncode == 0
-    assert nst("-m", *words, "hydra.sweep.dir=sweep", cwd=folder).returncode == 0
+    assert inside("rerun=${y}.png", *words[-4:-2], words[-1], "hydra.run.dir=again", cwd=folder).returncode == 0
+    assert inside("-m", *words, "hydra.sweep.dir=sweep", cwd=folder).returncode == 0
     for refused in (["hydra.run.dir=${y}.png"], ["-m", "hydra.sweep.dir=${y}.png"]):
-        finished = nst(*words, *refused, cwd=folder)
+        finished = inside(*words, *refused, cwd=folder)
         assert finished.returncode == 2
         assert "Hydra reads ${ in a folder's name as an interpolation; choose another" in finished.stderr

@@ -22,7 +22,6 @@ from PIL import Image
 from pytorch_lightning.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nst import paths
 from nst.callbacks import Stop
 from nst.encoder import oxford
 from nst.files import asset
@@ -286,20 +285,14 @@ class AtTheEnd(pl.Callback):
 
 @pytest.mark.parametrize(("what", "status"), [("signal", 143), ("folder", 0)])
 def test_what_happens_when_all_is_computed_costs_no_picture(
-    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, status: int
+    nst: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, status: int
 ) -> None:
     """A signal, or the loss of the folder that the command was given in."""
-    monkeypatch.setenv("PYTHONPATH", str(paths.PACKAGE.parent))
     monkeypatch.setenv("HOME", "/nowhere/that/can/be/written")
     here = tmp_path / "here"
     here.mkdir()
-    words = [
-        *small,
-        f"+callbacks.end={{_target_: tests.test_run.AtTheEnd, what: {what}}}",
-        f"hydra.run.dir={tmp_path}/run",
-    ]
-    command = [sys.executable, "-m", "nst.train", *words]
-    finished = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    end = f"+callbacks.end={{_target_: tests.test_run.AtTheEnd, what: {what}}}"
+    finished = nst(*small, end, f"hydra.run.dir={tmp_path}/run", cwd=here)
     assert finished.returncode == status, finished.stderr
     assert summary(tmp_path / "run")["status"] == "completed"
     assert Image.open(tmp_path / "run" / "result.png").size == (32, 26)
@@ -535,11 +528,11 @@ def test_real_filters_paint_real_pictures(inside: Command, tmp_path: Path) -> No
     "variables", [{"RANK": "1"}, {"SLURM_PROCID": "2"}, {"SLURM_PROCID": "2", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"}]
 )
 def test_a_job_around_it_does_not_count(
-    fresh: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+    nst: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    finished = fresh(*small, "evaluations=2", "hydra.run.dir=run")
+    finished = nst(*small, "evaluations=2", "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
     assert list((tmp_path / "run" / "tensorboard").rglob("events.*"))
     assert (tmp_path / "run" / "losses.csv").is_file()

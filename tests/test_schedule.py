@@ -300,38 +300,38 @@ def test_a_run_through_scales_leaves_one_picture_and_one_film(
 
 @pytest.mark.parametrize("at", [3, 5, 8])
 def test_a_run_stopped_at_any_scale_keeps_its_picture_and_goes_on_bit_by_bit(
-    nst: Command, scales: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+    inside: Command, scales: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(paths.PACKAGE.parent))
-    assert nst(*scales, "hydra.run.dir=whole").returncode == 0
+    assert inside(*scales, "hydra.run.dir=whole").returncode == 0
     stop = f"+callbacks.interrupt={{_target_: tests.test_schedule.Interrupt, at: {at}}}"
-    assert nst(*scales, stop, "hydra.run.dir=parts").returncode == 143
+    assert inside(*scales, stop, "hydra.run.dir=parts").returncode == 143
     parts, whole = tmp_path / "parts", tmp_path / "whole"
     result = summary(parts)
     size = (32, 26) if at <= 5 else (64, 51)
     assert (result["status"], result["evaluations"], result["width"], result["height"]) == ("interrupted", at, *size)
     assert Image.open(parts / "result.png").size == size
     if at <= 5:
-        refused = nst("resume=parts", "evaluations=3")
+        refused = inside("resume=parts", "evaluations=3")
         assert refused.returncode == 2
         assert refused.stderr == (
             f"error: evaluations=3: the run has made {at}, and its picture is still 32 x 26 px; choose more\n"
         )
         assert summary(parts) == result
-    finished = nst("resume=parts")
+    finished = inside("resume=parts")
     assert finished.returncode == 0, finished.stderr
     assert (parts / "result.png").read_bytes() == (whole / "result.png").read_bytes()
     assert (parts / "losses.csv").read_bytes() == (whole / "losses.csv").read_bytes()
 
 
 def test_a_run_goes_on_with_another_number_from_the_scale_that_it_is_at(
-    nst: Command, scales: list[str], tmp_path: Path
+    inside: Command, scales: list[str], tmp_path: Path
 ) -> None:
     process = begin(scales, tmp_path, checkpoints=1)
     process.terminate()
     process.communicate(timeout=120)
     done = int(str(summary(tmp_path / "run")["evaluations"]))
-    finished = nst("resume=run", f"evaluations={done + 4}")
+    finished = inside("resume=run", f"evaluations={done + 4}")
     assert finished.returncode == 0, finished.stderr
     sizes = [row["size"] for row in rows(tmp_path / "run")]
     assert sizes == ["32"] * done + ["64"] * 4

@@ -34,13 +34,13 @@ def kill(folder: Path, *arguments: str, run: int) -> Path:
         running = [sweep / name for name, summary in summaries(sweep).items() if summary["status"] == "running"]
         if len(states) == run and any(list(folder.glob("checkpoints/[0-9]*.ckpt")) for folder in running):
             break
-        time.sleep(0.05)
+        time.sleep(0.01)
     process.kill()
     process.wait()
     return sweep
 
 
-FOUR = ["evaluations=120", "callbacks.checkpoint.every_evaluations=20", "optimizer=lbfgs,adam", "seed=1,2"]
+FOUR = ["evaluations=60", "callbacks.checkpoint.every_evaluations=10", "optimizer=lbfgs,adam", "seed=1,2"]
 
 
 @pytest.fixture
@@ -49,13 +49,13 @@ def killed(small: list[str], tmp_path: Path) -> Path:
     return kill(tmp_path, *small, *FOUR, run=3)
 
 
-def test_a_killed_sweep_goes_on(nst: Command, small: list[str], killed: Path, tmp_path: Path) -> None:
+def test_a_killed_sweep_goes_on(inside: Command, small: list[str], killed: Path, tmp_path: Path) -> None:
     finished = [killed / name for name, summary in summaries(killed).items() if summary["status"] == "completed"]
     [begun] = [killed / name for name, summary in summaries(killed).items() if summary["status"] == "running"]
     assert len(finished) == 2
     before = [files(folder) for folder in finished]
     first = max(begun.glob("checkpoints/[0-9]*.ckpt"))
-    again = nst("-m", *small, *FOUR, "hydra.sweep.dir=sweep")
+    again = inside("-m", *small, *FOUR, "hydra.sweep.dir=sweep")
     assert again.returncode == 0, again.stderr
     assert [files(folder) for folder in finished] == before, "a finished run was touched"
     states = sorted(outcome.state for outcome in Sweep(killed).outcomes())
@@ -63,7 +63,7 @@ def test_a_killed_sweep_goes_on(nst: Command, small: list[str], killed: Path, tm
     assert "4 of 4 runs are complete" in again.stdout
     log = (begun / "train.log").read_text()
     assert f"Resuming after {int(first.stem)} evaluations" in log
-    whole = nst("-m", *small, *FOUR, "hydra.sweep.dir=whole")
+    whole = inside("-m", *small, *FOUR, "hydra.sweep.dir=whole")
     assert whole.returncode == 0, whole.stderr
     assert summaries(tmp_path / "whole").keys() == summaries(killed).keys()
     for folder in (tmp_path / "whole").glob("*-*"):
@@ -71,13 +71,13 @@ def test_a_killed_sweep_goes_on(nst: Command, small: list[str], killed: Path, tm
             assert (folder / name).read_bytes() == (killed / folder.name / name).read_bytes()
 
 
-def test_new_points_are_added_and_failed_ones_tried_again(nst: Command, small: list[str], tmp_path: Path) -> None:
-    first = nst("-m", *small, "weights.style=1e5,-1", "hydra.sweep.dir=sweep")
+def test_new_points_are_added_and_failed_ones_tried_again(inside: Command, small: list[str], tmp_path: Path) -> None:
+    first = inside("-m", *small, "weights.style=1e5,-1", "hydra.sweep.dir=sweep")
     assert first.returncode == 1
     assert "Traceback" not in first.stderr
     assert "weights.style=-1: must be greater than or equal to 0" in first.stdout
     assert "1 of 2 runs are complete" in first.stdout
-    again = nst("-m", *small, "weights.style=-1,1e6,100000", "hydra.sweep.dir=sweep")
+    again = inside("-m", *small, "weights.style=-1,1e6,100000", "hydra.sweep.dir=sweep")
     assert again.returncode == 1
     assert [outcome.state for outcome in Sweep(tmp_path / "sweep").outcomes()] == ["failed", "ran", "kept"]
     assert sorted(summary["status"] for summary in summaries(tmp_path / "sweep").values()) == [
@@ -85,33 +85,33 @@ def test_new_points_are_added_and_failed_ones_tried_again(nst: Command, small: l
     ]  # fmt: skip
 
 
-def test_a_missing_file_fails_its_run_alone(nst: Command, small: list[str], tmp_path: Path) -> None:
+def test_a_missing_file_fails_its_run_alone(inside: Command, small: list[str], tmp_path: Path) -> None:
     content = small[0].removeprefix("content.path=")
     paths = f"init.path={tmp_path / 'missing.png'},{content}"
-    finished = nst("-m", *small, "init=image", paths, "hydra.sweep.dir=sweep")
+    finished = inside("-m", *small, "init=image", paths, "hydra.sweep.dir=sweep")
     assert finished.returncode == 1
     assert [outcome.state for outcome in Sweep(tmp_path / "sweep").outcomes()] == ["failed", "ran"]
     assert "missing.png: there is no such file" in finished.stdout
     assert "Traceback" not in finished.stderr
 
 
-def test_an_unexpected_failure_leaves_its_traceback(nst: Command, small: list[str], tmp_path: Path) -> None:
+def test_an_unexpected_failure_leaves_its_traceback(inside: Command, small: list[str], tmp_path: Path) -> None:
     broken = "+callbacks.broken={_target_: fractions.Fraction}"  # no callback, which Lightning finds out in the fit
-    finished = nst("-m", *small, broken, "seed=1,2", "hydra.sweep.dir=sweep")
+    finished = inside("-m", *small, broken, "seed=1,2", "hydra.sweep.dir=sweep")
     assert finished.returncode == 1
     assert [outcome.state for outcome in Sweep(tmp_path / "sweep").outcomes()] == ["failed", "failed"]
     assert "Traceback" in finished.stderr
 
 
-def test_a_run_that_diverges_fails_alone(nst: Command, small: list[str], tmp_path: Path) -> None:
-    finished = nst("-m", *small, "weights.style=1e38,1e5", "hydra.sweep.dir=sweep")
+def test_a_run_that_diverges_fails_alone(inside: Command, small: list[str], tmp_path: Path) -> None:
+    finished = inside("-m", *small, "weights.style=1e38,1e5", "hydra.sweep.dir=sweep")
     assert finished.returncode == 1
     assert [outcome.state for outcome in Sweep(tmp_path / "sweep").outcomes()] == ["failed", "ran"]
     assert "at evaluation 1" in finished.stdout
 
 
-def test_a_sweep_without_runs_is_an_error(nst: Command, small: list[str], tmp_path: Path) -> None:
-    finished = nst("-m", *small, "style=glob(nothing*)", "hydra.sweep.dir=sweep")
+def test_a_sweep_without_runs_is_an_error(inside: Command, small: list[str], tmp_path: Path) -> None:
+    finished = inside("-m", *small, "style=glob(nothing*)", "hydra.sweep.dir=sweep")
     assert finished.returncode == 2
     assert "error: style=glob(nothing*): no value is given, so there is nothing to run" in finished.stderr
     assert not (tmp_path / "sweep").exists()
@@ -169,11 +169,11 @@ def test_a_job_that_died_is_told(tmp_path: Path) -> None:
 
 
 def test_runs_of_one_process_share_what_they_can_and_nothing_else(
-    nst: Command, small: list[str], tmp_path: Path
+    inside: Command, small: list[str], tmp_path: Path
 ) -> None:
-    sweep = nst("-m", *small, "weights.style=1e4,1e5", "layers.content=[relu3_1],[relu4_2]", "hydra.sweep.dir=sweep")
+    sweep = inside("-m", *small, "weights.style=1e4,1e5", "layers.content=[relu3_1],[relu4_2]", "hydra.sweep.dir=sweep")
     assert sweep.returncode == 0, sweep.stderr
-    alone = nst(*small, "weights.style=1e5", "layers.content=[relu4_2]", "hydra.run.dir=alone")
+    alone = inside(*small, "weights.style=1e5", "layers.content=[relu4_2]", "hydra.run.dir=alone")
     assert alone.returncode == 0, alone.stderr
     last = Path(str(Sweep(tmp_path / "sweep").outcomes()[-1].folder))
     for name in ("result.png", "losses.csv"):

@@ -37,10 +37,10 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def sweep(nst: Command, small: list[str], tmp_path: Path) -> Path:
+def sweep(inside: Command, small: list[str], tmp_path: Path) -> Path:
     """Four runs, whose style weight and optimizer vary."""
     varied = ["weights.style=1e4,1e5", "optimizer=lbfgs,adam"]
-    finished = nst("-m", *small, "callbacks.snapshot.every_evaluations=3", *varied, "hydra.sweep.dir=sweep")
+    finished = inside("-m", *small, "callbacks.snapshot.every_evaluations=3", *varied, "hydra.sweep.dir=sweep")
     assert finished.returncode == 0, finished.stderr
     return tmp_path / "sweep"
 

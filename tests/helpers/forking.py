@@ -7,6 +7,7 @@ on how Python starts or ends (its options, a closed output, the number of thread
 
 import array
 import atexit
+import gc
 import json
 import os
 import runpy
@@ -23,11 +24,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any
 
+from hydra.core.plugins import Plugins
+from PIL import Image
+
 #: The command that is forked most.
 MAIN = "nst.train"
 
 #: What the server imports beforehand: all that a run needs.
-IMPORTS = ("nst.train", "nst.run.single", "nst.sweep.command", "nst.run.follow", "tensorboard", "skimage.color", "av")
+IMPORTS = (
+    "nst.train", "nst.run.single", "nst.run.job", "nst.sweep.command", "nst.sweep.point", "nst.run.follow",
+    "torch.utils.tensorboard", "skimage.color", "av",
+)  # fmt: skip
 
 
 class Process:
@@ -176,6 +183,9 @@ def serve(folder: str) -> None:
     """Fork for each request that comes to the socket in a folder, and tell how its process ended."""
     for name in IMPORTS:
         __import__(name)
+    Plugins.instance()  # imports all of Hydra's
+    Image.init()  # and all of Pillow's
+    gc.freeze()  # what is imported is never garbage
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listening.bind(f"{folder}/socket")
     listening.listen()
