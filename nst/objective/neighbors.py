@@ -193,16 +193,19 @@ class PatchNeighbors(JointTerm):
         return torch.stack(losses).sum()
 
     def _patches(self, features: Tensor) -> Tensor:
-        side = min(self.size, *features.shape[-2:])
-        return functional.unfold(features, side, stride=self.stride)[0].T
+        return functional.unfold(self._padded(features), self.size, stride=self.stride)[0].T
 
     def _inside(self, reading: Reading, name: str) -> Tensor | None:
         """Return the mean weight of each patch."""
         weights = reading.weights.get(name)
         if weights is None:
             return None
-        side = min(self.size, *weights.shape[-2:])
-        return functional.avg_pool2d(weights, side, stride=self.stride)
+        return functional.avg_pool2d(self._padded(weights), self.size, stride=self.stride)
+
+    def _padded(self, features: Tensor) -> Tensor:
+        """Return the features with zeros below and to the right, if they are smaller than a patch."""
+        height, width = features.shape[-2:]
+        return functional.pad(features, (0, max(0, self.size - width), 0, max(0, self.size - height)))
 
 
 def _sampled(features: Tensor, weights: Tensor | None, grid: Any) -> tuple[Tensor, Tensor | None]:
