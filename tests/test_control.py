@@ -288,7 +288,7 @@ def test_a_style_is_not_named_as_a_key(inside: Command, small: list[str], second
         (["style/more=[second]"], "style.more.second.path: must be given"),
         (["style.scale=0.1"], "style.scale=0.1: fit=stretch: at the first scale it would be"),
         (["style.scale=0.1", "layers.style=[relu1_1]"], "style.scale=0.1: fit=stretch: at the first scale it would be"),
-        (["color=grey"], "color=grey: must be 'style', 'match', 'luminance', 'yiq' or 'lab'"),
+        (["color=grey"], "color=grey: must be 'style', 'match', 'luminance', 'yiq', 'lab' or 'chroma'"),
     ],
 )
 def test_mistakes(inside: Command, small: list[str], tmp_path: Path, words: list[str], said: str) -> None:

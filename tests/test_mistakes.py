@@ -180,7 +180,10 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["callbacks.snapshot._target_=nst.callbacks.ProgressBar"], ["callbacks", "every_evaluations"]),
     (["pooling._target_=torch.nn.Nope"], ["pooling", "torch.nn.Nope"]),
     (["objective.content._target_=nst.nope"], ["objective", "nst.nope"]),
-    (["objective/style=[gram,nope]"], ["objective/style=nope: there is no such option; choices: covariance, gram"]),
+    (
+        ["objective/style=[gram,nope]"],
+        ["objective/style=nope: there is no such option; choices: covariance, feature_"],
+    ),
     (["style=[picasso,scream]"], ["style=[picasso,scream]: takes one option", "style=picasso,scream", "style/more=["]),
     (["optimizer=[adam,lbfgs]"], ["optimizer=[adam,lbfgs]: takes one option", "with -m: optimizer=adam,lbfgs"]),
     (["objective/style=[]"], ["objective/style=[]: at least one style term is needed"]),

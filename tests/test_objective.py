@@ -142,6 +142,8 @@ def made(*overrides: str) -> Formulas:
 
 def test_every_term_is_tested() -> None:
     elsewhere = {"gram", "gram_paper", "sliced_wasserstein_drawn"}  # below, and in tests/test_joint.py
+    elsewhere |= {"relaxed_emd", "hypercolumn_moments", "palette"}  # in tests/test_hypercolumns.py
+    elsewhere |= {"nearest_neighbors", "feature_splitting", "patch_neighbors"}  # in tests/test_neighbors.py
     assert {path.stem for path in (paths.configs() / "objective" / "style").iterdir()} == {*TERMS, *elsewhere}
 
 

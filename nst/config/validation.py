@@ -7,8 +7,8 @@ from pydantic import BaseModel, ValidationError
 
 from nst.config.node_schema import NODES
 from nst.config.schema import Config
+from nst.encoder import PIXELS
 from nst.encoder import architecture as arch
-from nst.encoder.architecture import PIXELS
 from nst.errors import choices, problem
 
 M = TypeVar("M", bound=BaseModel)
@@ -49,7 +49,8 @@ def _checked(schema: type[M], raw: Mapping[str, Any], prefix: str) -> tuple[M | 
             key = prefix + ".".join(_without_alternatives(location, raw))
             if key not in lines:  # a union such as `int | None` reports each alternative
                 lines[key] = _explain(key, mistake, schema)
-        return None, list(lines.values())
+        # Of the alternatives of a union, report the one that got furthest.
+        return None, [line for key, line in lines.items() if not any(each.startswith(f"{key}.") for each in lines)]
 
 
 def _without_alternatives(location: list[str], raw: Any) -> Iterator[str]:
@@ -58,9 +59,10 @@ def _without_alternatives(location: list[str], raw: Any) -> Iterator[str]:
         if isinstance(raw, Mapping):
             yield part
             raw = raw.get(part)
-        elif isinstance(raw, list | tuple) and part.isdigit() and int(part) < len(raw):
-            yield part
-            raw = raw[int(part)]
+        elif isinstance(raw, list | tuple):
+            if part.isdigit() and int(part) < len(raw):
+                yield part
+                raw = raw[int(part)]
         else:
             return
 
@@ -100,13 +102,13 @@ def _layer_problems(raw: Mapping[str, Any]) -> Iterator[str]:
         return
     if architecture not in arch.BLOCKS and architecture not in arch.known():
         return
-    valid = [PIXELS, *arch.layer_names(architecture)]
+    valid = [*arch.layer_names(architecture), PIXELS]
     if not all(isinstance(layers.get(part), list) for part in ("content", "style")):
         return
     named = [(part, name) for part in ("content", "style") for name in layers[part]]
     if all(name == PIXELS for _, name in named):
         which = ", ".join(f"layers.{part}=[{', '.join(map(str, layers[part]))}]" for part in ("content", "style"))
-        yield f"{which}: at least one layer {'of the network ' if named else ''}is needed; {choices('', valid[1:])}"
+        yield f"{which}: at least one layer {'of the network ' if named else ''}is needed; {choices('', valid[:-1])}"
     for part, name in named:
         if name not in valid:
             vgg = arch.layer_names("vgg19")

@@ -4,3 +4,6 @@
 frozen ``layers`` and ``pooling``; its ``weights`` come from a ``checkpoint`` or from the package that ``oxford`` reads.
 ``architecture`` has the shapes and the names of the layers, and ``precision`` the floating-point types.
 """
+
+#: The name of the picture itself among the layers: its features are the pixels.
+PIXELS = "pixels"

@@ -2,9 +2,6 @@
 
 from collections.abc import Sequence
 
-#: The name of the picture itself among the layers: its features are the pixels.
-PIXELS = "pixels"
-
 #: Output channels of each convolution, block by block; a pooling follows each block.
 BLOCKS: dict[str, tuple[tuple[int, ...], ...]] = {
     "vgg16": ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3),

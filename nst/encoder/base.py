@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nst.encoder.architecture import PIXELS
+from nst.encoder import PIXELS
 from nst.encoder.layers import Layer
 
 #: Sides in px that are tried to find the smallest picture with features in every layer.

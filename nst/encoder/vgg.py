@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nst.encoder import PIXELS
 from nst.encoder import architecture as arch
-from nst.encoder.architecture import PIXELS
 from nst.encoder.base import Encoder
 from nst.encoder.checkpoint import State
 from nst.encoder.layers import Convolution, Features, Layer, ReLU

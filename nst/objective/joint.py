@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nst.encoder.architecture import PIXELS
+from nst.encoder import PIXELS
 from nst.objective.functional import sliced_wasserstein
 from nst.objective.reading import Reading
 from nst.objective.statistics import kept_bytes, sorted_projections

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nst.encoder.architecture import PIXELS
+from nst.encoder import PIXELS
 from nst.encoder.base import Encoder
 from nst.encoder.layers import Layer
 from nst.objective.processes import ALONE, Team

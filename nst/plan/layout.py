@@ -8,8 +8,8 @@ from typing import Any
 from nst import image
 from nst.config.nodes import Nodes, untiled
 from nst.config.schema import Config
+from nst.encoder import PIXELS
 from nst.encoder import architecture as arch
-from nst.encoder.architecture import PIXELS
 from nst.encoder.base import Encoder
 from nst.errors import UserError, choices, problem
 from nst.image import Shape

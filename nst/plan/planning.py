@@ -23,9 +23,8 @@ from nst.config.identity import identity
 from nst.config.nodes import Nodes
 from nst.config.schema import Config, styles_in
 from nst.config.source import keys
+from nst.encoder import PIXELS, precision
 from nst.encoder import architecture as arch
-from nst.encoder import precision
-from nst.encoder.architecture import PIXELS
 from nst.errors import UserError, attempt, problem, written
 from nst.files.run_folder import RunFolder
 from nst.optimizer.schedule import Schedule

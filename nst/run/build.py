@@ -1,4 +1,4 @@
-"""Construction of a run's objects from its plan: the module, its objectives, the callbacks and the loggers."""
+"""Construction of a run's objects from its plan: the module, its objectives and the trainer."""
 
 import functools
 import os
@@ -14,7 +14,7 @@ from pytorch_lightning.profilers import PassThroughProfiler
 from torch import Tensor
 
 from nst import image
-from nst.callbacks import Checkpoint, Overview, Record, Stop
+from nst.callbacks import Overview, Record, Stop
 from nst.config.identity import fingerprint, note
 from nst.encoder import precision
 from nst.encoder.base import Encoder
@@ -34,11 +34,9 @@ from nst.plan.inputs import normalizing_pictures
 from nst.plan.layout import network
 from nst.plan.network import small_pictures
 from nst.plan.planning import Plan
+from nst.run import loggers
 
 T = TypeVar("T")
-
-#: The logger whose event files a resumed run goes on with.
-TENSORBOARD = "pytorch_lightning.loggers.TensorBoardLogger"
 
 #: Number of threads for runs that don't set it: torch's choice for this process, or OMP_NUM_THREADS.
 THREADS = torch.get_num_threads()
@@ -112,11 +110,11 @@ def build(plan: Plan, folder: RunFolder, *, choices: Mapping[str, str], shown: S
         pictures={**plan.pictures.tensors, "start": plan.start},
         config=plan.yaml,
         assets=OmegaConf.to_yaml(OmegaConf.create(plan.files.provenance())),
-        hyperparameters=_hyperparameters(plan, choices, shown),
+        hyperparameters=loggers.hyperparameters(plan, choices, shown),
     )
     trainer: Any = plan.trainer
-    trainer.callbacks.extend([record, overview, stop, *_callbacks(plan, folder)])
-    trainer.loggers = _loggers(plan, folder, checkpoint, goes_on=goes_on)
+    trainer.callbacks.extend([record, overview, stop, *loggers.make_callbacks(plan, folder)])
+    trainer.loggers = loggers.make_loggers(plan, folder, checkpoint, goes_on=goes_on)
     _place(trainer, folder)
     return Run(
         module=_module(plan),
@@ -177,7 +175,7 @@ def _module(plan: Plan) -> StyleTransfer:
     )
 
 
-def _objective(plan: Plan, stage: Stage, device: torch.device, start: Tensor | None) -> Objective:
+def _objective(plan: Plan, stage: Stage, device: torch.device, start: Tensor | None = None) -> Objective:
     """Return the objective of a stage, which may depend on its ``start``.
 
     Each process computes the targets itself, from the pictures at that size.
@@ -210,20 +208,11 @@ def _objective(plan: Plan, stage: Stage, device: torch.device, start: Tensor | N
     styles = list(_styles(plan, stage, formulas, key, encoder, here))
     if formulas.matches:
         picture = None if start is None else start.to(device) if view is None else view(start.to(device))
+        match = functools.partial(matched, encoder, layers=config.layers.style, formulas=formulas, content=content())
+        masks: dict[str | None, Tensor | None] = {None: None}
+        masks.update(regions)
         styles = [
-            replace(
-                style,
-                targets=matched(
-                    encoder,
-                    style.targets,
-                    config.layers.style,
-                    formulas,
-                    content=content(),
-                    picture=picture,
-                    mask=None if style.region is None else regions[style.region],
-                ),
-            )
-            for style in styles
+            replace(style, targets=match(style.targets, picture=picture, mask=masks[style.region])) for style in styles
         ]
     return Objective(
         encoder=encoder,
@@ -291,41 +280,3 @@ def _encoder(plan: Plan) -> tuple[Hashable, Encoder]:
     normalized = None if files.normalization is None else files.normalization.sha256
     key = (fingerprint(plan.raw, "encoder"), made_of.key, normalized)
     return key, encoders(key, made_of.make)
-
-
-def _loggers(plan: Plan, folder: RunFolder, checkpoint: Path | None, *, goes_on: bool) -> list[Any]:
-    make = plan.nodes.logger
-    if make is None:
-        return []
-    logger = plan.config.logger["_target_"]
-    if logger != TENSORBOARD:
-        # A folder of its own for each session, as Lightning's CSV logger deletes what it finds in its folder.
-        kind, session = logger.rpartition(".")[2], f"from_{checkpoint.stem}" if checkpoint is not None else ""
-        return [make(save_dir=folder.logs(kind) / session)]
-    if goes_on:
-        # Purge the steps that an interrupted run logged after its checkpoint, because they are computed again.
-        make = functools.partial(make, purge_step=0 if checkpoint is None else int(checkpoint.stem) + 1)
-    return [make(save_dir=folder.events(str(plan.config.name)))]
-
-
-def _callbacks(plan: Plan, folder: RunFolder) -> list[pl.Callback]:
-    made = [make for make in plan.nodes.callbacks.values() if make is not None]
-    ready = [make(folder=folder) if isinstance(make, functools.partial) else make for make in made]
-    return sorted(ready, key=lambda callback: not isinstance(callback, Checkpoint))  # before others, as a film may fail
-
-
-def _hyperparameters(plan: Plan, choices: Mapping[str, str], shown: Sequence[str]) -> dict[str, str | float]:
-    """Return the pictures, the encoder used (which may be a stand-in) and the keys ``shown``; numbers as numbers."""
-    config, files = plan.config, plan.files
-    named = {"content": config.content.title, "style": config.style.title}
-    values = {
-        key: choices.get(key, OmegaConf.select(plan.saved, key)) for key in shown if key not in (*named, "encoder")
-    }
-    plain = {key: _plain(value) for key, value in values.items()}
-    return {**named, "encoder": f"{files.architecture} ({files.weights.source})", **plain}
-
-
-def _plain(value: Any) -> str | float:
-    if isinstance(value, int | float):
-        return float(value)
-    return " ".join(map(str, value)) if OmegaConf.is_list(value) else "null" if value is None else str(value)

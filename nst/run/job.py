@@ -25,7 +25,8 @@ from nst.files.run_folder import RunFolder
 from nst.image import output
 from nst.plan.planning import Plan
 from nst.run import provenance
-from nst.run.build import TENSORBOARD, Run, build
+from nst.run.build import Run, build
+from nst.run.loggers import TENSORBOARD
 
 log = logging.getLogger(__name__)
 
