@@ -1,23 +1,20 @@
 """Terms that draw at each evaluation: directions, or the positions that they compare."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from nst.encoder import PIXELS
 from nst.objective.functional import sliced_wasserstein
+from nst.objective.products import TINY, unit_rows
 from nst.objective.reading import Reading
 from nst.objective.statistics import kept_bytes, sorted_projections
 from nst.objective.terms import JointTerm
-
-#: Lengths of vectors below this are rounded up to it, so that a vector of length 0 has a direction.
-_TINY = 1e-8
 
 #: Rows of an orthonormal basis of colours: lightness, and two axes across it.
 _COLORS = ((0.577350, 0.577350, 0.577350), (-0.577350, 0.788675, -0.211325), (-0.577350, -0.211325, 0.788675))
@@ -88,7 +85,7 @@ class Sampled(JointTerm):
 
     def target(self, style: Reading, *turned: Reading) -> Sequence[Tensor]:
         """Return the style's hypercolumns, (style_samples, C of all layers), of length 1."""
-        return [_unit(_joined(self._of_style(style)))]
+        return [unit_rows(_joined(self._of_style(style)))]
 
     def _of_style(self, style: Reading) -> Mapping[str, Tensor]:
         return style.at(style.positions(self.style_samples), interpolate=False)
@@ -101,7 +98,7 @@ class RelaxedEMD(Sampled):
     """
 
     def loss(self, picture: Reading, target: Sequence[Tensor]) -> Tensor:
-        found, [style] = _unit(_joined(picture.sample(self.samples))), target
+        found, [style] = unit_rows(_joined(picture.sample(self.samples))), target
         with torch.no_grad():
             similar = found.to(picture.dtype) @ style.to(picture.dtype).T
         return _relaxed(1 - similar, lambda one, other: 1 - (one * other).sum(1), found, style)
@@ -135,11 +132,13 @@ class Palette(Sampled):
 
         def apart(one: Tensor, other: Tensor) -> Tensor:
             square = (one - other).square().sum(1).clamp(min=1e-5)
-            return 1 - (_unit(one) * _unit(other)).sum(1) + (square / 3).sqrt()
+            return 1 - (unit_rows(one) * unit_rows(other)).sum(1) + (square / 3).sqrt()
 
         with torch.no_grad():
             apart_by = (
-                1 - _unit(found) @ _unit(style).T + (torch.cdist(found, style).square().clamp(min=1e-5) / 3).sqrt()
+                1
+                - unit_rows(found) @ unit_rows(style).T
+                + (torch.cdist(found, style).square().clamp(min=1e-5) / 3).sqrt()
             )
         return _relaxed(apart_by, apart, found, style)
 
@@ -182,11 +181,7 @@ def _joined(features: Mapping[str, Tensor]) -> Tensor:
     return torch.cat(list(features.values()), dim=1)
 
 
-def _unit(rows: Tensor) -> Tensor:
-    return functional.normalize(rows, dim=1, eps=_TINY)
-
-
-def _relaxed(matrix: Tensor, apart, found: Tensor, style: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+def _relaxed(matrix: Tensor, apart: Callable[[Tensor, Tensor], Tensor], found: Tensor, style: Tensor) -> Tensor:
     """Return the relaxed earth mover's distance; ``matrix`` has the distances of all pairs, without a gradient."""
     of_found = apart(found, style[matrix.argmin(1)]).mean()
     of_style = apart(found[matrix.argmin(0)], style).mean()
@@ -223,5 +218,5 @@ def _colors(pixels: Tensor) -> Tensor:
 
 
 def _self_distances(rows: Tensor, narrow: torch.dtype) -> Tensor:
-    distances = 1 - _products(_unit(rows), narrow)
-    return distances / distances.sum(0).clamp(min=_TINY)
+    distances = 1 - _products(unit_rows(rows), narrow)
+    return distances / distances.sum(0).clamp(min=TINY)

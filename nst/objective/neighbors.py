@@ -8,15 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nst.objective.products import as_rows, widened
+from nst.objective.products import TINY, as_rows, unit_rows, widened
 from nst.objective.reading import Reading
 from nst.objective.terms import JointTerm
 
 #: Numbers of keys and of queries whose similarities are in memory at a time; they stay in the processor's cache.
 _KEYS, _QUERIES = 2048, 1024
-
-#: Lengths of vectors below this are rounded up to it, so that a vector of length 0 has a direction.
-_TINY = 1e-8
 
 #: Number of positions of a side that ``FeatureSplitting`` samples, about.
 _SIDE = 64
@@ -84,7 +81,7 @@ class NearestNeighbors(JointTerm):
     def match(
         self, target: Sequence[Tensor], read: Callable[[Tensor], Reading], content: Tensor, picture: Tensor | None
     ) -> Sequence[Tensor]:
-        """Return the nearest hypercolumn of the style for each position, (M, C) for each layer."""
+        """Return the nearest hypercolumn of the style for each position, (M, C) for each layer, and its square (M,)."""
         [style] = target
         asked = content
         if picture is not None:
@@ -95,16 +92,18 @@ class NearestNeighbors(JointTerm):
         index = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
         index[inside] = nearest(queries[inside], style, centred=True)
         chosen = style[index]
-        return torch.split(chosen, [each.shape[1] for each in reading.features.values()], dim=1)
+        parts = torch.split(chosen, [each.shape[1] for each in reading.features.values()], dim=1)
+        squares = torch.stack([widened(part).square().sum(1) for part in parts]).sum(0)
+        return [*parts, squares]
 
     def loss(self, picture: Reading, target: Sequence[Tensor]) -> Tensor:
-        product = square = own = torch.zeros(())
-        for found, wanted in zip(_on_grid(picture), target, strict=True):
-            rows, wide = widened(as_rows(found)) / found.shape[1], widened(wanted)
-            product = product.to(rows) + (rows * wide).sum(1)
-            square = square.to(rows) + rows.square().sum(1)
-            own = own.to(rows) + wide.square().sum(1)
-        cosine = product / (square.clamp(min=_TINY) * own.clamp(min=_TINY)).sqrt()
+        *parts, squares = target
+        product = square = torch.zeros_like(squares)
+        for found, wanted in zip(_on_grid(picture), parts, strict=True):
+            rows = widened(as_rows(found)) / found.shape[1]
+            product = product + (rows * widened(wanted)).sum(1)
+            square = square + rows.square().sum(1)
+        cosine = product / (square.clamp(min=TINY) * squares.clamp(min=TINY)).sqrt()
         return _mean(1 - cosine, _grid_weights(picture))
 
 
@@ -224,7 +223,7 @@ def _splitting(found: Tensor, weights: Tensor | None, style: Tensor) -> Tensor:
         found, weights = found[inside], weights.flatten()[inside]
     wanted = widened(style[nearest(found.detach(), style, centred=True)]) - _mean_row(style)
     rows = widened(found)
-    cosine = functional.cosine_similarity(rows - rows.mean(0), wanted, dim=1, eps=_TINY)
+    cosine = functional.cosine_similarity(rows - rows.mean(0), wanted, dim=1, eps=TINY)
     return _mean(1 - cosine, weights)
 
 
@@ -264,8 +263,7 @@ def _mean_row(rows: Tensor) -> Tensor:
 
 def _unit(rows: Tensor, mean: Tensor | None, dtype: torch.dtype) -> Tensor:
     """Return the rows, without their mean if it is given, divided by their lengths, in a type."""
-    wide = widened(rows) if mean is None else widened(rows) - mean
-    return (wide / wide.square().sum(1, keepdim=True).sqrt().clamp(min=_TINY)).to(dtype)
+    return unit_rows(widened(rows) if mean is None else widened(rows) - mean).to(dtype)
 
 
 def _mean(values: Tensor, weights: Tensor | None) -> Tensor:

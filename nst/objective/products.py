@@ -4,6 +4,10 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+#: Lengths of vectors below this are rounded up to it, so that a vector of length 0 has a direction.
+TINY = 1e-8
 
 #: Number of 16-bit values that are widened at a time; small enough for the copy to stay in the processor's cache.
 _CHUNK = 2**18
@@ -11,6 +15,11 @@ _CHUNK = 2**18
 
 def widened(x: Tensor) -> Tensor:
     return x if x.element_size() >= 4 else x.float()
+
+
+def unit_rows(rows: Tensor) -> Tensor:
+    """Return the rows (M, C), of at least 32 bits, divided by their lengths; a row of length 0 stays 0."""
+    return functional.normalize(rows, dim=1, eps=TINY)
 
 
 def sum_of_products(positions: Tensor, others: Tensor | None = None, *, weights: Tensor | None = None) -> Tensor:

@@ -53,17 +53,16 @@ class Reading:
         """
         height, width = self.features[self.finest].shape[-2:]
         weights = self.weights.get(self.finest)
-        if weights is None:
-            whole = height * width
-            number = min(count, whole)
-            levels = torch.arange(number) + torch.rand(number, generator=self.generator(), dtype=torch.float64)
-            index = (levels * (whole / number)).long().clamp(max=whole - 1)
+        whole = height * width
+        exact = None if weights is None else weights.flatten().cpu().double()
+        number = min(count, whole if exact is None else int(exact.count_nonzero()))
+        levels = torch.arange(number) + torch.rand(number, generator=self.generator(), dtype=torch.float64)
+        if exact is None:
+            index = (levels * (whole / number)).long()
         else:
-            exact = weights.flatten().cpu().double()
-            number = min(count, int(exact.count_nonzero()))
-            levels = torch.arange(number) + torch.rand(number, generator=self.generator(), dtype=torch.float64)
             sums = exact.cumsum(0)
-            index = torch.searchsorted(sums, levels * (sums[-1] / number)).clamp(max=len(sums) - 1)
+            index = torch.searchsorted(sums, levels * (sums[-1] / number))
+        index.clamp_(max=whole - 1)
         return torch.stack([index // width, index % width], dim=1).to(self.features[self.finest].device)
 
     def at(self, positions: Tensor, *, interpolate: bool = True) -> dict[str, Tensor]:

@@ -141,7 +141,7 @@ def content_loss(formulas: Formulas, part: Window, name: str, features: Tensor, 
 
 def scale(formulas: Formulas, targets: Mapping[str, Tensor]) -> dict[str, float]:
     """Return the factor that makes each layer's content loss relative to that of a picture without features."""
-    if not formulas.relative or isinstance(formulas.content, JointTerm):
+    if not formulas.relative:
         return dict.fromkeys(targets, 1.0)
     return {name: inverse(_by_rows(formulas, target)) for name, target in targets.items()}
 

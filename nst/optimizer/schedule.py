@@ -1,7 +1,7 @@
 """Schedules: the sizes at which a picture is optimized, the evaluations for each, and the steps between sizes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -143,9 +143,11 @@ def pyramid(
     last = 1 if finish is None else 2  # stages of the final size
     rule = SHARES[shares if isinstance(shares, str) else "half_for_the_last"]
     given_shares = None if shares is None or isinstance(shares, str) else shares
-    named = {f"factors.{name}": values for name, values in factors.items() if name != "terms"}
-    named |= {f"factors.terms.{name}": values for name, values in (factors.get("terms") or {}).items()}
-    lists = {"shares": given_shares, **{key: each for key, each in named.items() if not isinstance(each, str)}}
+    of_weights = {name: values for name, values in factors.items() if name != "terms" and values is not None}
+    of_terms = factors.get("terms") or {}
+    lists = {"shares": given_shares}
+    for key, given in (("factors", of_weights), ("factors.terms", of_terms)):
+        lists |= {f"{key}.{name}": values for name, values in given.items() if not isinstance(values, str)}
     fixed = sizes is not None or any(lists.values())
     while _starved(ends := _ends(evaluations, given_shares or rule(len(sides) + last))) and sides and not fixed:
         del sides[0]
@@ -158,21 +160,21 @@ def pyramid(
     if lines:
         raise UserError(lines)
     shapes = [*(images.fit(*shape, side) for side in sides), *[shape] * last]
-    by_key = {key: RULES[each](count) if isinstance(each, str) else each for key, each in named.items() if each}
     stages = [
-        Stage(
-            shape=each,
-            end=end,
-            **{key.removeprefix("factors."): values[n] for key, values in by_key.items() if ".terms." not in key},
-            terms={
-                **{key.removeprefix("factors.terms."): values[n] for key, values in by_key.items() if ".terms." in key},
-                **dict.fromkeys(finish or () if n < count - 1 else (), 0.0),
-            },
-            only=finish if n == count - 1 else None,
-        )
+        Stage(shape=each, end=end, **_at(n, count, of_weights), terms=_at(n, count, of_terms))
         for n, (each, end) in enumerate(zip(shapes, ends, strict=True))
     ]
+    if finish is not None:
+        off = dict.fromkeys(finish, 0.0)
+        stages = [replace(stage, terms={**stage.terms, **off}) for stage in stages[:-1]] + [
+            replace(stages[-1], only=finish)
+        ]
     return Schedule(stages=stages, carries=CARRIES[carry], patience=patience, min_improvement=min_improvement)
+
+
+def _at(stage: int, count: int, factors: Mapping[str, Sequence[float] | str]) -> dict[str, Any]:
+    """Return the factors of one of ``count`` stages, from lists or rules by name."""
+    return {name: (RULES[given](count) if isinstance(given, str) else given)[stage] for name, given in factors.items()}
 
 
 def _problems(

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from nst import image as images
+from nst.optimizer.schedule import content_detail
 
 
 def content(content: Tensor, style: Tensor, generator: Generator) -> Tensor:
@@ -34,9 +35,8 @@ def style_mean(content: Tensor, style: Tensor, generator: Generator) -> Tensor:
     The start of STROTSS (Kolkin et al. 2019, arXiv:1904.12785). The detail is what the content image loses at half of
     its size.
     """
-    shape = (content.shape[-2], content.shape[-1])
-    half = images.resize(content, (max(1, shape[0] // 2), max(1, shape[1] // 2)))
-    return (style.mean((2, 3), keepdim=True) + content - images.resize(half, shape)).clamp(0, 1)
+    half = [max(1, side // 2) for side in content.shape[-2:]]
+    return content_detail(style.mean((2, 3), keepdim=True).expand(-1, -1, *half), content)
 
 
 def image(content: Tensor, style: Tensor, generator: Generator, *, path: str, max_pixels: int) -> Tensor:
