@@ -19,6 +19,7 @@ from nst.config.source import quoted
 from nst.encoder import oxford
 from nst.encoder import weights as encoder
 from nst.encoder.vgg import VGG
+from nst.errors import UserError
 from tests.conftest import paint
 from tests.test_house import imports
 
@@ -304,6 +305,15 @@ def test_a_mistake_is_told_without_a_traceback(
     pytest.importorskip("matplotlib")
     assert command.main(words) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_memory_tells_a_mistake_that_its_process_met(folder: Path) -> None:
+    task = {
+        "side": "ours", "pixels": [32, 32], "device": "cpu", "overrides": ["optimizer.lr=-1"], "threads": 1,
+        "content_layers": ["relu1_1"], "style_layers": ["relu1_1"],
+    }  # fmt: skip
+    with pytest.raises(UserError, match=r"optimizer\.lr"):
+        memory.in_own_process(task)
 
 
 def test_the_checks_of_a_gpu_run_on_a_cpu(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,8 +42,8 @@ CASES = {
 
 
 def optimize(optimizer: str, tile: int | None) -> dict[str, Any]:
-    """Six evaluations: their losses, the image, and the windows whose contribution this process counted."""
-    objective = make("avg", 2, "mean", 0, SHAPE, tile, torch.float64)
+    """Ten evaluations: their losses, the image, and the windows whose contribution this process counted."""
+    objective = make("avg", 0, "mean", 0, SHAPE, tile, torch.float64)
     objective.team = Team.present()
     picture = image(1, *SHAPE).requires_grad_()
     losses: list[float] = []
@@ -56,7 +56,7 @@ def optimize(optimizer: str, tile: int | None) -> dict[str, Any]:
         return total
 
     made = OPTIMIZERS[optimizer]([picture])
-    while len(losses) < 6:
+    while len(losses) < 10:
         made.step(closure)
         picture.data.clamp_(0, 1)
     own = objective.team.own(windows(objective.encoder, SHAPE, tile))

@@ -100,7 +100,7 @@ def cosines(folder: Path, words: list[str], *, size: int, evaluations: int) -> l
 
 
 @pytest.mark.parametrize("objective", EVERY)
-@pytest.mark.parametrize(("size", "evaluations"), [(48, 10), pytest.param(192, 150, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(("size", "evaluations"), [(64, 15), pytest.param(192, 150, marks=pytest.mark.soak)])
 def test_gradients_of_16_bits_lead_where_exact_ones_do(
     tmp_path: Path, objective: str, size: int, evaluations: int
 ) -> None:

@@ -28,7 +28,7 @@ CASES = [
 
 def words_of(small: list[str], steps: str, scales: str, sums: str) -> list[str]:
     return [
-        *small, f"optimizer={steps}", *SCALES[scales], *SUMS[sums], "evaluations=120",
+        *small, f"optimizer={steps}", *SCALES[scales], *SUMS[sums], "evaluations=240",
         "callbacks.checkpoint.every_evaluations=7", "callbacks.snapshot.every_evaluations=50",
     ]  # fmt: skip
 

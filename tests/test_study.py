@@ -9,7 +9,7 @@ from .test_sweep import files, kill, summaries
 
 SEARCH = [
     "hydra/sweeper=optuna", "hydra.sweeper.sampler.seed=1", "weights.style=tag(log,interval(1e4,1e7))",
-    "minimize.loss=style", "evaluations=60", "callbacks.checkpoint.every_evaluations=10",
+    "minimize.loss=style", "evaluations=120", "callbacks.checkpoint.every_evaluations=20",
 ]  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def kill(folder: Path, *arguments: str, run: int) -> Path:
     return sweep
 
 
-FOUR = ["evaluations=60", "callbacks.checkpoint.every_evaluations=10", "optimizer=lbfgs,adam", "seed=1,2"]
+FOUR = ["evaluations=120", "callbacks.checkpoint.every_evaluations=20", "optimizer=lbfgs,adam", "seed=1,2"]
 
 
 @pytest.fixture

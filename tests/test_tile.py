@@ -153,7 +153,7 @@ def test_tiles_have_the_loss_and_the_gradient_of_the_whole(
     assert (joined - gradient).norm() <= 1e-10 * gradient.norm()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     pooling=st.sampled_from(sorted(POOLS)),
     statistic=st.integers(0, len(STATISTICS) - 1),
