@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace, others: Sequence[str]) -> int:
 
         return command.run(source, arguments.overrides)
     flags = source.flags if arguments.config_path is None and arguments.config_name is None else []
-    with _complaining():
+    with _complaining(), hydra_edge.shared_store():
         sys.argv[1:] = [*others, *flags, *source.overrides]
         _shown()
     return 0

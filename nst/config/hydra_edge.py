@@ -17,6 +17,7 @@ from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -59,6 +60,19 @@ def loader(folder: Path) -> Iterator[ConfigLoader]:
             yield GlobalHydra.instance().config_loader()
     finally:
         GlobalHydra.instance().hydra = others  # looked up again, as Hydra replaces the singleton
+
+
+@contextmanager
+def shared_store() -> Iterator[None]:
+    """Let all config loaders use one config store, which Hydra would copy for each group that ``--help`` lists.
+
+    A config store copies what is loaded from it, so no loader changes it.
+    """
+    setattr(ConfigStore, "__deepcopy__", lambda store, memo: store)  # noqa: B010
+    try:
+        yield
+    finally:
+        delattr(ConfigStore, "__deepcopy__")
 
 
 def parse(overrides: list[str], options: ConfigLoader | None = None) -> list[Override]:
