@@ -88,6 +88,14 @@ def test_regions_and_several_styles(inside: Command, small: list[str], tmp_path:
             "objective.style.sliced_wasserstein_drawn._target_=nst.objective.joint.SlicedWasserstein isn't a sum",
         ),
         (["objective.style.sliced_wasserstein_drawn.directions=0"], "must be greater than 0"),
+        (
+            ["+weights.style_layers.relu1_1=2"],
+            "weights.style_layers={relu1_1: 2}: objective.style compares all layers at once",
+        ),
+        (
+            ["objective/content=self_similarity", "+weights.content_layers.relu4_2=0.5"],
+            "weights.content_layers={relu4_2: 0.5}: objective.content compares all layers at once",
+        ),
     ],
 )
 def test_mistakes(inside: Command, small: list[str], words: list[str], said: str) -> None:

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from nst.encoder import PIXELS
 from nst.objective.functional import sliced_wasserstein
-from nst.objective.products import TINY, unit_rows
+from nst.objective.products import TINY, unit_rows, widened
 from nst.objective.reading import Reading
 from nst.objective.statistics import kept_bytes, sorted_projections
 from nst.objective.terms import JointTerm
@@ -189,13 +189,13 @@ def _relaxed(matrix: Tensor, apart: Callable[[Tensor, Tensor], Tensor], found: T
 
 
 class _Products(torch.autograd.Function):
-    """The products ``A Aᵀ`` of all pairs of rows, with one product for the gradient, in a narrow type."""
+    """The products ``A Aᵀ`` of all pairs of rows, in 32 bits, with one product for the gradient, in a narrow type."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, narrow: torch.dtype) -> Tensor:
         ctx.save_for_backward(rows)
         ctx.narrow = narrow
-        return rows @ rows.T
+        return widened(rows @ rows.T)
 
     @staticmethod
     @once_differentiable
@@ -210,7 +210,7 @@ def _products(rows: Tensor, narrow: torch.dtype) -> Tensor:
 
 def _moments(rows: Tensor, narrow: torch.dtype) -> Sequence[Tensor]:
     mean = rows.mean(0)
-    return mean, _products((rows - mean).T, narrow) / len(rows)
+    return mean, _products((rows - mean).T.to(narrow), narrow) / len(rows)
 
 
 def _colors(pixels: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ class Layout:
                 yield problem(f"{key}.scale", style.scale, f"fit={style.fit}: {why}; choose larger ones")
 
     def _term_problems(self) -> Iterator[str]:
-        """Yield one line for each term that L-BFGS can't follow, that lacks a layer, or that the schedule misnames."""
+        """Yield one line for each term that the optimizer can't follow, and each unsuitable layer, weight or stage."""
         objective, config = self.nodes.objective, self.config
         terms: dict[str, tuple[JointTerm, list[str]]] = {
             f"style.{name}": (term, config.layers.style) for name, term in objective.joint.items()
@@ -122,6 +122,16 @@ class Layout:
                 if layer not in layers:
                     part = key.partition(".")[0]
                     yield problem(f"layers.{part}", f"[{', '.join(layers)}]", f"{named} needs the layer {layer}, too")
+        joint = {
+            "content": isinstance(objective.content, JointTerm),
+            "style": bool(objective.joint) and not objective.terms,
+        }
+        for part, whole in joint.items():
+            weights: dict[str, float] = getattr(config.weights, f"{part}_layers")
+            if whole and weights:
+                given = ", ".join(f"{layer}: {factor:g}" for layer, factor in weights.items())
+                why = f"objective.{part} compares all layers at once, so single layers have no weights; choices: {{}}"
+                yield problem(f"weights.{part}_layers", f"{{{given}}}", why)
         last = self.schedule.stages[-1]
         for key, names in {"finish": last.only or (), "factors.terms": last.terms}.items():
             for name in names:
