@@ -142,7 +142,7 @@ def run(inside: Command, small: list[str]) -> Callable[[list[str]], tuple[int, s
 VALUES = {
     "objective/style": [
         "[gram]", "[mean_std]", "[wasserstein]", "[covariance]", "[sliced_wasserstein]", "[gram,shifted_gram]",
-        "[relaxed_emd,hypercolumn_moments,palette]", "[nearest_neighbors,patch_neighbors]",
+        "[gram,histogram]", "[relaxed_emd,hypercolumn_moments,palette]", "[nearest_neighbors,patch_neighbors]",
         "[feature_splitting,sliced_wasserstein_drawn]",
     ],
     "objective.relative": ["true", "false"],
@@ -160,7 +160,7 @@ GROUPS = ("pooling", "layers", "objective", "weights", "init", "optimizer", "sch
 #: Objectives that differ in more than their style terms, which are combined with everything.
 OBJECTIVES = ["seed", "paper", "relative", "strotss"]
 #: Words for terms that need all positions, that draw at each evaluation, and that need the pixels as a layer.
-GLOBAL = ("sliced_wasserstein", "strotss", "relaxed_emd", "nearest_neighbors", "feature_splitting")
+GLOBAL = ("sliced_wasserstein", "histogram", "strotss", "relaxed_emd", "nearest_neighbors", "feature_splitting")
 DRAWN = ("objective=strotss", "relaxed_emd", "feature_splitting")
 
 

@@ -113,6 +113,12 @@ def sliced_wasserstein(f: Tensor, a: Tensor) -> Tensor:
     return (found - target).square().sum() / found.numel()
 
 
+def histogram(f: Tensor, a: Tensor) -> Tensor:
+    """With the value of the style that has the rank of each value of the picture."""
+    ranks = flat(f).argsort(1).argsort(1)
+    return (flat(f) - flat(a).sort(1).values.gather(1, ranks)).square().sum() / f.numel()
+
+
 def shifted_gram(f: Tensor, a: Tensor) -> Tensor:
     total, number = torch.zeros((), dtype=torch.float64), 6 * f.shape[1] ** 2
     for shift, (down, right) in itertools.product([2, 4, 8], [(0, 1), (1, 0)]):
@@ -131,6 +137,7 @@ def shifted_gram(f: Tensor, a: Tensor) -> Tensor:
 TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mean_std": mean_std, "covariance": covariance, "wasserstein": wasserstein,
     "sliced_wasserstein": sliced_wasserstein, "shifted_gram": shifted_gram,
+    "histogram": histogram,
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from nst.objective.statistics import (
     gram_per_position,
     moments,
     over_positions,
+    sorted_channels,
     sorted_projections,
 )
 
@@ -25,7 +26,7 @@ __all__ = [
     "channel_moments", "covariance_difference", "gaussian_wasserstein", "gram_of_shifted", "gram_per_element",
     "gram_per_position", "half_squared_difference", "laplacian_difference", "mean_and_deviation_difference",
     "mean_squared_difference", "moments", "scaled_squared_difference", "shifted_gram_difference", "sliced_wasserstein",
-    "sorted_projections", "total_variation",
+    "sorted_channels", "sorted_projections", "total_variation",
 ]  # fmt: skip
 
 #: Difference of pixels below which ``|d|^exponent`` is smoothed if the exponent is below 1: a quarter of a step of 8
@@ -102,7 +103,9 @@ def gaussian_wasserstein(found: Tensor, target: Tensor, *, eps: float) -> Tensor
 def sliced_wasserstein(found: Tensor, target: Tensor) -> Tensor:
     """Return the mean squared difference of ``sorted_projections``: Heitz et al. 2021 (arXiv:2006.07229), eqs. 2 and 3.
 
-    If the two pictures differ in their numbers of positions, the target's quantiles are interpolated.
+    Of ``sorted_channels`` it is the mean squared difference of the features and their copy with the histograms of the
+    style: Risser et al. 2017 (arXiv:1701.08893), section 4.1. If the two pictures differ in their numbers of positions,
+    the target's quantiles are interpolated.
     """
     if found.shape != target.shape:
         target = functional.interpolate(target.unsqueeze(0), size=found.shape[1], mode="linear")[0]

@@ -65,8 +65,8 @@ def kept_bytes(statistic: object, shape: Sequence[int], *, weighted: bool) -> in
     ``shape`` is that of the features, (1, C, H, W). A statistic that can be computed in tiles keeps nothing.
     """
     function, given = getattr(statistic, "func", statistic), getattr(statistic, "keywords", {})
-    if function is sorted_projections:  # the values, sorted, and their sources
-        return (36 if weighted else 20) * (given["directions"] or shape[1]) * shape[2] * shape[3]
+    if function in (sorted_projections, sorted_channels):  # the values, sorted, and their sources
+        return (36 if weighted else 20) * (given.get("directions") or shape[1]) * shape[2] * shape[3]
     return 0
 
 
@@ -121,7 +121,20 @@ def sorted_projections(features: Tensor, weights: Tensor | None = None, *, direc
     """
     channels = features.shape[1]
     axes = _axes(channels, directions or channels, seed, features.device, widened(features[..., :0]).dtype)
-    values, order = (widened(as_rows(features)) @ axes).T.contiguous().sort(dim=1)
+    return _sorted(widened(as_rows(features)) @ axes, weights)
+
+
+def sorted_channels(features: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the features of each channel, (C, M), sorted: quantiles, which stand for its histogram.
+
+    With ``weights``, the result has as many quantiles of the weighted values.
+    """
+    return _sorted(widened(as_rows(features)), weights)
+
+
+def _sorted(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the columns of values (M, K) as sorted rows (K, M), or as M quantiles of the weighted values."""
+    values, order = values.T.contiguous().sort(dim=1)
     if weights is None:
         return values
     exact = weights.flatten().to(torch.float32 if weights.device.type == "mps" else torch.float64)
