@@ -15,6 +15,9 @@ from nst.objective.terms import JointTerm
 #: Numbers of keys and of queries whose similarities are in memory at a time; they stay in the processor's cache.
 _KEYS, _QUERIES = 2048, 1024
 
+#: Number of groups of keys whose largest similarities are found first.
+_GROUPS = 64
+
 #: Number of positions of a side that ``FeatureSplitting`` samples, about.
 _SIDE = 64
 
@@ -38,13 +41,27 @@ def nearest(queries: Tensor, keys: Tensor, *, centred: bool) -> Tensor:
         for first in range(0, len(queries), _QUERIES):
             part = units[first : first + _QUERIES]
             here = similar[: len(part), : len(block)]
-            found = torch.mm(part, block.T, out=here).argmax(dim=1)
+            found = _largest(torch.mm(part, block.T, out=here))
             scores = (widened(part) * widened(block[found])).sum(1)
             own = slice(first, first + len(part))
             better = scores > best[own]
             best[own] = torch.where(better, scores, best[own])
             index[own] = torch.where(better, found + start, index[own])
     return index
+
+
+def _largest(similar: Tensor) -> Tensor:
+    """Return the index of the largest entry of each row (M, K), by maxima of groups of columns.
+
+    PyTorch finds maxima of 16 bits on a CPU 15 times as fast as their indices.
+    """
+    number, columns = similar.shape
+    if columns % _GROUPS:
+        return similar.argmax(dim=1)
+    grouped = similar.view(number, columns // _GROUPS, _GROUPS)
+    group = grouped.amax(dim=1).argmax(dim=1)
+    member = grouped.gather(2, group.view(-1, 1, 1).expand(-1, grouped.shape[1], 1)).argmax(dim=1)[:, 0]
+    return member * _GROUPS + group
 
 
 class NearestNeighbors(JointTerm):
