@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nst import paths
 from nst.encoder import weights as encoder
 from nst.encoder.vgg import VGG
-from nst.objective import Formulas, Objective, Style, Weights, content_targets, functional, style_targets
+from nst.objective import Formulas, JointTerm, Objective, Style, Weights, content_targets, functional, style_targets
 
 from .conftest import image
 
@@ -119,6 +119,18 @@ def histogram(f: Tensor, a: Tensor) -> Tensor:
     return (flat(f) - flat(a).sort(1).values.gather(1, ranks)).square().sum() / f.numel()
 
 
+def softened(f: Tensor) -> Tensor:
+    exponentials = flat(f).exp()
+    return f.shape[1] * exponentials / exponentials.sum(0)
+
+
+def gram_softmax(f: Tensor, a: Tensor) -> Tensor:
+    grams = [
+        softened(x) @ softened(x).T / x.numel() * bool(x.any()) for x in (f, a)
+    ]  # a statistic of 0 for no features
+    return (grams[0] - grams[1]).square().mean()
+
+
 def shifted_gram(f: Tensor, a: Tensor) -> Tensor:
     total, number = torch.zeros((), dtype=torch.float64), 6 * f.shape[1] ** 2
     for shift, (down, right) in itertools.product([2, 4, 8], [(0, 1), (1, 0)]):
@@ -137,7 +149,7 @@ def shifted_gram(f: Tensor, a: Tensor) -> Tensor:
 TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mean_std": mean_std, "covariance": covariance, "wasserstein": wasserstein,
     "sliced_wasserstein": sliced_wasserstein, "shifted_gram": shifted_gram,
-    "histogram": histogram,
+    "histogram": histogram, "gram_softmax": gram_softmax,
 }  # fmt: skip
 
 
@@ -152,6 +164,14 @@ def test_every_term_is_tested() -> None:
     elsewhere |= {"relaxed_emd", "hypercolumn_moments", "palette"}  # in tests/test_hypercolumns.py
     elsewhere |= {"nearest_neighbors", "feature_splitting", "patch_neighbors"}  # in tests/test_neighbors.py
     assert {path.stem for path in (paths.configs() / "objective" / "style").iterdir()} == {*TERMS, *elsewhere}
+
+
+def test_the_content_loss_of_softened_features_agrees_with_a_transcription() -> None:
+    found, target = image(1, 9, 7).requires_grad_(), image(2, 9, 7)
+    loss = made("objective=swag").content
+    assert not isinstance(loss, JointTerm)
+    assert loss(found, target).item() == pytest.approx((softened(found) - softened(target)).square().mean().item())
+    assert torch.autograd.gradcheck(loss, (found, target))
 
 
 @pytest.mark.parametrize("name", TERMS)

@@ -14,19 +14,22 @@ from nst.objective.products import widened
 from nst.objective.statistics import (
     channel_moments,
     gram_of_shifted,
+    gram_of_softmax,
     gram_per_element,
     gram_per_position,
     moments,
     over_positions,
+    softened,
     sorted_channels,
     sorted_projections,
 )
 
 __all__ = [
-    "channel_moments", "covariance_difference", "gaussian_wasserstein", "gram_of_shifted", "gram_per_element",
-    "gram_per_position", "half_squared_difference", "laplacian_difference", "mean_and_deviation_difference",
-    "mean_squared_difference", "moments", "scaled_squared_difference", "shifted_gram_difference", "sliced_wasserstein",
-    "sorted_channels", "sorted_projections", "total_variation",
+    "channel_moments", "covariance_difference", "gaussian_wasserstein", "gram_of_shifted", "gram_of_softmax",
+    "gram_per_element", "gram_per_position", "half_squared_difference", "laplacian_difference",
+    "mean_and_deviation_difference", "mean_squared_difference", "moments", "scaled_squared_difference",
+    "shifted_gram_difference", "sliced_wasserstein", "softmax_difference", "sorted_channels", "sorted_projections",
+    "total_variation",
 ]  # fmt: skip
 
 #: Difference of pixels below which ``|d|^exponent`` is smoothed if the exponent is below 1: a quarter of a step of 8
@@ -41,6 +44,12 @@ _TINY = 1e-12
 def mean_squared_difference(features: Tensor, target: Tensor) -> Tensor:
     """Return ``mean((F - P)²)``, the content loss of common implementations: Gatys et al. 2015, eq. 1, as a mean."""
     return (widened(features) - widened(target)).square().mean()
+
+
+@over_positions("mean")
+def softmax_difference(features: Tensor, target: Tensor) -> Tensor:
+    """Return ``mean_squared_difference`` of ``softened`` features: Wang et al. 2021 (arXiv:2104.05623)."""
+    return mean_squared_difference(softened(features), softened(target))
 
 
 @over_positions("sum")

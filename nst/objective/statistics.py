@@ -4,6 +4,7 @@ A statistic may weight the positions, by ``weights`` (1, 1, H, W) with mean 1 ov
 region are its mask divided by its area (Gatys et al. 2017, arXiv:1611.07865, eq. 5). None weights all positions alike.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
@@ -62,9 +63,11 @@ def reach(function: object) -> int:
 def kept_bytes(statistic: object, shape: Sequence[int], *, weighted: bool) -> int:
     """Return an estimate of the bytes of a statistic beyond the features, kept until the backward pass is over.
 
-    ``shape`` is that of the features, (1, C, H, W). A statistic that can be computed in tiles keeps nothing.
+    ``shape`` is that of the features, (1, C, H, W). Most statistics that can be computed in tiles keep nothing.
     """
     function, given = getattr(statistic, "func", statistic), getattr(statistic, "keywords", {})
+    if function is gram_of_softmax:  # the softmax, and its multiple
+        return 8 * math.prod(shape)
     if function in (sorted_projections, sorted_channels):  # the values, sorted, and their sources
         return (36 if weighted else 20) * (given.get("directions") or shape[1]) * shape[2] * shape[3]
     return 0
@@ -80,6 +83,12 @@ def gram_per_position(features: Tensor, weights: Tensor | None = None) -> Tensor
 def gram_per_element(features: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return ``F Fᵀ / (C·H·W)``, shape (C, C): the normalization of common implementations."""
     return _gram(features, weights) / features[0].numel()
+
+
+@over_positions("mean")
+def gram_of_softmax(features: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return ``gram_per_element`` of ``softened`` features, shape (C, C): Wang et al. 2021 (arXiv:2104.05623)."""
+    return gram_per_element(softened(features), weights)
 
 
 @over_positions("mean")
@@ -109,6 +118,15 @@ def gram_of_shifted(
     ``own`` (height, width) positions are the first of a pair.
     """
     return _Shifted.apply(features, weights, tuple(shifts), own)  # type: ignore[no-any-return]
+
+
+def softened(features: Tensor) -> Tensor:
+    """Return the softmax over the channels of each position, times C, so that its mean is 1.
+
+    Few strong activations dominate the Gram matrices of networks with residual connections. The softmax raises their
+    entropy (Wang et al. 2021, arXiv:2104.05623, SWAG).
+    """
+    return features.softmax(dim=1) * features.shape[1]
 
 
 def sorted_projections(features: Tensor, weights: Tensor | None = None, *, directions: int | None, seed: int) -> Tensor:
