@@ -222,7 +222,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
         ["schedule=pyramid", "schedule.carry=magic"],
         [
             "schedule.carry=magic: must be 'upsample', 'upsample_bilinear', 'content_detail' or "
-            "'content_detail_before_last'"
+            "'finest_detail_before_last'"
         ],
     ),
     (

@@ -15,13 +15,14 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nst import image as images
 from nst import paths
 from nst.errors import UserError
 from nst.image import film
 from nst.objective import Losses
-from nst.optimizer import schedule
+from nst.optimizer import schedule, start
 from nst.optimizer.module import StyleTransfer
 from nst.optimizer.schedule import Schedule, Stage
 
@@ -120,6 +121,18 @@ def test_the_content_carried_up_with_its_detail_is_the_content(shapes: Sequence[
     other = schedule.content_detail(image(2, *shapes[0]), content)
     assert other.min() >= 0
     assert other.max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(24, 20), (25, 21), (1, 9)])
+def test_half_of_the_content_with_its_finest_detail_is_the_content(
+    shape: tuple[int, int],
+) -> None:
+    content = image(1, *shape)
+    half = functional.interpolate(content, size=[max(1, side // 2) for side in shape], mode="bilinear")
+    assert torch.allclose(schedule.finest_detail(half, content), content, atol=1e-12, rtol=0)
+    mean = start.style_mean(content, image(2, 8, 8), torch.Generator())
+    mixed = (image(2, 8, 8).mean((2, 3), keepdim=True) + images.detail(content)).clamp(0, 1)
+    assert torch.equal(mean, mixed)
 
 
 class Squares(nn.Module):

@@ -183,7 +183,7 @@ class PyramidConfig(SingleConfig):
     sizes: list[PositiveInt] | None
     shares: list[Positive] | Literal["doubling", "equal"] | None
     factors: ScaleFactors
-    carry: Literal["upsample", "upsample_bilinear", "content_detail", "content_detail_before_last"]
+    carry: Literal["upsample", "upsample_bilinear", "content_detail", "finest_detail_before_last"]
     finish: Annotated[list[str], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")

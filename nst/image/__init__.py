@@ -5,12 +5,12 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nst.image.picture import Shape, fit, load, load_mask, place, placed_shape, resize, to_bytes
+    from nst.image.picture import Shape, detail, fit, load, load_mask, place, placed_shape, resize, to_bytes
     from nst.image.reading import FORMATS, MAX_PIXELS, frames, opened, pixels, read, read_mask, upright_srgb
 
 __all__ = [
-    "FORMATS", "MAX_PIXELS", "Shape", "fit", "frames", "load", "load_mask", "opened", "pixels", "place", "placed_shape",
-    "read", "read_mask", "resize", "to_bytes", "upright_srgb",
+    "FORMATS", "MAX_PIXELS", "Shape", "detail", "fit", "frames", "load", "load_mask", "opened", "pixels", "place",
+    "placed_shape", "read", "read_mask", "resize", "to_bytes", "upright_srgb",
 ]  # fmt: skip
 
 

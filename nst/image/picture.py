@@ -72,3 +72,13 @@ def resize(image: Tensor, shape: Shape) -> Tensor:
     if image.shape[1] == 1:
         return F.interpolate(image, size=shape, mode="bilinear", antialias=True).clamp(0, 1)
     return F.interpolate(image, size=shape, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def detail(image: Tensor) -> Tensor:
+    """Return what an image tensor loses at half of its size, bilinearly: the finest band of its Laplacian pyramid.
+
+    Burt and Adelson 1983, IEEE Trans. Commun. 31, as in STROTSS and NNST.
+    """
+    shape = list(image.shape[-2:])
+    half = F.interpolate(image, size=[max(1, side // 2) for side in shape], mode="bilinear")
+    return image - F.interpolate(half, size=shape, mode="bilinear")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nst.image import detail
 from nst.objective.products import TINY, as_rows, unit_rows, widened
 from nst.objective.reading import Reading
 from nst.objective.terms import JointTerm
@@ -102,7 +103,7 @@ class NearestNeighbors(JointTerm):
         [style] = target
         asked = content
         if picture is not None:
-            asked = self.content_share * content + (1 - self.content_share) * (picture + _detail(content))
+            asked = self.content_share * content + (1 - self.content_share) * (picture + detail(content))
         reading = read(asked)
         queries, weights = _hypercolumns(reading), _grid_weights(reading)
         inside = torch.ones_like(queries[:, 0], dtype=torch.bool) if weights is None else weights.flatten() > 0
@@ -289,10 +290,3 @@ def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
         return values.mean()
     flat = weights.flatten().to(values)
     return (values * flat).sum() / flat.sum()
-
-
-def _detail(content: Tensor) -> Tensor:
-    """Return what the content image loses at half of its size."""
-    shape = content.shape[-2:]
-    half = functional.interpolate(content, size=[max(1, side // 2) for side in shape], mode="bilinear")
-    return content - functional.interpolate(half, size=shape, mode="bilinear")

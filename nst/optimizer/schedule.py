@@ -58,12 +58,17 @@ def content_detail(picture: Tensor, content: Tensor) -> Tensor:
     return (images.resize(picture, shape) + content - coarse).clamp(0, 1)
 
 
+def finest_detail(picture: Tensor, content: Tensor) -> Tensor:
+    """Return ``upsample_bilinear`` with the finest detail of the content image added."""
+    return (upsample_bilinear(picture, content) + images.detail(content)).clamp(0, 1)
+
+
 #: How a picture is enlarged, by the values of ``schedule.carry``: for the scales before the last, and for the last.
 CARRIES: Mapping[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
     "upsample": (upsample, upsample),
     "upsample_bilinear": (upsample_bilinear, upsample_bilinear),
     "content_detail": (content_detail, content_detail),
-    "content_detail_before_last": (content_detail, upsample),
+    "finest_detail_before_last": (finest_detail, upsample_bilinear),
 }
 
 #: Factors of each of a number of stages, by the name of their rule.

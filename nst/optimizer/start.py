@@ -6,7 +6,6 @@ import torch
 from torch import Generator, Tensor
 
 from nst import image as images
-from nst.optimizer.schedule import content_detail
 
 
 def content(content: Tensor, style: Tensor, generator: Generator) -> Tensor:
@@ -32,11 +31,9 @@ def style(content: Tensor, style: Tensor, generator: Generator) -> Tensor:
 def style_mean(content: Tensor, style: Tensor, generator: Generator) -> Tensor:
     """Return the mean colour of the style image, plus the finest detail of the content image.
 
-    The start of STROTSS (Kolkin et al. 2019, arXiv:1904.12785). The detail is what the content image loses at half of
-    its size.
+    The start of STROTSS (Kolkin et al. 2019, arXiv:1904.12785).
     """
-    half = [max(1, side // 2) for side in content.shape[-2:]]
-    return content_detail(style.mean((2, 3), keepdim=True).expand(-1, -1, *half), content)
+    return (style.mean((2, 3), keepdim=True) + images.detail(content)).clamp(0, 1)
 
 
 def image(content: Tensor, style: Tensor, generator: Generator, *, path: str, max_pixels: int) -> Tensor:
