@@ -17,7 +17,7 @@ from PIL import Image
 
 from nst.errors import UserError, check_encoding, problem
 from nst.files.atomic import sha256
-from nst.files.run_folder import RunFolder
+from nst.files.run_folder import RunFolder, run_folders
 
 STATES = ("completed", "running", "interrupted", "diverged", "failed")
 #: The columns of the losses that are compared.
@@ -121,7 +121,7 @@ def find(folders: Sequence[Path], *, side: int) -> tuple[list[Run], list[str]]:
     if wrong:
         raise UserError(wrong)
     failures: list[OSError] = []
-    found = {path.resolve(): path for top in folders for path in _below(top, failures.append)}
+    found = {path.resolve(): path for top in folders for path in run_folders(top, failures.append)}
     if not found:
         why = "no run is in or below it; give a folder that nst.train made"
         raise UserError([problem("FOLDER", path, why) for path in folders])
@@ -160,19 +160,6 @@ def load_picture(path: Path, side: int, problems: list[str]) -> Image.Image | No
         return None
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     return picture
-
-
-def _below(top: Path, on_error: Callable[[OSError], None]) -> list[Path]:
-    """Return the run folders in and below ``top``. Follow links, visit each folder once, and skip hidden folders."""
-    marks = {RunFolder(top).config.name, RunFolder(top).summary.name}
-    found, seen = [], set()
-    for name, folders, files in os.walk(top, onerror=on_error, followlinks=True):
-        real = os.path.realpath(name)
-        folders[:] = [] if real in seen else sorted(folder for folder in folders if not folder.startswith("."))
-        if real not in seen and marks & set(files):
-            found.append(Path(name))
-        seen.add(real)
-    return found
 
 
 def _mapping(

@@ -2,8 +2,9 @@
 
 import itertools
 import json
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from filelock import Timeout
 
 from nst.errors import UserError, problem
-from nst.files.atomic import UNFINISHED, write_text
+from nst.files.atomic import UNFINISHED, sha256, write_text
 from nst.files.lock import locked
 
 
@@ -33,6 +34,7 @@ class RunFolder:
         self.snapshots = path / "snapshots"
         self.frames = path / "frames"  # frames of the film, until it is written
         self.checkpoints = path / "checkpoints"
+        self.metrics = path / "metrics.json"
         self.profile = path / "profile"
         self._tensorboard = path / "tensorboard"
 
@@ -117,10 +119,39 @@ class RunFolder:
             raise UserError(problem("summary", self.summary, "this file is damaged: it contains no keys"))
         return summary
 
+    def read_metrics(self) -> dict[str, Any]:
+        """Return the measures of the picture by the name of their observer (``nst.metrics``).
+
+        Empty if there are none, if they are of a picture that was replaced since, or if the file is damaged.
+        """
+        try:
+            kept = json.loads(self.metrics.read_text(encoding="utf-8"))
+            return dict(kept["observers"]) if kept["picture_sha256"] == sha256(self.result) else {}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return {}
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Keep the measures of the picture, by the name of their observer. Numbers must be finite."""
+        kept = {"picture_sha256": sha256(self.result), "observers": metrics}
+        write_text(self.metrics, json.dumps(kept, indent=2, allow_nan=False) + "\n")
+
     def update_summary(self, values: Mapping[str, Any]) -> None:
         """Add values to the summary, or replace those of the same names."""
         summary = {**self.read_summary(), **values}
         write_text(self.summary, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+
+
+def run_folders(top: Path, on_error: Callable[[OSError], None]) -> list[Path]:
+    """Return the run folders in and below ``top``. Follow links, visit each folder once, and skip hidden folders."""
+    marks = {RunFolder(top).config.name, RunFolder(top).summary.name}
+    found, seen = [], set()
+    for name, folders, files in os.walk(top, onerror=on_error, followlinks=True):
+        real = os.path.realpath(name)
+        folders[:] = [] if real in seen else sorted(folder for folder in folders if not folder.startswith("."))
+        if real not in seen and marks & set(files):
+            found.append(Path(name))
+        seen.add(real)
+    return found
 
 
 def name_problem(key: str, folder: Path) -> str | None:

@@ -73,12 +73,12 @@ def with_chroma(content: Tensor, image: Tensor, styles: Sequence[Palette]) -> Te
     Lightness and chroma are Oklab's (Ottosson 2020, bottosson.github.io/posts/oklab) of values that are not linearized.
     The chroma is smoothed where the lightness is even, by five passes of a bilateral filter of 3 × 3 px.
     """
-    own = _oklab(content)[:, 1:]
-    lightness = _oklab(image)[:, :1]
+    own = oklab(content)[:, 1:]
+    lightness = oklab(image)[:, :1]
     chroma, whole = torch.zeros_like(own), torch.zeros_like(lightness)
     lowest, highest = [], []
     for style in styles:
-        lab = _oklab(style.image)
+        lab = oklab(style.image)
         size = list(own.shape[-2:])
         region = None if style.region is None else functional.interpolate(style.region, size=size, mode="bilinear")
         share = style.weight if region is None else style.weight * region
@@ -106,7 +106,8 @@ _OKLAB = (
 )
 
 
-def _oklab(image: Tensor) -> Tensor:
+def oklab(image: Tensor) -> Tensor:
+    """Return the lightness and the chroma a and b of Oklab (Ottosson 2020), of values that are not linearized."""
     cones = torch.einsum("ij,njhw->nihw", image.new_tensor(_CONES), image).clamp(min=0).pow(1 / 3)
     return torch.einsum("ij,njhw->nihw", image.new_tensor(_OKLAB), cones)
 

@@ -1,0 +1,117 @@
+"""Measures of the picture in a run's folder, kept in its ``metrics.json``."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from nst import image as images
+from nst.errors import UserError, one_line, problem
+from nst.files.atomic import sha256
+from nst.files.run_folder import RunFolder
+from nst.metrics import functional
+from nst.metrics.observer import PIXELS, STRUCTURE_LAYER, STYLE_LAYERS, Observer, observed
+
+#: What is measured, with its meaning, whether more is better, and whether it needs the observer.
+MEANINGS = {
+    "cfsd": "content: distance of the similarities among positions",
+    "ssim": "content: structural similarity of luminance (1: equal)",
+    "edge_ssim": "content: structural similarity of edges (1: equal)",
+    "gram": "style: relative distance of Gram matrices, mean of the layers",
+    "frechet": "style: Fréchet distance of the features' Gaussians, mean of the layers",
+    "sliced_wasserstein": "style: sliced Wasserstein distance of the features, mean of the layers",
+    "palette": "style: sliced Wasserstein distance of the colours",
+    "color_histogram": "style: Hellinger distance of RGB-uv histograms",
+    "grain": "grain where the content is flat, relative to that of the style",
+    "clipped": "share of values at 0 or 1",
+}
+
+
+def measure(folder: RunFolder, observer: Observer) -> dict[str, Any]:
+    """Measure the picture of a run, and keep its measures in the folder. Return all of them, by observer.
+
+    What was measured of the same picture before is kept. The style is the first one; with several styles, or a style in
+    a region, only the content and the picture itself are measured.
+
+    Raise UserError if the picture, the content or the style is missing, or isn't the one that the run had.
+    """
+    before = folder.read_metrics()
+    if observer.name in before:
+        return before
+    assets = folder.read_summary().get("assets", {})
+    if not folder.result.is_file():
+        raise UserError(problem("result", folder.result, "there is no such file; the run hasn't made its picture"))
+    picture = images.load(folder.result, key="result")
+    content = _input(assets, "content")
+    style = _input(assets, "style") if _has_one_style(folder) else None
+    found = {
+        **before,
+        PIXELS: {"sha256": None, "values": _finite(_of_pixels(picture, content, style))},
+        observer.name: {"sha256": observer.sha256, "values": _finite(_of_features(observer, picture, content, style))},
+    }
+    folder.write_metrics(found)
+    return found
+
+
+def _of_pixels(picture: Tensor, content: Tensor, style: Tensor | None) -> dict[str, float]:
+    seen = observed(picture)
+    own = images.resize(content, (seen.shape[-2], seen.shape[-1]))
+    values = {
+        "ssim": functional.structural_similarity(seen, own),
+        "edge_ssim": functional.edge_similarity(seen, own),
+        "clipped": functional.clipped(picture),
+    }
+    if style is None:
+        return values
+    other = observed(style)
+    return values | {
+        "palette": functional.palette_distance(seen, other),
+        "color_histogram": functional.color_histogram_distance(seen, other),
+        "grain": functional.grain(seen, own, other),
+    }
+
+
+def _of_features(observer: Observer, picture: Tensor, content: Tensor, style: Tensor | None) -> dict[str, float]:
+    seen = observed(picture)
+    found, own = (observer.read(each) for each in (seen, images.resize(content, (seen.shape[-2], seen.shape[-1]))))
+    values = {"cfsd": functional.feature_structure(found[STRUCTURE_LAYER], own[STRUCTURE_LAYER])}
+    if style is None:
+        return values
+    wanted = observer.read(observed(style))
+    measures: dict[str, Callable[[Tensor, Tensor], float]] = {
+        "gram": functional.gram_distance,
+        "frechet": functional.frechet_distance,
+        "sliced_wasserstein": functional.sliced_wasserstein_distance,
+    }
+    for name, distance in measures.items():
+        values |= functional.by_layer(name, {layer: distance(found[layer], wanted[layer]) for layer in STYLE_LAYERS})
+    return values
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Return the values, with None for those that are no number, as of a picture that is too small."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _input(assets: Mapping[str, Any], name: str) -> Tensor:
+    asset = assets.get(name) or {}
+    path = asset.get("path")
+    if not path:
+        raise UserError(problem(name, path, "the run doesn't say which picture it was made of"))
+    if not Path(path).is_file():
+        raise UserError(problem(name, path, "there is no such file"))
+    if sha256(Path(path)) != asset.get("sha256"):
+        raise UserError(problem(name, path, "the file was changed since the run"))
+    return images.load(Path(path), key=name)
+
+
+def _has_one_style(folder: RunFolder) -> bool:
+    """Return whether all of the picture has the same single style."""
+    try:
+        style = yaml.safe_load(folder.config.read_text(encoding="utf-8"))["style"]
+        return not style.get("more") and not style.get("region") and not style.get("mask")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(problem("config", folder.config, f"this file can't be read: {one_line(error)}")) from error

@@ -1,0 +1,240 @@
+"""Measures agree with other implementations, and mean what they say; they are kept in the run's folder."""
+
+import json
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import ot
+import pytest
+import scipy.linalg
+import scipy.ndimage
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nst import image as images
+from nst.errors import written
+from nst.image.color import luminance
+from nst.metrics import functional
+from nst.metrics.__main__ import main
+from nst.metrics.observer import STYLE_LAYERS, observed, observer
+from nst.objective.statistics import _axes
+
+from .conftest import Command, image
+
+Measure = Callable[[Tensor, Tensor], float]
+
+#: Measures of two pictures, and their value for equal ones.
+OF_PICTURES: dict[str, tuple[Measure, float]] = {
+    "ssim": (functional.structural_similarity, 1),
+    "edge_ssim": (functional.edge_similarity, 1),
+    "palette": (functional.palette_distance, 0),
+    "color_histogram": (functional.color_histogram_distance, 0),
+}
+#: Measures of the features of two pictures.
+OF_FEATURES: dict[str, Measure] = {
+    "cfsd": functional.feature_structure,
+    "gram": functional.gram_distance,
+    "frechet": functional.frechet_distance,
+    "sliced_wasserstein": functional.sliced_wasserstein_distance,
+}
+
+
+def features(seed: int, *shape: int) -> Tensor:
+    return torch.rand(1, *(shape or (6, 9, 11)), generator=torch.Generator().manual_seed(seed)).double().square()
+
+
+def rows(each: Tensor) -> np.ndarray:
+    return np.asarray(each[0].flatten(1).T)
+
+
+def smooth(seed: int, height: int = 60, width: int = 80) -> Tensor:
+    small = torch.rand(1, 3, 8, 10, generator=torch.Generator().manual_seed(seed)).double()
+    return torch.nn.functional.interpolate(small, size=(height, width), mode="bilinear").clamp(0, 1)
+
+
+@pytest.mark.parametrize("sizes", [((6, 9, 11), (6, 9, 11)), ((6, 30, 37), (6, 9, 11))])
+def test_cfsd_agrees_with_a_transcription(sizes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    """Also if there are more positions than are compared at a time."""
+    one, other = features(1, *sizes[0]), features(2, *sizes[0])
+
+    def similarity(each: Tensor) -> np.ndarray:
+        values = rows(each) / each.shape[1]
+        exponentials = np.exp(values @ values.T)
+        return np.asarray(exponentials / exponentials.sum(1, keepdims=True))
+
+    p, q = similarity(other), similarity(one)
+    assert functional.feature_structure(one, other) == pytest.approx((p * np.log(p / q)).sum(), rel=1e-9)
+
+
+def test_ssim_agrees_with_a_transcription() -> None:
+    one, other = smooth(1), smooth(2)
+    blurred = partial(scipy.ndimage.gaussian_filter, sigma=1.5, truncate=3.5, mode="mirror")
+    x, y = (np.asarray(luminance(each)[0, 0]) for each in (one, other))
+    mean, another = blurred(x), blurred(y)
+    spread, wide, both = blurred(x * x) - mean**2, blurred(y * y) - another**2, blurred(x * y) - mean * another
+    expected = (2 * mean * another + 1e-4) * (2 * both + 9e-4)
+    expected /= (mean**2 + another**2 + 1e-4) * (spread + wide + 9e-4)
+    assert functional.structural_similarity(one, other) == pytest.approx(expected.mean(), abs=1e-7)
+
+
+def test_gram_distance_agrees_with_a_transcription() -> None:
+    one, other = features(1), features(2, 6, 5, 7)
+    grams = [np.einsum("ic,id->cd", rows(each), rows(each)) / rows(each).size for each in (one, other)]
+    expected = ((grams[0] - grams[1]) ** 2).sum() / (grams[1] ** 2).sum()
+    assert functional.gram_distance(one, other) == pytest.approx(expected, rel=1e-10)
+
+
+def test_frechet_distance_agrees_with_scipy() -> None:
+    one, other = features(1), features(2, 6, 5, 7)
+    (mean, spread), (another, wide) = ((rows(x).mean(0), np.cov(rows(x).T, bias=True)) for x in (one, other))
+    root = scipy.linalg.sqrtm(spread @ wide)
+    expected = (((mean - another) ** 2).sum() + np.trace(spread + wide - 2 * root.real)) / 6
+    assert functional.frechet_distance(one, other) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 9, 11), (6, 5, 7)])
+def test_sliced_wasserstein_agrees_with_pot(shape: tuple[int, ...]) -> None:
+    one, other = features(1), features(2, *shape)
+    axes = _axes(6, functional.DIRECTIONS, 0, torch.device("cpu"), torch.float64)
+    expected = ot.sliced.sliced_wasserstein_distance(rows(one), rows(other), projections=np.asarray(axes))
+    assert functional.sliced_wasserstein_distance(one, other) == pytest.approx(expected, rel=1e-5)
+
+
+def test_color_histogram_agrees_with_a_transcription() -> None:
+    one, other = image(1, 12, 9), image(2, 7, 8)
+
+    def histogram(each: Tensor) -> np.ndarray:
+        counts, centres = np.zeros((3, 64, 64)), np.linspace(-3, 3, 64)
+        for pixel in rows(each):
+            logs = np.log(pixel + 1e-6)
+            for channel, (first, second) in enumerate(((1, 2), (0, 2), (0, 1))):
+                near = [1 / (1 + ((logs[channel] - logs[than] - centres) / 0.02) ** 2) for than in (first, second)]
+                counts[channel] += math.sqrt((pixel**2).sum() + 1e-6) * np.outer(*near)
+        return np.asarray(counts / counts.sum())
+
+    expected = math.sqrt(((np.sqrt(histogram(one)) - np.sqrt(histogram(other))) ** 2).sum() / 2)
+    assert functional.color_histogram_distance(one, other) == pytest.approx(expected, rel=1e-8)
+
+
+def test_grain_is_that_of_noise_where_the_content_is_flat() -> None:
+    """The Laplacian of white noise of deviation s in one channel has the variance 20 s²."""
+    content = torch.full((1, 3, 200, 300), 0.5).double()
+    content[..., 100:] = image(1, 200, 200)
+    noise = torch.randn(1, 1, 200, 300, generator=torch.Generator().manual_seed(0)).double()
+    style = torch.rand(1, 1, 400, 400, generator=torch.Generator().manual_seed(1)).double().expand(-1, 3, -1, -1)
+    picture = content.clone()
+    picture[..., :100] += 0.05 * noise[..., :100]
+    assert functional.grain(picture, content, style) == pytest.approx(20 * 0.05**2 / (20 / 12), rel=0.03)
+    assert functional.grain(content, content, style) == pytest.approx(0, abs=1e-12)
+
+
+def test_clipped_counts_values_that_are_0_or_1() -> None:
+    picture = torch.tensor([0.0, 1.0, 0.001, 0.9985, 0.5, 0.25]).view(1, 3, 1, 2)
+    assert functional.clipped(picture) == pytest.approx(4 / 6)  # in 8 bits
+
+
+@pytest.mark.parametrize("name", OF_PICTURES)
+def test_a_picture_is_as_far_from_itself_as_can_be(name: str) -> None:
+    measure, equal = OF_PICTURES[name]
+    assert measure(smooth(1), smooth(1)) == pytest.approx(equal, abs=1e-7)
+    assert abs(measure(smooth(2), smooth(1)) - equal) > 1e-3
+
+
+@pytest.mark.parametrize("name", OF_FEATURES)
+def test_features_are_at_no_distance_from_themselves(name: str) -> None:
+    assert OF_FEATURES[name](features(1), features(1)) == pytest.approx(0, abs=1e-9)
+    assert OF_FEATURES[name](features(1), features(2)) > 1e-6
+
+
+@pytest.mark.parametrize("name", ["gram", "frechet", "sliced_wasserstein"])
+def test_style_measures_know_nothing_of_places(name: str) -> None:
+    """Neither if all positions change places, nor if all are there twice."""
+    one, other = features(1, 6, 8, 8), features(2, 6, 8, 8)
+    expected = OF_FEATURES[name](one, other)
+    assert OF_FEATURES[name](one.roll((3, 2), (2, 3)), other) == pytest.approx(expected, rel=1e-9)
+    assert OF_FEATURES[name](torch.cat([one, one], 2), other) == pytest.approx(expected, rel=1e-9)
+
+
+def test_cfsd_knows_nothing_of_rotations_of_the_features_and_all_of_places() -> None:
+    one, other = features(1), features(2)
+    expected = functional.feature_structure(one, other)
+    turn, _ = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(0)).double())
+    turned = torch.einsum("ij,njhw->nihw", turn, one)
+    assert functional.feature_structure(turned, other) == pytest.approx(expected, rel=1e-9)
+    assert functional.feature_structure(one.roll(1, 3), other) != pytest.approx(expected, rel=1e-3)
+    assert functional.feature_structure(one.roll(1, 3), other.roll(1, 3)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_observers_read_512_px() -> None:
+    assert observed(torch.rand(1, 3, 30, 40)).shape == (1, 3, 384, 512)
+    assert observed(torch.rand(1, 3, 900, 600)).shape == (1, 3, 512, 341)
+    small = observer("slim")
+    assert small.name == "slim-512px-v1"
+    assert list(small.read(torch.rand(1, 3, 64, 48))) == list(STYLE_LAYERS)
+
+
+def test_the_observer_sees_calibrated_layers() -> None:
+    """A picture of the paper's network has layers of the same order of magnitude, whatever the network's own scale."""
+    found = observer("oxford_vgg19").read(observed(images.load(Path("nst/assets/content/tubingen.jpg"), key="content")))
+    assert all(0.3 < float(each.mean()) < 3 for each in found.values())
+
+
+def painted(inside: Command, small: list[str], *words: str) -> None:
+    finished = inside(*small, *words, "evaluations=3", "schedule=single", "hydra.run.dir=run")
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_runs_are_measured_once(
+    inside: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    painted(inside, small)
+    assert main([str(tmp_path), "--observer", "slim"]) == 0
+    printed = capfd.readouterr().out
+    assert "1 run measured by slim-512px-v1" in printed
+    kept = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    values = {**kept["observers"]["512px-v1"]["values"], **kept["observers"]["slim-512px-v1"]["values"]}
+    assert {name.partition("/")[0] for name in values} == {
+        "ssim", "edge_ssim", "clipped", "palette", "color_histogram", "grain", "cfsd", "gram", "frechet",
+        "sliced_wasserstein",
+    }  # fmt: skip
+    assert f"cfsd {written(values['cfsd'], 4)}" in printed
+    saved = (tmp_path / "run" / "metrics.json").stat().st_mtime_ns
+    assert main([str(tmp_path), "--observer", "slim"]) == 0
+    assert (tmp_path / "run" / "metrics.json").stat().st_mtime_ns == saved
+    Image.new("RGB", (40, 32), "red").save(tmp_path / "run" / "result.png")  # another picture
+    assert main([str(tmp_path), "--observer", "slim"]) == 0
+    again = json.loads((tmp_path / "run" / "metrics.json").read_text())["observers"]["512px-v1"]["values"]
+    assert again["ssim"] != values["ssim"]
+
+
+def test_only_the_content_is_measured_with_several_styles(inside: Command, small: list[str], tmp_path: Path) -> None:
+    painted(inside, small, "style/more=[second]", f"style.more.second.{small[0].removeprefix('content.')}")
+    assert main([str(tmp_path), "--observer", "slim"]) == 0
+    kept = json.loads((tmp_path / "run" / "metrics.json").read_text())["observers"]
+    assert set(kept["slim-512px-v1"]["values"]) == {"cfsd"}
+    assert set(kept["512px-v1"]["values"]) == {"ssim", "edge_ssim", "clipped"}
+
+
+def test_mistakes(inside: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert main([str(tmp_path), "--observer", "slim"]) == 2
+    assert main([str(tmp_path), "--observer", "alexnet"]) == 2
+    said = capfd.readouterr().err.splitlines()
+    assert "there is no such folder" in said[0]
+    assert "no run is in or below it" in said[1]
+    assert "--observer=alexnet: there is no such observer; choices: oxford_vgg19, slim" in said[2]
+    painted(inside, small)
+    content = tmp_path / "content.png"
+    named = json.loads((tmp_path / "run" / "summary.json").read_text())["assets"]["content"]["path"]
+    Image.open(named).save(content)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary["assets"]["content"]["path"] = str(content)
+    summary["assets"]["content"]["sha256"] = "0" * 64
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+    assert main([str(tmp_path), "--observer", "slim"]) == 1
+    assert "the file was changed since the run" in capfd.readouterr().err
+    assert not (tmp_path / "run" / "metrics.json").exists()
