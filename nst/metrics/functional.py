@@ -83,8 +83,7 @@ def sliced_wasserstein_distance(picture: Tensor, style: Tensor) -> float:
     The root of the mean over ``DIRECTIONS`` fixed random directions. The two may differ in their numbers of positions.
     """
     found, wanted = (sorted_projections(each, directions=DIRECTIONS, seed=0) for each in (picture, style))
-    squares = [_transport(one.double(), other.double()) for one, other in zip(found, wanted, strict=True)]
-    return math.sqrt(sum(squares) / len(squares))
+    return float(_transport(found, wanted).mean().sqrt())
 
 
 def palette_distance(picture: Tensor, style: Tensor) -> float:
@@ -127,7 +126,7 @@ def _ssim(one: Tensor, other: Tensor) -> float:
 
     if min(one.shape[-2:]) < 11:  # the window's side
         return math.nan
-    found = structural_similarity_index_measure(one.double(), other.double(), data_range=1.0)
+    found = structural_similarity_index_measure(one, other, data_range=1.0)
     assert isinstance(found, Tensor)
     return float(found)
 
@@ -151,15 +150,16 @@ def _flat(content: Tensor) -> Tensor:
     return varies <= varies.flatten().quantile(0.3)
 
 
-def _transport(one: Tensor, other: Tensor) -> float:
-    """Return the squared Wasserstein-2 distance of two sorted lists of numbers, of equal weights in each."""
-    number, another = len(one), len(other)
-    if number == another:
-        return float((one - other).square().mean())
-    both = torch.cat([torch.arange(1, number + 1) * another, torch.arange(1, another + 1) * number])
-    ends: Tensor = torch.unique(both)
+def _transport(found: Tensor, wanted: Tensor) -> Tensor:
+    """Return the squared Wasserstein-2 distances (K,) of sorted rows (K, M) and (K, N), whose numbers weigh alike."""
+    number, another = found.shape[1], wanted.shape[1]
+    ends: Tensor = torch.unique(
+        torch.cat([torch.arange(1, number + 1) * another, torch.arange(1, another + 1) * number])
+    )
     masses = torch.diff(ends, prepend=ends.new_zeros(1)).double() / (number * another)
-    return float(((one[(ends - 1) // another] - other[(ends - 1) // number]).square() * masses).sum())
+    own, other = (ends - 1) // another, (ends - 1) // number
+    squares = [(one[own] - two[other]).double().square() @ masses for one, two in zip(found, wanted, strict=True)]
+    return torch.stack(squares)
 
 
 def _histogram(image: Tensor) -> Tensor:
