@@ -183,11 +183,18 @@ def test_the_observer_sees_calibrated_layers() -> None:
     assert all(0.3 < float(each.mean()) < 3 for each in found.values())
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are measured at 128 px."""
+    monkeypatch.setattr("nst.metrics.observer.SIDE", 128)
+
+
 def painted(inside: Command, small: list[str], *words: str) -> None:
     finished = inside(*small, *words, "evaluations=3", "schedule=single", "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.usefixtures("quick")
 def test_runs_are_measured_once(
     inside: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,6 +218,7 @@ def test_runs_are_measured_once(
     assert again["ssim"] != values["ssim"]
 
 
+@pytest.mark.usefixtures("quick")
 def test_only_the_content_is_measured_with_several_styles(inside: Command, small: list[str], tmp_path: Path) -> None:
     painted(inside, small, "style/more=[second]", f"style.more.second.{small[0].removeprefix('content.')}")
     assert main([str(tmp_path), "--observer", "slim"]) == 0
