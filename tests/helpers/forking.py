@@ -13,6 +13,7 @@ import os
 import runpy
 import select
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -141,6 +142,7 @@ class Server:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = tempfile.mkdtemp(prefix="fork-")
+        atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
 
     def start(
         self,
