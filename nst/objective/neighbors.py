@@ -19,7 +19,7 @@ _KEYS, _QUERIES = 2048, 1024
 #: Number of groups of keys whose largest similarities are found first.
 _GROUPS = 64
 
-#: Number of positions of a side that ``FeatureSplitting`` samples, about.
+#: Largest number of positions of a side that ``FeatureSplitting`` samples.
 _SIDE = 64
 
 
@@ -129,7 +129,7 @@ class FeatureSplitting(JointTerm):
     """The distance of each layer's features from the nearest of the style, layer by layer, found at each evaluation.
 
     Kolkin et al. 2022 (arXiv:2203.13215), section 3: the cosine distance of features from which their mean is
-    subtracted, on a grid of about 64 × 64 positions with a random offset, summed over the layers.
+    subtracted, on a grid of at most 64 × 64 positions with a random offset, summed over the layers.
 
     Args:
         weight: factor among the terms.
@@ -158,7 +158,7 @@ class FeatureSplitting(JointTerm):
         number = self.turns * len(picture.features)
         losses = []
         for place, (name, features) in enumerate(picture.features.items()):
-            stride = max(1, max(features.shape[-2:]) // _SIDE)
+            stride = math.ceil(max(features.shape[-2:]) / _SIDE)
             down, right = (int(torch.randint(stride, (), generator=generator)) for _ in range(2))
             grid = (..., slice(down, None, stride), slice(right, None, stride))
             own = slice(place * self.turns, (place + 1) * self.turns)
