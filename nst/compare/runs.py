@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from nst.errors import UserError, check_encoding, problem
+from nst.errors import check_encoding
 from nst.files.atomic import sha256
 from nst.files.run_folder import RunFolder, run_folders
 
@@ -117,19 +117,12 @@ def find(folders: Sequence[Path], *, side: int) -> tuple[list[Run], list[str]]:
     Pictures are reduced to ``side`` px on their longest side. Raise UserError for a missing folder, and if there is no
     run at all.
     """
-    wrong = [problem("FOLDER", path, "there is no such folder") for path in folders if not path.is_dir()]
-    if wrong:
-        raise UserError(wrong)
-    failures: list[OSError] = []
-    found = {path.resolve(): path for top in folders for path in run_folders(top, failures.append)}
-    if not found:
-        why = "no run is in or below it; give a folder that nst.train made"
-        raise UserError([problem("FOLDER", path, why) for path in folders])
+    found, unread = run_folders(folders)
     top = os.path.commonpath([folder.absolute() for folder in folders])
-    check_encoding([top, *map(str, found.values())])
-    named = sorted((os.path.relpath(path.absolute(), top), path) for path in found.values())
+    check_encoding([top, *map(str, found)])
+    named = sorted((os.path.relpath(path.absolute(), top), path) for path in found)
     runs = [read(path, path.resolve().name if name == "." else name, side=side) for name, path in named]
-    return runs, [f"{error.filename} can't be read: {error.strerror}" for error in failures]
+    return runs, unread
 
 
 def read(path: Path, name: str, *, side: int) -> Run:

@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,23 @@ class RunFolder:
         write_text(self.summary, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
 
 
-def run_folders(top: Path, on_error: Callable[[OSError], None]) -> list[Path]:
+def run_folders(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Return the run folders in and below ``folders``, once each, and a line for each folder that can't be read.
+
+    Raise UserError for a missing folder, and if there is no run at all.
+    """
+    wrong = [problem("FOLDER", path, "there is no such folder") for path in folders if not path.is_dir()]
+    if wrong:
+        raise UserError(wrong)
+    failures: list[OSError] = []
+    found = {path.resolve(): path for top in folders for path in _below(top, failures.append)}
+    if not found:
+        why = "no run is in or below it; give a folder that nst.train made"
+        raise UserError([problem("FOLDER", path, why) for path in folders])
+    return list(found.values()), [f"{error.filename} can't be read: {error.strerror}" for error in failures]
+
+
+def _below(top: Path, on_error: Callable[[OSError], None]) -> list[Path]:
     """Return the run folders in and below ``top``. Follow links, visit each folder once, and skip hidden folders."""
     marks = {RunFolder(top).config.name, RunFolder(top).summary.name}
     found, seen = [], set()

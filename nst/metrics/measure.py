@@ -15,7 +15,7 @@ from nst.files.run_folder import RunFolder
 from nst.metrics import functional
 from nst.metrics.observer import PIXELS, STRUCTURE_LAYER, STYLE_LAYERS, Observer, observed
 
-#: What is measured, with its meaning, whether more is better, and whether it needs the observer.
+#: What is measured, and what it means; 0 stands for equal pictures unless said otherwise.
 MEANINGS = {
     "cfsd": "content: distance of the similarities among positions",
     "ssim": "content: structural similarity of luminance (1: equal)",
@@ -47,9 +47,10 @@ def measure(folder: RunFolder, observer: Observer) -> dict[str, Any]:
     picture = images.load(folder.result, key="result")
     content = _input(assets, "content")
     style = _input(assets, "style") if _has_one_style(folder) else None
+    if PIXELS not in before:  # by another observer
+        before[PIXELS] = {"sha256": None, "values": _finite(_of_pixels(picture, content, style))}
     found = {
         **before,
-        PIXELS: {"sha256": None, "values": _finite(_of_pixels(picture, content, style))},
         observer.name: {"sha256": observer.sha256, "values": _finite(_of_features(observer, picture, content, style))},
     }
     folder.write_metrics(found)

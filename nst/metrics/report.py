@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nst.errors import UserError, count, problem, written
+from nst.errors import UserError, count, written
 from nst.files.run_folder import RunFolder, run_folders
 from nst.metrics.measure import MEANINGS, measure
 from nst.metrics.observer import PIXELS, observer
@@ -17,16 +17,9 @@ def report(folders: Sequence[Path], kind: str) -> int:
     observer that isn't there.
     """
     seen_by = observer(kind)
-    wrong = [problem("FOLDER", path, "there is no such folder") for path in folders if not path.is_dir()]
-    if wrong:
-        raise UserError(wrong)
-    unread: list[OSError] = []
-    found = {path.resolve(): path for top in folders for path in run_folders(top, unread.append)}
-    if not found:
-        why = "no run is in or below it; give a folder that nst.train made"
-        raise UserError([problem("FOLDER", path, why) for path in folders])
+    found, unread = run_folders(folders)
     failed = 0
-    for path in found.values():
+    for path in found:
         try:
             metrics = measure(RunFolder(path), seen_by)
         except UserError as error:
@@ -36,8 +29,8 @@ def report(folders: Sequence[Path], kind: str) -> int:
         values = {**metrics[PIXELS]["values"], **metrics[seen_by.name]["values"]}
         shown = [f"{name} {_text(values[name])}" for name in MEANINGS if name in values]
         print(f"{path}: {'  '.join(shown)}", flush=True)
-    for failure in unread:
-        print(f"{failure.filename} can't be read: {failure.strerror}", file=sys.stderr)
+    for line in unread:
+        print(line, file=sys.stderr)
     print(f"{count(len(found) - failed, 'run')} measured by {seen_by.name}, at {PIXELS}", flush=True)
     return 1 if failed or unread else 0
 
