@@ -15,7 +15,16 @@ import time
 from pathlib import Path
 
 TRAIN = [sys.executable, "-m", "nst.train"]
-RUN = [*TRAIN, "encoder=slim", "size=96", "evaluations=1", "logger=none", "callbacks.film=null", "schedule=single"]
+RUN = [
+    *TRAIN,
+    "encoder=slim",
+    "size=96",
+    "evaluations=1",
+    "logger=none",
+    "callbacks.film=null",
+    "schedule=single",
+    "metrics=null",
+]
 COMMANDS = {
     "import hydra": [sys.executable, "-c", "import hydra"],
     "help": [*TRAIN, "--help"],

@@ -80,6 +80,7 @@ def small(pictures: tuple[Path, Path]) -> list[str]:
         "evaluations=6",
         "trainer.accelerator=cpu",
         "threads=1",
+        "metrics=null",
     ]
 
 

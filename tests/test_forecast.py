@@ -44,7 +44,7 @@ def test_a_run_takes_what_was_foretold(nst: Command, tmp_path: Path, encoder: st
     finished = nst(
         f"encoder={encoder}", "encoder.weights=random", "trainer.accelerator=cpu", f"size={size}", f"tile={tile}",
         f"optimizer={optimizer}", *history, f"precision={precision}", f"evaluations={int(pairs) + 3}",
-        f"content.path={paths.bundled('content', 'tubingen')}", "hydra.run.dir=run",
+        f"content.path={paths.bundled('content', 'tubingen')}", "metrics=null", "hydra.run.dir=run",
         f"style.path={paths.bundled('style', 'starry_night')}",
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr

@@ -12,16 +12,24 @@ import pytest
 import scipy.linalg
 import scipy.ndimage
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from nst import image as images
+from nst.config.validation import validated
+from nst.encoder import oxford
 from nst.errors import written
+from nst.files.run_folder import RunFolder
 from nst.image.color import luminance
 from nst.metrics import functional
 from nst.metrics.__main__ import main
+from nst.metrics.names import MEASURES, named
 from nst.metrics.observer import STYLE_LAYERS, observed, observer
+from nst.metrics.report import told
 from nst.objective.statistics import _axes
+from nst.run import job
 
 from .conftest import Command, image
 
@@ -225,6 +233,70 @@ def test_only_the_content_is_measured_with_several_styles(inside: Command, small
     kept = json.loads((tmp_path / "run" / "metrics.json").read_text())["observers"]
     assert set(kept["slim-512px-v1"]["values"]) == {"cfsd"}
     assert set(kept["512px-v1"]["values"]) == {"ssim", "edge_ssim", "clipped"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_measures_its_picture(inside: Command, small: list[str], tmp_path: Path) -> None:
+    """Its measures are said, shown by TensorBoard, and what a sweeper minimizes."""
+    words = ["metrics=[slim]", "minimize.metric=ssim", "evaluations=3", "schedule=single"]
+    finished = inside(*small, *words, "hydra.run.dir=run")
+    assert finished.returncode == 0, finished.stderr
+    folder = RunFolder(tmp_path / "run")
+    measures = folder.read_metrics()
+    values = named(measures, "slim")
+    assert set(values) == set(MEASURES)
+    assert f"Measured by slim-512px-v1: {told(measures, 'slim')}" in finished.stderr
+    shown = EventAccumulator(str(next(folder.path.rglob("events.*")).parent)).Reload()
+    assert shown.Scalars("slim-512px-v1/cfsd")[0].value == pytest.approx(values["cfsd"])
+    assert shown.Scalars("512px-v1/ssim")[0].value == pytest.approx(values["ssim"])
+    assert b"slim-512px-v1/gram" in shown.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    assert shown.SummaryMetadata("_hparams_/session_end_info").plugin_data.plugin_name == "hparams"
+    config, lines = validated(OmegaConf.to_container(OmegaConf.load(folder.config)))  # type: ignore[arg-type]
+    assert config is not None, lines
+    assert job.value(config, {}, measures) == -values["ssim"]
+    before = folder.metrics.read_bytes()
+    assert inside("resume=run", "evaluations=5").returncode == 0
+    assert named(folder.read_metrics(), "slim")["ssim"] != values["ssim"]
+    assert folder.metrics.read_bytes() != before
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_search_for_a_measure(inside: Command, small: list[str], tmp_path: Path) -> None:
+    """The same sweep again measures the pictures that are there, and says the same."""
+    words = ["-m", *small, "evaluations=2", "schedule=single", "seed=1,2", "hydra.sweep.dir=sweep"]
+    assert inside(*words).returncode == 0
+    assert not list(tmp_path.rglob("metrics.json"))
+    again = inside(*words, "metrics=[slim]", "minimize.metric=cfsd")
+    assert again.returncode == 0, again.stderr
+    assert len(list(tmp_path.rglob("metrics.json"))) == 2
+
+
+def test_a_measure_that_there_will_not_be_is_refused(inside: Command, small: list[str]) -> None:
+    refused = inside(*small, "minimize.metric=cfsd")
+    assert refused.returncode == 2
+    assert "minimize.metric=cfsd: nothing is measured; choose a network: metrics=[oxford_vgg19]" in refused.stderr
+    region = "style.region=" + small[0].partition("=")[2]
+    refused = inside(*small, "minimize.metric=palette", "metrics=[slim]", region)
+    assert refused.returncode == 2
+    assert "minimize.metric=palette: several styles" in refused.stderr
+    assert "choices: cfsd, ssim, edge_ssim, clipped" in refused.stderr
+    refused = inside(*small, "minimize.metric=beauty", "metrics=[alexnet]")
+    assert refused.returncode == 2
+    assert "minimize.metric=beauty: must be 'cfsd'" in refused.stderr
+    assert "metrics.0=alexnet: must be 'oxford_vgg19' or 'slim'" in refused.stderr
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_picture_that_can_not_be_measured_is_there_all_the_same(
+    inside: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oxford, "PACKAGE", "not_installed")
+    observer.cache_clear()
+    words = ["metrics=[oxford_vgg19]", "evaluations=2", "schedule=single", "hydra.run.dir=run"]
+    finished = inside(*small, *words)
+    assert finished.returncode == 0
+    assert "The picture can't be measured: observer=oxford_vgg19: install the package" in finished.stderr
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "completed"
 
 
 def test_mistakes(inside: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,7 @@ def test_a_picture_is_made_again_from_itself(inside: Command, small: list[str], 
     picture = tmp_path / "one" / f"result{output.SUFFIXES[format]}"
     assert (tmp_path / "one" / "result.png").is_file()
     moved = shutil.copy(picture, tmp_path / f"moved{picture.suffix}")
-    usual = ["trainer.accelerator=cpu", "threads=1", f"output={format}"]
+    usual = ["trainer.accelerator=cpu", "threads=1", "metrics=null", f"output={format}"]
     finished = inside(f"rerun={moved}", *pictures, *usual, "hydra.run.dir=two")
     assert finished.returncode == 0, finished.stderr
     assert picture.read_bytes() == (tmp_path / "two" / picture.name).read_bytes()
@@ -71,7 +71,7 @@ def test_a_picture_is_made_again_from_itself(inside: Command, small: list[str], 
 
 def test_a_picture_is_made_again_with_changes(inside: Command, small: list[str], tmp_path: Path) -> None:
     assert inside(*small, "optimizer=adam", "hydra.run.dir=one").returncode == 0
-    words = ["rerun=one/result.png", *small[:2], "trainer.accelerator=cpu", "threads=1"]
+    words = ["rerun=one/result.png", *small[:2], "trainer.accelerator=cpu", "threads=1", "metrics=null"]
     assert inside(*words, "init=image", "init.path=one/result.png", "hydra.run.dir=two").returncode == 0
     assert "_target_: nst.optimizer.start.image" in (tmp_path / "two" / "config.yaml").read_text()
     assert "_target_: torch.optim.Adam" in (tmp_path / "two" / "config.yaml").read_text()
@@ -119,7 +119,13 @@ def test_of_a_nested_group_only_that_is_anew(inside: Command, small: list[str], 
     words = [*small, "objective=relative", "weights=relative", "style.scale=1.5"]
     assert inside(*words, "hydra.run.dir=one").returncode == 0
     shutil.copy(small[1].partition("=")[2], tmp_path / "more.png")
-    again = ["rerun=one/result.png", *small[:2], "trainer.accelerator=cpu", "objective/style=[mean_std]"]
+    again = [
+        "rerun=one/result.png",
+        *small[:2],
+        "trainer.accelerator=cpu",
+        "metrics=null",
+        "objective/style=[mean_std]",
+    ]
     finished = inside(*again, "style/more=[second]", "style.more.second.path=more.png", "hydra.run.dir=two")
     assert finished.returncode == 0, finished.stderr
     made = yaml.safe_load((tmp_path / "two" / "config.yaml").read_text())
@@ -138,7 +144,7 @@ def test_nothing_that_a_picture_names_is_made(
     picture = tmp_path / "evil.png"
     hidden = {"pooling": {"_target_": "torch.nn.AvgPool2d", "inner": node}, "callbacks": {"x": node}}
     output.save(torch.rand(1, 3, 4, 4), picture, note=FIRST_LINE + yaml.safe_dump(hidden))
-    finished = inside(f"rerun={picture}", *small[:2])
+    finished = inside(f"rerun={picture}", *small[:2], "metrics=null")
     assert finished.returncode == 2
     assert "which is not part of nst; rerun instantiates only nst's own classes" in finished.stderr
 
@@ -146,7 +152,7 @@ def test_nothing_that_a_picture_names_is_made(
 def test_other_files_than_a_picture_was_made_of_are_told(inside: Command, small: list[str], tmp_path: Path) -> None:
     assert inside(*small, "hydra.run.dir=one").returncode == 0
     shutil.copy(small[0].partition("=")[2], tmp_path / "same.png")
-    words = ["rerun=one/result.png", "trainer.accelerator=cpu"]
+    words = ["rerun=one/result.png", "trainer.accelerator=cpu", "metrics=null"]
     same = inside(*words, "content.path=same.png", small[1])
     assert same.returncode == 0, same.stderr
     assert "the picture will be another" not in same.stderr

@@ -102,6 +102,7 @@ def test_every_command_that_is_printed_can_be_pasted(inside: Command, small: lis
             f"init.path={folder}/one, two/result.png",
             *given[-2:],
             "schedule=single",
+            "metrics=null",
             cwd=folder,
         ).returncode
         == 0
@@ -188,7 +189,10 @@ def test_a_name_like_an_interpolation(inside: Command, small: list[str], folder:
     read = json.loads((folder / "one" / "summary.json").read_text())["assets"]["init"]["path"]
     assert Path(read) == folder / "${x}.png"
     (folder / "one" / "result.png").rename(folder / "${y}.png")
-    assert inside("rerun=${y}.png", *words[-4:-2], words[-1], "hydra.run.dir=again", cwd=folder).returncode == 0
+    assert (
+        inside("rerun=${y}.png", *words[-4:-2], words[-1], "metrics=null", "hydra.run.dir=again", cwd=folder).returncode
+        == 0
+    )
     assert inside("-m", *words, "hydra.sweep.dir=sweep", cwd=folder).returncode == 0
     for refused in (["hydra.run.dir=${y}.png"], ["-m", "hydra.sweep.dir=${y}.png"]):
         finished = inside(*words, *refused, cwd=folder)

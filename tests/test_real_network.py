@@ -32,7 +32,7 @@ def check(inside: Command, folder: Path, words: list[str], *, size: int, evaluat
     urls = [f"{group}.url={NOWHERE}/none.jpg" for group in ("content", "style")]
     finished = inside(
         *words, *urls, f"size={size}", f"evaluations={evaluations}", "schedule=single", "encoder=vgg19_caffe",
-        "logger=none", "callbacks.film=null", "trainer.accelerator=cpu", f"hydra.run.dir={folder}",
+        "logger=none", "callbacks.film=null", "trainer.accelerator=cpu", "metrics=null", f"hydra.run.dir={folder}",
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     summary = json.loads((folder / "summary.json").read_text())

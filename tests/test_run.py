@@ -517,6 +517,7 @@ def test_real_filters_paint_real_pictures(inside: Command, tmp_path: Path) -> No
         "layers.style=[relu1_1,relu2_1,relu3_1]",
         "size=128",
         "evaluations=60",
+        "metrics=null",
         "hydra.run.dir=run",
     )
     assert finished.returncode == 0, finished.stderr

@@ -27,7 +27,7 @@ def tiny() -> list[str]:
     urls = [f"{group}.url={NOWHERE}/{group}.bin" for group in ("content", "style")]
     return [
         *urls, "encoder=slim", "encoder.weights=random", "size=32", "evaluations=2", "threads=1",
-        "trainer.accelerator=cpu", "logger=none", "callbacks.film=null", "hydra.sweep.dir=study",
+        "trainer.accelerator=cpu", "logger=none", "callbacks.film=null", "metrics=null", "hydra.sweep.dir=study",
     ]  # fmt: skip
 
 

@@ -110,21 +110,17 @@ LAYOUT = {
 
 
 class Overview(pl.Callback):
-    """A callback that writes to TensorBoard once: the input pictures, the configuration, and final losses for HParams.
+    """A callback that writes to TensorBoard once: the input pictures, the configuration and the layout of its page.
 
     Args:
         pictures: image tensors by name.
         config: the resolved configuration, as YAML.
         assets: the sources of the pictures and the weights, as YAML.
-        hyperparameters: the meaningful ones, as plain values.
     """
 
-    def __init__(
-        self, *, pictures: dict[str, Tensor], config: str, assets: str, hyperparameters: dict[str, str | float]
-    ) -> None:
+    def __init__(self, *, pictures: dict[str, Tensor], config: str, assets: str) -> None:
         self.pictures = pictures
         self.texts = {"configuration": config, "assets": assets}
-        self.hyperparameters = hyperparameters
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
@@ -136,11 +132,3 @@ class Overview(pl.Callback):
                 # Four spaces make any text a code block in Markdown.
                 for name, text in self.texts.items():
                     logger.experiment.add_text(name, textwrap.indent(text, "    "), 0)
-
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, StyleTransfer)
-        # Charts of one point, so their name comes after those of the curves.
-        metrics = {f"summary/{name}": loss for name, loss in module.best.losses.items()}
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(self.hyperparameters, metrics, step=module.evaluation.number)

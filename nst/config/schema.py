@@ -20,6 +20,7 @@ from nst.config.keys import Key
 from nst.config.node_schema import Node, NonNegative, Positive, Sha256, Strict, Text
 from nst.encoder import architecture as arch
 from nst.errors import choices
+from nst.metrics.names import MeasureName, ObserverName
 
 
 def is_address(path: str) -> bool:
@@ -194,6 +195,7 @@ class Minimize(Strict):
     """The node ``minimize``: the value that a run returns to a sweeper."""
 
     loss: Literal["total", "content", "style", "tv"]
+    metric: MeasureName | None = None  # runs from before this key have none
     content_at_most: Positive | None
 
 
@@ -238,6 +240,7 @@ class Config(Strict):
     threads: Annotated[PositiveInt | None, Key(decides=False, may_change=True)]
     color: Annotated[Literal["style", "match", "luminance", "yiq", "lab", "chroma"], Key(shared=("content", "style"))]
     recovery: Annotated[RecoveryConfig, Key(may_change=True, shared=())]
+    metrics: Annotated[list[ObserverName] | None, Key(decides=False, may_change=True, minimized=True)] = None
     minimize: Annotated[Minimize, Key(decides=False, minimized=True)]
     assets: Annotated[Literal["auto", "strict"], Key(decides=False, may_change=True)]
     output: Annotated[Literal["png", "png16", "jpeg", "tiff"], Key(decides=False, may_change=True)]

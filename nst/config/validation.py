@@ -10,6 +10,7 @@ from nst.config.schema import Config
 from nst.encoder import PIXELS
 from nst.encoder import architecture as arch
 from nst.errors import choices, problem
+from nst.metrics.names import MEASURES, OBSERVERS, has_one_style
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -21,7 +22,7 @@ def validated(raw: Mapping[str, Any]) -> tuple[Config | None, list[str]]:
         schema = NODES.get(str(node.get("_target_")))
         if schema is not None:
             lines += _checked(schema, node, f"{key}.")[1]
-    lines += [*_layer_problems(raw), *_weight_problems(raw), *_averaging_problems(raw)]
+    lines += [*_layer_problems(raw), *_weight_problems(raw), *_averaging_problems(raw), *_metric_problems(raw)]
     return (None if lines else config), lines
 
 
@@ -142,6 +143,19 @@ def _averaging_problems(raw: Mapping[str, Any]) -> Iterator[str]:
     if patience is not None and _get(raw, "optimizer", "averaging") is not None:
         why = "a scale whose pictures are averaged (optimizer.averaging) ends after its evaluations; choose null"
         yield problem("schedule.patience", patience, why)
+
+
+def _metric_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    name = _get(raw, "minimize", "metric")
+    if name is None:
+        return
+    if not raw.get("metrics"):
+        yield problem("minimize.metric", name, f"nothing is measured; choose a network: metrics=[{OBSERVERS[0]}]")
+    style = raw.get("style")
+    if name in MEASURES and MEASURES[name].of == "style" and isinstance(style, Mapping) and not has_one_style(style):
+        valid = [each for each, measure in MEASURES.items() if measure.of != "style"]
+        why = "several styles, a region or a mask can't be measured against; choices: "
+        yield problem("minimize.metric", name, why + ", ".join(valid))
 
 
 def _get(raw: Any, *keys: str) -> Any:

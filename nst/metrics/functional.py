@@ -7,6 +7,7 @@ Image tensors are (1, 3, H, W), sRGB in [0, 1]; features are (1, C, H, W). Every
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,7 +16,7 @@ from nst import image as images
 from nst.image.color import luminance, oklab
 from nst.objective import functional
 from nst.objective.products import as_rows
-from nst.objective.statistics import gram_per_element, moments, sorted_projections
+from nst.objective.statistics import gram_per_element, moments, projections
 
 #: Number of positions whose similarities to all others are in memory at a time.
 _CHUNK = 512
@@ -40,8 +41,7 @@ def feature_structure(picture: Tensor, content: Tensor) -> float:
     total = 0.0
     for start in range(0, len(own), _CHUNK):
         here, there = (rows[start : start + _CHUNK] @ rows.T for rows in (own, other))
-        log_p, log_q = here.log_softmax(1), there.log_softmax(1)
-        total += float((log_p.exp() * (log_p - log_q)).sum())
+        total += float((here.softmax(1) * (here - there)).sum() - (here.logsumexp(1) - there.logsumexp(1)).sum())
     return max(total, 0.0)
 
 
@@ -82,7 +82,7 @@ def sliced_wasserstein_distance(picture: Tensor, style: Tensor) -> float:
 
     The root of the mean over ``DIRECTIONS`` fixed random directions. The two may differ in their numbers of positions.
     """
-    found, wanted = (sorted_projections(each, directions=DIRECTIONS, seed=0) for each in (picture, style))
+    found, wanted = (_sorted(projections(each, directions=DIRECTIONS, seed=0)) for each in (picture, style))
     return float(_transport(found, wanted).mean().sqrt())
 
 
@@ -139,7 +139,9 @@ def _edges(image: Tensor) -> Tensor:
 
 
 def _laplacian(image: Tensor) -> Tensor:
-    kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]], dtype=torch.float64).view(1, 1, 3, 3)
+    kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]], dtype=torch.float64, device=image.device).view(
+        1, 1, 3, 3
+    )
     return F.conv2d(F.pad(luminance(image)[:, :1].double(), (1, 1, 1, 1), mode="replicate"), kernel)
 
 
@@ -150,12 +152,18 @@ def _flat(content: Tensor) -> Tensor:
     return varies <= varies.flatten().quantile(0.3)
 
 
+def _sorted(rows: Tensor) -> Tensor:
+    """Return each row (N,) sorted. NumPy sorts several times as fast as torch on a processor (vectorized)."""
+    return rows.sort(dim=1).values if rows.is_cuda else torch.from_numpy(np.sort(rows.numpy(), axis=1))
+
+
 def _transport(found: Tensor, wanted: Tensor) -> Tensor:
     """Return the squared Wasserstein-2 distances (K,) of sorted rows (K, M) and (K, N), whose numbers weigh alike."""
     number, another = found.shape[1], wanted.shape[1]
-    ends: Tensor = torch.unique(
-        torch.cat([torch.arange(1, number + 1) * another, torch.arange(1, another + 1) * number])
-    )
+    steps = [
+        torch.arange(1, many + 1, device=found.device) * few for many, few in ((number, another), (another, number))
+    ]
+    ends: Tensor = torch.unique(torch.cat(steps))
     masses = torch.diff(ends, prepend=ends.new_zeros(1)).double() / (number * another)
     own, other = (ends - 1) // another, (ends - 1) // number
     squares = [(one[own] - two[other]).double().square() @ masses for one, two in zip(found, wanted, strict=True)]
@@ -168,7 +176,7 @@ def _histogram(image: Tensor) -> Tensor:
     small = images.resize(image, images.fit(height, width, min(_COUNTED, max(height, width))))
     colors = as_rows(small).double()
     weights = (colors.square().sum(1, keepdim=True) + _EPS).sqrt()
-    logs, centres = (colors + _EPS).log(), torch.linspace(-3, 3, _BINS, dtype=torch.float64)
+    logs, centres = (colors + _EPS).log(), torch.linspace(-3, 3, _BINS, dtype=colors.dtype, device=colors.device)
 
     def near(channel: int, than: int) -> Tensor:
         return 1 / (1 + ((logs[:, channel] - logs[:, than]).unsqueeze(1) - centres).div(_SIGMA).square())

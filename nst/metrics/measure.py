@@ -13,21 +13,8 @@ from nst.errors import UserError, one_line, problem
 from nst.files.atomic import sha256
 from nst.files.run_folder import RunFolder
 from nst.metrics import functional
-from nst.metrics.observer import PIXELS, STRUCTURE_LAYER, STYLE_LAYERS, Observer, observed
-
-#: What is measured, and what it means; 0 stands for equal pictures unless said otherwise.
-MEANINGS = {
-    "cfsd": "content: distance of the similarities among positions",
-    "ssim": "content: structural similarity of luminance (1: equal)",
-    "edge_ssim": "content: structural similarity of edges (1: equal)",
-    "gram": "style: relative distance of Gram matrices, mean of the layers",
-    "frechet": "style: Fréchet distance of the features' Gaussians, mean of the layers",
-    "sliced_wasserstein": "style: sliced Wasserstein distance of the features, mean of the layers",
-    "palette": "style: sliced Wasserstein distance of the colours",
-    "color_histogram": "style: Hellinger distance of RGB-uv histograms",
-    "grain": "grain where the content is flat, relative to that of the style",
-    "clipped": "share of values at 0 or 1",
-}
+from nst.metrics.names import PIXELS, has_one_style
+from nst.metrics.observer import STRUCTURE_LAYER, STYLE_LAYERS, Observer, observed
 
 
 def measure(folder: RunFolder, observer: Observer) -> dict[str, Any]:
@@ -44,9 +31,9 @@ def measure(folder: RunFolder, observer: Observer) -> dict[str, Any]:
     assets = folder.read_summary().get("assets", {})
     if not folder.result.is_file():
         raise UserError(problem("result", folder.result, "there is no such file; the run hasn't made its picture"))
-    picture = images.load(folder.result, key="result")
-    content = _input(assets, "content")
-    style = _input(assets, "style") if _has_one_style(folder) else None
+    picture = images.load(folder.result, key="result").to(observer.device)
+    content = _input(assets, "content").to(observer.device)
+    style = _input(assets, "style").to(observer.device) if _has_one_style(folder) else None
     if PIXELS not in before:  # by another observer
         before[PIXELS] = {"sha256": None, "values": _finite(_of_pixels(picture, content, style))}
     found = {
@@ -110,9 +97,7 @@ def _input(assets: Mapping[str, Any], name: str) -> Tensor:
 
 
 def _has_one_style(folder: RunFolder) -> bool:
-    """Return whether all of the picture has the same single style."""
     try:
-        style = yaml.safe_load(folder.config.read_text(encoding="utf-8"))["style"]
-        return not style.get("more") and not style.get("region") and not style.get("mask")
+        return has_one_style(yaml.safe_load(folder.config.read_text(encoding="utf-8"))["style"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(problem("config", folder.config, f"this file can't be read: {one_line(error)}")) from error

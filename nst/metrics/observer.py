@@ -12,24 +12,15 @@ from nst.encoder import oxford
 from nst.encoder import weights as reading
 from nst.encoder.checkpoint import State
 from nst.encoder.vgg import VGG
-from nst.errors import UserError, choices, problem
+from nst.errors import UserError, problem
 from nst.files.atomic import sha256
-
-#: Longest side in px at which pictures are measured.
-SIDE = 512
-
-#: Version of the measures. It changes whenever the same picture would get another value.
-VERSION = 1
+from nst.metrics.names import SIDE, ObserverName, full_name
 
 #: Layers of style measures, and the layer of ``feature_structure``.
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 STRUCTURE_LAYER = "relu3_1"
 
-#: The observers, by name: ``oxford_vgg19`` is the paper's network, ``slim`` the small one that is bundled.
-NAMES = ("oxford_vgg19", "slim")
-
-#: Name of the measures that need no network.
-PIXELS = f"{SIDE}px-v{VERSION}"
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -37,19 +28,21 @@ class Observer:
     """A network with average pooling and calibrated layers that reads pictures at ``SIDE`` px in 32 bits.
 
     Attributes:
-        kind: one of ``NAMES``.
+        kind: one of ``names.OBSERVERS``.
         sha256: that of the file with the weights.
         network: the network.
+        device: where pictures are measured.
     """
 
-    kind: str
+    kind: ObserverName
     sha256: str
     network: nn.Module
+    device: torch.device
 
     @property
     def name(self) -> str:
         """The observer's name, with the size and the version: a part of the name of each measure."""
-        return f"{self.kind}-{PIXELS}"
+        return full_name(self.kind)
 
     @torch.no_grad()
     def read(self, image: Tensor) -> dict[str, Tensor]:
@@ -59,23 +52,24 @@ class Observer:
 
 
 @cache
-def observer(kind: str) -> Observer:
-    """Return an observer. Raise UserError for an unknown one, and if its weights are not installed."""
+def observer(kind: ObserverName, device: torch.device = CPU) -> Observer:
+    """Return an observer. Raise UserError if its weights are not installed.
+
+    Measures are computed in 64 bits, which MPS lacks, so ``device`` must be another one.
+    """
     if kind == "slim":
         path, architecture = paths.bundled_encoder(), "slim"
         state: State = reading.load_state(path, architecture)
         names = reading.available_layers(state, architecture)
         state = reading.calibrate(state, architecture, dict.fromkeys(names, reading.SLIM_MEAN))
-        return Observer(kind, sha256(path), _network(architecture, state, "torchvision"))
-    if kind != "oxford_vgg19":
-        raise UserError(problem("--observer", kind, f"there is no such observer; {choices(kind, NAMES)}"))
+        return Observer(kind, sha256(path), _network(architecture, state, "torchvision").to(device), device)
     found = oxford.find()
     if found is None or found.path is None or found.sha256 is None:
         why = f"install the package {oxford.PACKAGE}, which has its weights, or choose slim"
-        raise UserError(problem("--observer", kind, why))
+        raise UserError(problem("observer", kind, why))
     state = reading.up_to(reading.load_state(found.path, oxford.ARCHITECTURE), oxford.ARCHITECTURE, STYLE_LAYERS)
     state = reading.calibrate(state, oxford.ARCHITECTURE, oxford.MEANS)
-    return Observer(kind, found.sha256, _network(oxford.ARCHITECTURE, state, "caffe"))
+    return Observer(kind, found.sha256, _network(oxford.ARCHITECTURE, state, "caffe").to(device), device)
 
 
 def observed(image: Tensor) -> Tensor:

@@ -3,19 +3,24 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from nst.errors import UserError, count, written
+from nst.errors import UserError, choices, count, problem, written
 from nst.files.run_folder import RunFolder, run_folders
-from nst.metrics.measure import MEANINGS, measure
-from nst.metrics.observer import PIXELS, observer
+from nst.metrics.measure import measure
+from nst.metrics.names import OBSERVERS, PIXELS, named
+from nst.metrics.observer import observer
 
 
-def report(folders: Sequence[Path], kind: str) -> int:
+def report(folders: Sequence[Path], name: str) -> int:
     """Measure the runs in and below ``folders`` by an observer, and print each one's measures.
 
     Return 0; 1 if a run can't be measured. Raise UserError for a missing folder, for one without runs, and for an
     observer that isn't there.
     """
+    kind = next((each for each in OBSERVERS if each == name), None)
+    if kind is None:
+        raise UserError(problem("--observer", name, f"there is no such observer; {choices(name, OBSERVERS)}"))
     seen_by = observer(kind)
     found, unread = run_folders(folders)
     failed = 0
@@ -26,14 +31,13 @@ def report(folders: Sequence[Path], kind: str) -> int:
             failed += 1
             print(f"{path}: can't be measured: {'; '.join(error.problems)}", file=sys.stderr, flush=True)
             continue
-        values = {**metrics[PIXELS]["values"], **metrics[seen_by.name]["values"]}
-        shown = [f"{name} {_text(values[name])}" for name in MEANINGS if name in values]
-        print(f"{path}: {'  '.join(shown)}", flush=True)
+        print(f"{path}: {told(metrics, kind)}", flush=True)
     for line in unread:
         print(line, file=sys.stderr)
     print(f"{count(len(found) - failed, 'run')} measured by {seen_by.name}, at {PIXELS}", flush=True)
     return 1 if failed or unread else 0
 
 
-def _text(value: float | None) -> str:
-    return "unknown" if value is None else written(value, 4)
+def told(metrics: dict[str, Any], kind: str) -> str:
+    """Return the measures of a picture by an observer as a line."""
+    return "  ".join(f"{name} {written(value, 4)}" for name, value in named(metrics, kind).items())

@@ -137,9 +137,14 @@ def sorted_projections(features: Tensor, weights: Tensor | None = None, *, direc
     the optimizer fits these directions instead of the distribution, and near the end 16-bit gradients are inexact.
     With ``weights``, the result has as many quantiles of the weighted values.
     """
+    return _sorted(projections(features, directions=directions, seed=seed), weights)
+
+
+def projections(features: Tensor, *, directions: int | None, seed: int) -> Tensor:
+    """Return the features projected on fixed random directions, (directions, M); None: as many as channels."""
     channels = features.shape[1]
     axes = _axes(channels, directions or channels, seed, features.device, widened(features[..., :0]).dtype)
-    return _sorted(widened(as_rows(features)) @ axes, weights)
+    return (widened(as_rows(features)) @ axes).T.contiguous()
 
 
 def sorted_channels(features: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -147,12 +152,12 @@ def sorted_channels(features: Tensor, weights: Tensor | None = None) -> Tensor:
 
     With ``weights``, the result has as many quantiles of the weighted values.
     """
-    return _sorted(widened(as_rows(features)), weights)
+    return _sorted(widened(as_rows(features)).T.contiguous(), weights)
 
 
 def _sorted(values: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the columns of values (M, K) as sorted rows (K, M), or as M quantiles of the weighted values."""
-    values, order = values.T.contiguous().sort(dim=1)
+    """Return the rows of values (K, M) sorted, or as M quantiles of the weighted values."""
+    values, order = values.sort(dim=1)
     if weights is None:
         return values
     exact = weights.flatten().to(torch.float32 if weights.device.type == "mps" else torch.float64)

@@ -84,7 +84,13 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """The objects of a run. ``format`` is the file format of its picture, and ``note`` is embedded in the picture."""
+    """The objects of a run.
+
+    Attributes:
+        hyperparameters: what TensorBoard shows as such.
+        format: the file format of the picture.
+        note: the text that is embedded in the picture.
+    """
 
     module: StyleTransfer
     trainer: pl.Trainer
@@ -92,6 +98,7 @@ class Run:
     stop: Stop
     checkpoint: Path | None
     forecast: Forecast
+    hyperparameters: dict[str, str | float]
     format: str
     note: str
 
@@ -110,7 +117,6 @@ def build(plan: Plan, folder: RunFolder, *, choices: Mapping[str, str], shown: S
         pictures={**plan.pictures.tensors, "start": plan.start},
         config=plan.yaml,
         assets=OmegaConf.to_yaml(OmegaConf.create(plan.files.provenance())),
-        hyperparameters=loggers.hyperparameters(plan, choices, shown),
     )
     trainer: Any = plan.trainer
     trainer.callbacks.extend([record, overview, stop, *loggers.make_callbacks(plan, folder)])
@@ -123,6 +129,7 @@ def build(plan: Plan, folder: RunFolder, *, choices: Mapping[str, str], shown: S
         stop=stop,
         checkpoint=checkpoint,
         forecast=plan.forecast,
+        hyperparameters=loggers.hyperparameters(plan, choices, shown),
         format=plan.config.output,
         note=note(plan.raw, plan.files.digests()),
     )

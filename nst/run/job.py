@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
@@ -19,14 +20,17 @@ from nst.config.identity import DIGESTS
 from nst.config.schema import Config
 from nst.config.source import keys, read_note
 from nst.encoder.precision import full_float32
-from nst.errors import DivergedError, count, of_disk
+from nst.errors import DivergedError, UserError, count, of_disk, problem
 from nst.files.atomic import unused, write_text
 from nst.files.run_folder import RunFolder
 from nst.image import output
+from nst.metrics.measure import measure
+from nst.metrics.names import MEASURES, full_name, named
+from nst.metrics.observer import CPU, observer
+from nst.metrics.report import told
 from nst.plan.planning import Plan
-from nst.run import provenance
+from nst.run import loggers, provenance
 from nst.run.build import Run, build
-from nst.run.loggers import TENSORBOARD
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +107,36 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
             **provenance.of_machine(plan.device),
         }
     )
-    return value(config, _fit(built, folder))
+    losses = _fit(built, folder)
+    made, hyperparameters, last = built.trainer.loggers, built.hyperparameters, built.module.evaluation.number
+    del built  # the measures need its memory
+    measures = measured(config, folder, plan.device)
+    loggers.log_hyperparameters(made, hyperparameters, losses, measures, step=last)
+    return value(config, losses, measures)
+
+
+def measured(config: Config, folder: RunFolder, device: torch.device) -> dict[str, Any]:
+    """Measure the finished picture by the networks that ``metrics`` names; return the measures by network.
+
+    What was measured before is kept. A picture that can't be measured is reported, and has no measures; raise UserError
+    if ``minimize`` needs one.
+    """
+    if not config.metrics:
+        return {}
+    try:
+        for name in config.metrics:
+            measure(folder, observer(name, device if device.type == "cuda" else CPU))
+    except UserError as error:
+        if config.minimize.metric is not None:
+            raise
+        log.warning("The picture can't be measured: %s", "; ".join(error.problems))
+    except OSError as failure:
+        log.warning("The measures can't be saved: %s", of_disk(failure))
+    measures = folder.read_metrics()
+    for name in config.metrics:
+        if full_name(name) in measures:
+            log.info("Measured by %s: %s", full_name(name), told(measures, name))
+    return measures
 
 
 def _size_notices(plan: Plan) -> Iterator[str]:
@@ -120,8 +153,9 @@ def note_failure(folder: RunFolder, error: Exception) -> None:
     folder.update_summary({"evaluations": 0, "status": "failed", "error": str(error)})
 
 
-def value(config: Config, losses: Mapping[str, float]) -> float:
-    """Return the value that a sweeper minimizes: a loss, or a larger value if the content loss exceeds its bound.
+def value(config: Config, losses: Mapping[str, float], measures: Mapping[str, Any]) -> float:
+    """Return the value that a sweeper minimizes: a loss or a measure, or a larger value if the content loss exceeds
+    its bound.
 
     The larger value is above that of any picture within the bound. Sweepers only compare values, so it doesn't matter
     by how much.
@@ -129,7 +163,13 @@ def value(config: Config, losses: Mapping[str, float]) -> float:
     bound = config.minimize.content_at_most
     if bound is not None and losses["content"] > bound:
         return 1e12 * losses["content"] / bound
-    return losses[config.minimize.loss]
+    name = config.minimize.metric
+    if name is None or not config.metrics:
+        return losses[config.minimize.loss]
+    found = named(measures, config.metrics[0]).get(name)
+    if found is None:
+        raise UserError(problem("minimize.metric", name, "the picture has no such measure; it may be too small"))
+    return -found if MEASURES[name].more_is_better else found
 
 
 def _fit(built: Run, folder: RunFolder) -> Mapping[str, float]:
@@ -156,6 +196,10 @@ def _fit(built: Run, folder: RunFolder) -> Mapping[str, float]:
             else:
                 folder.update_summary({"status": status, "error": error})
     if status == "interrupted" or built.stop.signal is not None:
+        last = built.module.evaluation.number
+        loggers.log_hyperparameters(
+            built.trainer.loggers, built.hyperparameters, built.module.best.losses, {}, step=last
+        )
         built.stop.pass_on()
         raise SystemExit(128 + (built.stop.signal or signal.SIGINT))
     return built.module.best.losses
@@ -194,7 +238,7 @@ def tell_what_next(plan: Plan, folder: RunFolder, words: Sequence[str]) -> None:
     log.info(
         "To see its inputs, losses and settings: %s", shlex.join(["python", "-m", "nst.compare", str(folder.path)])
     )
-    if plan.config.logger.get("_target_") == TENSORBOARD:
+    if plan.config.logger.get("_target_") == loggers.TENSORBOARD:
         log.info("To see its curves: %s", shlex.join(["tensorboard", "--logdir", str(folder.path)]))
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import OmegaConf
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from nst.callbacks import Checkpoint
 from nst.files.run_folder import RunFolder
+from nst.metrics.names import MEASURES
 from nst.plan.planning import Plan
 
 #: The logger whose event files a resumed run goes on with.
@@ -48,6 +50,28 @@ def hyperparameters(plan: Plan, choices: Mapping[str, str], shown: Sequence[str]
     }
     plain = {key: _plain(value) for key, value in values.items()}
     return {**named, "encoder": f"{files.architecture} ({files.weights.source})", **plain}
+
+
+def log_hyperparameters(
+    made: Sequence[Logger],
+    hyperparameters: dict[str, str | float],
+    losses: Mapping[str, float],
+    measures: Mapping[str, Any],
+    *,
+    step: int,
+) -> None:
+    """Write the hyperparameters of a run to TensorBoard, with the losses and the measures of its picture.
+
+    TensorBoard shows the results that it is told of first, so this is called once, when all of them are known.
+    """
+    values = {f"summary/{name}": loss for name, loss in losses.items()}
+    for observer, measured in measures.items():
+        known = {name: value for name, value in measured["values"].items() if name in MEASURES and value is not None}
+        values |= {f"{observer}/{name}": value for name, value in known.items()}
+    for logger in made:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(hyperparameters, values, step=step)
+            logger.finalize("success")
 
 
 def _plain(value: Any) -> str | float:

@@ -36,7 +36,9 @@ def paint(cfg: DictConfig) -> float:
             outcome = replace(outcome, folder=str(folder.path))
             if summary.get("status") == "completed" and folder.result.is_file():
                 outcome = replace(outcome, state="kept")
-                return job.value(planned.config, summary["losses"])
+                return job.value(
+                    planned.config, summary["losses"], job.measured(planned.config, folder, planned.device)
+                )
             goes_on = folder.config.is_file()
             sweep.record(outcome)
             value = job.run(planned, folder, shown=sweep.varied(), goes_on=goes_on)

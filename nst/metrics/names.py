@@ -1,0 +1,74 @@
+"""Names of the measures and of the networks that measure. Imports no torch, so that configurations are checked fast."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, get_args
+
+#: Longest side in px at which pictures are measured.
+SIDE = 512
+
+#: Version of the measures. It changes whenever the same picture would get another value.
+VERSION = 1
+
+#: The networks that measure: the paper's, and the small one that is bundled.
+ObserverName = Literal["oxford_vgg19", "slim"]
+OBSERVERS: tuple[ObserverName, ...] = get_args(ObserverName)
+
+#: Name under which the measures that need no network are kept.
+PIXELS = f"{SIDE}px-v{VERSION}"
+
+MeasureName = Literal[
+    "cfsd", "ssim", "edge_ssim", "gram", "frechet", "sliced_wasserstein", "palette", "color_histogram", "grain",
+    "clipped",
+]  # fmt: skip
+
+
+class Measure(NamedTuple):
+    """What a measure says of a picture.
+
+    Attributes:
+        of: what the picture is compared with.
+        meaning: what is measured.
+        more_is_better: whether equal pictures have the value 1, not 0.
+    """
+
+    of: Literal["content", "style", "picture"]
+    meaning: str
+    more_is_better: bool = False
+
+
+MEASURES: dict[MeasureName, Measure] = {
+    "cfsd": Measure("content", "distance of the similarities among positions"),
+    "ssim": Measure("content", "structural similarity of luminance", more_is_better=True),
+    "edge_ssim": Measure("content", "structural similarity of edges", more_is_better=True),
+    "gram": Measure("style", "relative distance of Gram matrices, mean of the layers"),
+    "frechet": Measure("style", "Fréchet distance of the features' Gaussians, mean of the layers"),
+    "sliced_wasserstein": Measure("style", "sliced Wasserstein distance of the features, mean of the layers"),
+    "palette": Measure("style", "sliced Wasserstein distance of the colours"),
+    "color_histogram": Measure("style", "Hellinger distance of RGB-uv histograms"),
+    "grain": Measure("style", "grain where the content is flat, relative to that of the style"),
+    "clipped": Measure("picture", "share of values at 0 or 1"),
+}
+
+
+def full_name(observer: str) -> str:
+    """Return the name of an observer with its size and version, which is part of the name of each of its measures."""
+    return f"{observer}-{PIXELS}"
+
+
+def named(metrics: Mapping[str, Any], observer: str) -> dict[str, float]:
+    """Return the known values of an observer, and of the measures without a network, by measure.
+
+    Args:
+        metrics: the content of ``RunFolder.read_metrics``.
+        observer: one of ``OBSERVERS``.
+    """
+    values = {**metrics.get(PIXELS, {}).get("values", {}), **metrics.get(full_name(observer), {}).get("values", {})}
+    return {name: values[name] for name in MEASURES if values.get(name) is not None}
+
+
+def has_one_style(style: Mapping[str, Any]) -> bool:
+    """Return whether all of the picture has the same single style, which it can be measured against.
+
+    ``style`` is the group of a resolved configuration.
+    """
+    return not style.get("more") and not style.get("region") and not style.get("mask")
