@@ -166,7 +166,7 @@ def test_what_a_card_shows_is_what_filters(
     card = data.draw(st.sampled_from([each for each in shown_pairs if each]))
     word = data.draw(st.sampled_from(card))
     [(key, value)] = pairs(word).items()
-    assert main([str(folder), "--filter", f"{key}={value}", "--out", str(tmp_path / "filtered")]) == 0
+    assert main([str(folder), "--where", f"{key}={value}", "--out", str(tmp_path / "filtered")]) == 0
     kept = json.loads((tmp_path / "filtered" / "runs.json").read_text())["runs"]
     assert len(kept) == sum(word in each for each in shown_pairs)
     assert {shown(run["values"][key]) for run in kept} == {value}
@@ -223,7 +223,7 @@ def test_terms_of_the_style_loss_are_one_key(tmp_path: Path) -> None:
     gram, moments = ({"_target_": "nst.objective.Term", "weight": weight} for weight in (1.0, 1e-4))
     make_run(tmp_path / "1", changes={"objective.style": {"gram": gram}})
     make_run(tmp_path / "2", changes={"objective.style": {"gram": gram, "mean_std": moments}})
-    assert main([str(tmp_path), "--filter", "objective.style=gram mean_std"]) == 0
+    assert main([str(tmp_path), "--where", "objective.style=gram mean_std"]) == 0
     assert main([str(tmp_path)]) == 0
     assert record(tmp_path)["varied"] == ["objective.style"]
 
@@ -242,26 +242,26 @@ def test_marks_that_every_run_has_are_told_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "messages"),
     [
-        (["stile=x"], ["--filter=stile: there is no such key; did you mean style?"]),
-        (["lr=0.1"], ["--filter=lr: there is no such key; did you mean optimizer.lr?"]),
-        (["weigths.style<1"], ["--filter=weigths.style: there is no such key; did you mean weights.style"]),
-        (["padding=zero"], ["--filter=padding: there is no such key; did you mean encoder.padding?"]),
-        (["zzz=1"], ["--filter=zzz: there is no such key; choices: run, status, style, "]),
-        (["style=pcasso"], ["--filter=style=pcasso: no run has it; did you mean picasso? choices: picasso, scream"]),
-        (["style"], ["--filter=style: must be KEY=VALUE, or KEY<NUMBER with <, >, <= or >="]),
-        (["size="], ["--filter=size=: must be KEY=VALUE"]),
-        (["size<big"], ["--filter=size<big: big must be a number"]),
+        (["stile=x"], ["--where=stile: there is no such key; did you mean style?"]),
+        (["lr=0.1"], ["--where=lr: there is no such key; did you mean optimizer.lr?"]),
+        (["weigths.style<1"], ["--where=weigths.style: there is no such key; did you mean weights.style"]),
+        (["padding=zero"], ["--where=padding: there is no such key; did you mean encoder.padding?"]),
+        (["zzz=1"], ["--where=zzz: there is no such key; choices: run, status, style, "]),
+        (["style=pcasso"], ["--where=style=pcasso: no run has it; did you mean picasso? choices: picasso, scream"]),
+        (["style"], ["--where=style: must be KEY=VALUE, or KEY<NUMBER with <, >, <= or >="]),
+        (["size="], ["--where=size=: must be KEY=VALUE"]),
+        (["size<big"], ["--where=size<big: big must be a number"]),
         (
             ["color=style", "color=match"],
-            ["--filter=color=style color=match: no run meets all of these conditions; leave one out"],
+            ["--where=color=style and color=match: no run meets all of these conditions; leave one out"],
         ),
-        (["stile=x", "sise=1"], ["--filter=stile: there is no such key", "--filter=sise: there is no such key"]),
+        (["stile=x", "sise=1"], ["--where=stile: there is no such key", "--where=sise: there is no such key"]),
     ],
 )
 def test_a_mistake_in_a_filter_is_told_before_anything_is_written(
     mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], messages: list[str]
 ) -> None:
-    options = [part for word in words for part in ("--filter", word)]
+    options = [part for word in words for part in ("--where", word)]
     assert main([str(mixed), *options, "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr()
     assert told.out == ""
@@ -285,7 +285,7 @@ def test_the_page_and_the_command_line_filter_alike(
 ) -> None:
     """The same words keep the same runs, and a mistake is told in both."""
     assert main([str(mixed), "--out", str(tmp_path / "page")]) == 0
-    options = [part for word in words for part in ("--filter", word)]
+    options = [part for word in words for part in ("--where", word)]
     status = main([str(mixed), *options, "--out", str(tmp_path / "filtered")])
     kept = []
     if status == 0:

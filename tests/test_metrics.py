@@ -25,11 +25,11 @@ from nst.files.run_folder import RunFolder
 from nst.image.color import luminance
 from nst.metrics import functional
 from nst.metrics.__main__ import main
-from nst.metrics.names import MEASURES, named
-from nst.metrics.observer import STYLE_LAYERS, observed, observer
+from nst.metrics.names import MEASURES, STYLE_LAYERS, named
+from nst.metrics.observer import observed, observer
 from nst.metrics.report import told
 from nst.objective.statistics import _axes
-from nst.run import job
+from nst.run import measuring
 
 from .conftest import Command, image
 
@@ -253,7 +253,7 @@ def test_a_run_measures_its_picture(inside: Command, small: list[str], tmp_path:
     assert shown.SummaryMetadata("_hparams_/session_end_info").plugin_data.plugin_name == "hparams"
     config, lines = validated(OmegaConf.to_container(OmegaConf.load(folder.config)))  # type: ignore[arg-type]
     assert config is not None, lines
-    assert job.value(config, {}, measures) == -values["ssim"]
+    assert measuring.value(config, {}, measures) == -values["ssim"]
     before = folder.metrics.read_bytes()
     assert inside("resume=run", "evaluations=5").returncode == 0
     assert named(folder.read_metrics(), "slim")["ssim"] != values["ssim"]

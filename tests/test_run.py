@@ -41,8 +41,8 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def events(folder: Path) -> EventAccumulator:
-    [event] = folder.rglob("events.*")
-    accumulator = EventAccumulator(str(event.parent), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
+    [made] = {event.parent for event in folder.rglob("events.*")}
+    accumulator = EventAccumulator(str(made), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
     accumulator.Reload()
     return accumulator
 

@@ -12,7 +12,8 @@ Sets runs side by side: a table here, and in the folder compare/ a contact sheet
 else (index.html), and the table as runs.csv and runs.json. Only the runs' folders are read.
 
 A KEY is one that varies (style, weights.style, optimizer, ...), one of the configuration, run or status. The order and
-the filter know the results, too (total, content_loss, seconds, ...).
+the conditions know the results, too (total, content_loss, cfsd, seconds, ...). Runs that differ in their seed alone are
+one row of the table, with the mean and the range of their results.
 """
 
 
@@ -39,13 +40,15 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("folders", nargs="+", type=Path, metavar="FOLDER", help="a sweep, a run, or any folder with runs below it")
     add(
-        "--filter",
+        "--where",
         action="append",
         default=[],
         dest="conditions",
-        metavar="KEY=VALUE",
-        help="only the runs with this value; also KEY<NUMBER, KEY>NUMBER, ...; may be given several times",
+        metavar="CONDITION",
+        help="only the runs with KEY=VALUE, KEY<NUMBER, KEY>=NUMBER, ..., or several joined by `and`",
     )
+    add("--latest", type=_count, metavar="N", help="of these, only the N runs that were started last")
+    add("--metrics", metavar="KEY[,KEY]", help="the results in the table here (default: two or three that compare)")
     add(
         "--sort",
         metavar="KEY",
@@ -67,6 +70,12 @@ def _joined(words: Sequence[str]) -> list[str]:
         else:
             joined.append(word)
     return joined
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number above 0")
+    return int(text)
 
 
 def _px(text: str) -> int:

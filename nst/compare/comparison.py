@@ -1,14 +1,14 @@
 """Comparison of runs: the keys that vary, the results, and notices on runs that are not comparable."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import Literal
+from functools import cached_property
 
 from nst.compare import keys
-from nst.compare.keys import Condition
-from nst.compare.runs import SILENCE, Run, section
+from nst.compare.notices import Mark, apart_by, marks_of, notices, unlike_by, usual_weights
+from nst.compare.runs import Run
+from nst.compare.seeds import Spread, alike, seeds_text
 from nst.compare.values import (
     ABSENT,
     INPUTS,
@@ -16,13 +16,11 @@ from nst.compare.values import (
     few,
     is_picture,
     order,
-    short,
     short_name,
     shown,
     values_of,
-    weights_of,
 )
-from nst.errors import UserError, attempt, choices, problem
+from nst.metrics.names import MEASURES, Measure
 
 #: The keys of a run's results, and their names. The losses of content, style and tv are before their weights.
 RESULTS = {
@@ -35,23 +33,11 @@ RESULTS = {
     "seconds": "seconds",
 }
 
-#: Keys of a summary, or of its versions, for the machine and the software of a run that may affect the last bits.
-MADE_WITH = (
-    "device", "devices", "processor", "threads", "git_commit", "nst", "torch", "torchvision", "pillow", "numpy",
-)  # fmt: skip
-
+#: The results that are shown first if losses compare, and otherwise if the pictures were measured.
+LOSSES, MEASURED = ("total", "content_loss", "style_loss"), ("cfsd", "gram", "total")
 
 #: At most so many keys get a column and a list to choose from, and are part of a label. The others are listed.
 FOREMOST, LABELLED = 6, 5
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A fact about a run that matters for comparing it, as a short text and as a sentence."""
-
-    kind: Literal["status", "stand-in", "weights", "damage"]
-    short: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -87,6 +73,30 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Row:
+    """A row of a table: a run, or several that differ in ``seed`` alone."""
+
+    entries: list[Entry]
+
+    def spread(self, key: str) -> Spread | None:
+        """Return the mean and the range of a result; None if it isn't known of every run."""
+        values = [entry.results[key] for entry in self.entries]
+        known = [float(value) for value in values if value is not None]
+        return Spread.of(known) if len(known) == len(values) else None
+
+    def text(self, key: str) -> str:
+        """Return the value of ``key`` as text: of several runs, how many, their seeds, or a result's spread."""
+        first = self.entries[0]
+        if len(self.entries) == 1:
+            return first.text(key)
+        if key == "run":
+            return f"{len(self.entries)} seeds"
+        if key == "seed":
+            return seeds_text([entry.key(key) for entry in self.entries])
+        return str(self.spread(key) or ABSENT) if key in first.results else first.text(key)
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A comparison of runs.
 
@@ -96,6 +106,7 @@ class Comparison:
         ranked: the same keys, those first in which the most runs differ from the most common value.
         usual: the values that more than half of the runs have, as text; of these keys, and of no others.
         differing: every key that differs.
+        titles: the results by key, and what each is.
         shared: the keys that don't differ, with their value.
         notices: facts that matter for the comparison, one sentence each.
     """
@@ -105,18 +116,43 @@ class Comparison:
     ranked: list[str]
     usual: dict[str, str]
     differing: list[str]
+    titles: dict[str, str]
     shared: dict[str, Value]
     notices: list[str]
 
     @property
     def results(self) -> list[str]:
         """The results that get a column: those that are neither missing nor 0 in every run."""
-        return [key for key in RESULTS if any(entry.results[key] for entry in self.entries)]
+        return [key for key in self.titles if any(entry.results[key] for entry in self.entries)]
+
+    @property
+    def foremost_results(self) -> list[str]:
+        """The results that are shown first: losses if they compare, otherwise measures, if there are any."""
+        apart = apart_by(self.varied) or unlike_by(self.varied)
+        wanted = [*MEASURED, *LOSSES] if apart else [*LOSSES[:1], *MEASURED, *LOSSES[1:]]
+        return list(dict.fromkeys(key for key in wanted if key in self.results))[:3]
+
+    @property
+    def marks_of_all(self) -> set[str]:
+        """The marks, in short, that each of several runs has. The notices tell them once."""
+        marks = [{mark.short for mark in entry.marks} for entry in self.entries]
+        return set.intersection(*marks) if len(marks) > 1 else set()
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The runs, those that differ in ``seed`` alone together, in the order of the first of them."""
+        rows: dict[object, list[Entry]] = {}
+        for entry in self.entries:
+            rows.setdefault(alike(entry.values, entry.run.status), []).append(entry)
+        found = [Row(entries) for entries in rows.values()]
+        apart = [row for row in found if len({entry.key("seed") for entry in row.entries}) == len(row.entries)]
+        alone = [Row([entry]) for row in found if row not in apart for entry in row.entries]  # the same run, made again
+        return sorted([*apart, *alone], key=lambda row: self.entries.index(row.entries[0]))
 
     @property
     def offered(self) -> list[str]:
         """The keys to sort and filter by. Those that don't vary are allowed, too."""
-        return ["run", "status", *self.varied, *RESULTS]
+        return ["run", "status", *self.varied, *self.titles]
 
     @property
     def foremost(self) -> list[str]:
@@ -126,6 +162,10 @@ class Comparison:
     def check(self, option: str, key: str, offered: Sequence[str]) -> None:
         """Raise UserError for a key that no run has."""
         keys.check(option, key, offered, [key for entry in self.entries for key in entry.values])
+
+    def check_result(self, option: str, key: str) -> None:
+        """Raise UserError for a key that is no result of any run."""
+        keys.check(option, key, list(self.titles), ())
 
     def values(self, key: str) -> dict[str, Value]:
         """Return the runs' values of a key by their texts, in order, a missing one last."""
@@ -176,9 +216,10 @@ def compare(runs: Sequence[Run], unread: Sequence[str] = (), *, sort: str | None
     differing = keys.differing(values)
     varied = keys.varied(values, differing)
     shared = {key: value for held in values for key, value in held.items() if key not in differing}
-    weights = _usual_weights(runs)
+    weights = usual_weights(runs)
+    titles, measures = _measures(runs)
     entries = [
-        Entry(run, name, held, run.results(), _marks(run, weights))
+        Entry(run, name, held, {**dict.fromkeys(titles), **run.results(), **measures[run.name]}, marks_of(run, weights))
         for run, name, held in zip(runs, _names(runs), values, strict=True)
     ]
     entries.sort(key=lambda entry: [(key not in entry.values, order(entry.key(key))) for key in varied])
@@ -188,110 +229,48 @@ def compare(runs: Sequence[Run], unread: Sequence[str] = (), *, sort: str | None
         keys.ranked(values, varied),
         keys.usual(values, varied),
         differing,
+        titles,
         shared,
-        [*_notices(entries, varied), *unread],
+        [*notices([entry.run for entry in entries], [entry.marks for entry in entries], varied), *unread],
     )
     return comparison if sort is None else comparison.sorted_by(sort)
 
 
-def fitting(comparison: Comparison, words: Sequence[str]) -> list[Run]:
-    """Return the runs that meet every condition. Raise UserError for a mistake in one, and if no run meets them all."""
-    lines: list[str] = []
-    conditions = [attempt(lines, partial(_condition, word, comparison)) for word in words]
-    if lines:
-        raise UserError(lines)
-    found = [
-        entry.run
-        for entry in comparison.entries
-        if all(each.is_met(entry.key(each.key), entry.text(each.key)) for each in conditions if each)
-    ]
-    if not found:
-        raise UserError(problem("--filter", " ".join(words), "no run meets all of these conditions; leave one out"))
-    return found
+def _measures(runs: Sequence[Run]) -> tuple[dict[str, str], dict[str, dict[str, float | None]]]:
+    """Return the titles of all results, and each run's measures.
+
+    A measure has the observer in its key if another observer has measured the same.
+    """
+    found = {run.name: run.measures() for run in runs}
+    observers: dict[str, list[str]] = {}
+    for observer, name in dict.fromkeys(pair for measures in found.values() for pair in measures):
+        observers.setdefault(name, []).append(observer)
+
+    def key(observer: str, name: str) -> str:
+        return name if len(observers[name]) == 1 else f"{observer}/{name}"
+
+    told = {
+        key(observer, name): f"{measure.meaning}, by {observer}; {_better(measure)} is better"
+        for name, measure in MEASURES.items()
+        for observer in observers.get(name, [])
+    }
+    values: dict[str, dict[str, float | None]] = {
+        run: {key(*pair): value for pair, value in measures.items()} for run, measures in found.items()
+    }
+    return {**RESULTS, **told}, values
 
 
-def _condition(word: str, comparison: Comparison) -> Condition:
-    """Return a condition on the runs. Raise UserError for a key or a value that no run has."""
-    condition = Condition.parse("--filter", word)
-    comparison.check("--filter", condition.key, comparison.offered)
-    values = comparison.values(condition.key)
-    if condition.sign == "=" and not any(condition.is_met(value, text) for text, value in values.items()):
-        raise UserError(problem("--filter", word, f"no run has it; {choices(condition.wanted, values)}"))
-    return condition
+def _better(measure: Measure) -> str:
+    return "more" if measure.more_is_better else "less"
+
+
+def more_is_better(key: str) -> bool:
+    """Return whether more of a result is better."""
+    measure = MEASURES.get(key.rpartition("/")[2])  # type: ignore[call-overload]
+    return measure is not None and measure.more_is_better
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
     """Return the names of the runs, short ones where no other run has the same."""
     counts = Counter(short_name(run.name) for run in runs)
     return [name if counts[name := short_name(run.name)] == 1 else run.name for run in runs]
-
-
-def _usual_weights(runs: Sequence[Run]) -> str | None:
-    known = [weights for run in runs if (weights := weights_of(run)) is not None]
-    return Counter(known).most_common(1)[0][0] if known else None
-
-
-def _marks(run: Run, usual: str | None) -> list[Mark]:
-    marks = []
-    if run.status != "completed":
-        marks.append(Mark("status", run.status, _why(run)))
-    pictures = [name for name in ("content", "style") if run.asset(name).get("source") == "stand-in"]
-    if pictures:
-        text = f"A bundled stand-in, not the real picture: {' and '.join(pictures)}."
-        marks.append(Mark("stand-in", f"stand-in {' and '.join(pictures)}", text))
-    if run.asset("weights").get("source") == "stand-in":
-        marks.append(Mark("stand-in", "stand-in weights", "The encoder's weights are a bundled stand-in."))
-    if run.asset("weights").get("source") == "random":
-        marks.append(Mark("weights", "random weights", "The encoder's weights are random."))
-    if weights_of(run) not in (None, usual):
-        text = f"Other weights than most of these runs have ({short(str(weights_of(run)))}): losses don't compare."
-        marks.append(Mark("weights", "other weights", text))
-    if run.problems:
-        marks.append(Mark("damage", "incomplete folder", "; ".join(run.problems)))
-    return marks
-
-
-def _why(run: Run) -> str:
-    reasons = {
-        "running": "The run was still running when its folder was read.",
-        "stale": f"The run's status is running, but it has written nothing for over {SILENCE / 60:.0f} minutes.",
-        "interrupted": "The run was stopped before its last evaluation; it can be resumed.",
-        "unknown": "How the run ended is not known.",
-    }
-    error = run.summary.get("error")
-    return " ".join([reasons.get(run.status, f"The run {run.status}."), *([str(error)] if error else [])])
-
-
-def _notices(entries: Sequence[Entry], varied: Sequence[str]) -> list[str]:
-    notices = []
-    marks = Counter(mark.short for entry in entries for mark in entry.marks)
-    if marks:
-        counts = ", ".join(f"{count} {short}" for short, count in marks.items())
-        notices.append(f"of {len(entries)} run{'s' * (len(entries) > 1)}: {counts}")
-    weights = Counter(weights_of(entry.run) for entry in entries if weights_of(entry.run) is not None)
-    if len(weights) > 1:
-        named = ", ".join(f"{short(str(digest))} ({count})" for digest, count in weights.most_common())
-        notices.append(f"{len(weights)} different sets of weights, whose losses don't compare: {named}")
-    apart = [key for key in varied if key.partition(".")[0] in ("weights", "layers", "objective")]
-    if apart:
-        notices.append(f"total is not the same sum for every run: {', '.join(few(apart, FOREMOST))} differ")
-    seen = [key for key in varied if key.partition(".")[0] in ("encoder", "pooling") and key != "encoder"]
-    if seen:
-        named = ", ".join(few(seen, FOREMOST))
-        notices.append(f"the features are not the same for every run, so that losses don't compare: {named}")
-    made = list(_made_differently([entry.run for entry in entries]))
-    if made:
-        notices.append(
-            f"made with other hardware or software, so equal runs may differ in the last bits: {'; '.join(made)}"
-        )
-    return notices
-
-
-def _made_differently(runs: Sequence[Run]) -> Iterator[str]:
-    """Yield the machine and software facts in which the runs differ: each value with its number of runs."""
-    summaries = [{**run.summary, **section(run.summary, "versions")} for run in runs]
-    for key in MADE_WITH:
-        counts = Counter(shown(summary[key]) for summary in summaries if key in summary)
-        if len(counts) > 1:
-            values = ", ".join(f"{value} ({count})" for value, count in counts.most_common())
-            yield f"{key.replace('_', ' ')} {values}"

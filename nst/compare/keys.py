@@ -32,14 +32,16 @@ class Condition:
     wanted: str
 
     @classmethod
-    def parse(cls, option: str, word: str) -> "Condition":
-        """Return the condition in a word of the command line. Raise UserError if it is none."""
-        match = re.fullmatch(r"([^<>=]+)(<=|>=|<|>|=)(.+)", word, re.DOTALL)
+    def parse(cls, option: str, text: str) -> "Condition":
+        """Return the condition in a text of the command line. Raise UserError if it is none."""
+        match = re.fullmatch(r"\s*([^<>=]+?)\s*(<=|>=|<|>|=)\s*(.+?)\s*", text, re.DOTALL)
         if match is None:
-            raise UserError(problem(option, word, "must be KEY=VALUE, or KEY<NUMBER with <, >, <= or >="))
-        condition = cls(*match.groups())
+            raise UserError(problem(option, text, "must be KEY=VALUE, or KEY<NUMBER with <, >, <= or >="))
+        key, sign, wanted = match.groups()
+        quoted = re.fullmatch(r'"((?:[^"\\]|\\.)*)"', wanted, re.DOTALL)
+        condition = cls(key, sign, re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else wanted)
         if condition.sign != "=" and condition._number is None:
-            raise UserError(problem(option, word, f"{condition.wanted} must be a number"))
+            raise UserError(problem(option, text, f"{condition.wanted} must be a number"))
         return condition
 
     def is_met(self, value: Value, text: str) -> bool:
@@ -56,6 +58,11 @@ class Condition:
             return float(self.wanted)
         except ValueError:
             return None
+
+
+def conditions_in(text: str) -> list[str]:
+    """Return the conditions that a text joins by ``and``. An ``and`` within a value is no such one."""
+    return re.split(r"\s+and\s+(?=[^<>=\s]+\s*[<>=])", text)
 
 
 def differing(values: Sequence[Values]) -> list[str]:

@@ -1,6 +1,6 @@
 "use strict";
 // The page's data and their filter: lists to choose a value from, and words that must all be found. A word KEY=VALUE,
-// KEY<NUMBER or the like compares the value of a key, as --filter does (nst/compare/keys.py).
+// KEY<NUMBER or the like compares the value of a key, as --where does (nst/compare/keys.py).
 const $ = (id) => document.getElementById(id);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const runs = JSON.parse($("data").textContent);
@@ -16,7 +16,7 @@ const textOf = (run, key) => run.texts[key] ?? common.shared[key];
 const isNumber = (text) => text.trim() !== "" && !Number.isNaN(Number(text));
 
 function parsed(text) {
-  return (text.match(WORD) ?? []).map((part) => {
+  return (text.match(WORD) ?? []).filter((part) => part !== "and").map((part) => {
     const word = part.replace(QUOTED, (_, quoted) => quoted.replace(/\\(.)/gs, "$1"));
     const [, key, sign, wanted] = CONDITION.exec(word) ?? [];
     return { word, key, sign, wanted };
@@ -87,6 +87,7 @@ function filter() {
   $("count").textContent = `${count} of ${runs.length} runs`;
   $("none").hidden = count > 0;
   scale();
+  scatter();
 }
 
 // Add a condition to the filter.

@@ -88,16 +88,16 @@ function axes() {
   $("axes").replaceChildren(...nodes);
 }
 
-function decades() {
-  const span = view.top - view.bottom;
+function decades({ bottom, top } = view) {
+  const span = top - bottom;
   const factors = span > 3.5 ? [1] : span > 0.8 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 8];
   const step = Math.ceil(span / 8);
   const found = [];
-  for (let power = Math.floor(view.bottom); power <= view.top; power++) {
+  for (let power = Math.floor(bottom); power <= top; power++) {
     if (span > 3.5 && power % step) continue;
     for (const factor of factors) {
       const value = factor * 10 ** power;
-      if (Math.log10(value) >= view.bottom && Math.log10(value) <= view.top) found.push(value);
+      if (Math.log10(value) >= bottom && Math.log10(value) <= top) found.push(value);
     }
   }
   return found;
@@ -123,6 +123,7 @@ function paint() {
     $("lines").children[number].style.stroke = colour;
     const spark = places[number][0].querySelector(".spark path");
     spark.style.stroke = colour;
+    $("points").children[number].style.fill = colour;
   });
   $("legend").replaceChildren(...(values.length > 12 ? [] : values.map((value, i) => {
     const entry = html("span");
@@ -167,6 +168,198 @@ function nearest(event) {
   return best;
 }
 
+// One result against another. A point is placed when the axes change or the filter does.
+const [side, high] = [{ left: 58, right: 16, top: 14, bottom: 40 }, 320];
+
+function axisOf(key, numbers, from, to) {
+  const held = numbers.map((number) => runs[number].values[key]);
+  let [low, top] = [Math.min(...held), Math.max(...held)];
+  const log = low > 0 && top / low > 30;
+  const at = log ? Math.log10 : (value) => value;
+  [low, top] = [at(low), at(top)];
+  const room = (top - low || Math.abs(top) || 1) * 0.05;
+  [low, top] = [low - room, top + room];
+  const place = (value) => from + ((at(value) - low) / (top - low)) * (to - from);
+  const values = log ? decades({ bottom: low, top }) : steps(low, top);
+  return { place, values };
+}
+
+function steps(low, top) {
+  const power = 10 ** Math.floor(Math.log10((top - low) / 5));
+  const step = [1, 2, 5, 10].map((f) => f * power).find((s) => s >= (top - low) / 6);
+  const first = Math.ceil(low / step);
+  return Array.from({ length: Math.max(0, Math.floor(top / step) - first + 1) }, (_, i) => Number(((first + i) * step).toPrecision(6)));
+}
+
+// The runs that no other one beats in both results, by the first of them.
+function pareto(numbers, keys) {
+  const signs = keys.map((key) => (common.more.includes(key) ? -1 : 1));
+  const value = (number, i) => signs[i] * runs[number].values[keys[i]];
+  const found = [];
+  for (const number of [...numbers].sort((a, b) => value(a, 0) - value(b, 0) || value(a, 1) - value(b, 1))) {
+    if (!found.length || value(number, 1) < value(found.at(-1), 1)) found.push(number);
+  }
+  return found;
+}
+
+function scatter() {
+  const keys = [$("axis-x").value, $("axis-y").value];
+  const known = (number) => keys.every((key) => typeof runs[number].values[key] === "number");
+  const numbers = [...runs.keys()].filter((number) => shown[number] && known(number));
+  const points = $("points").children;
+  const drawn = new Set(numbers);
+  runs.forEach((_, number) => points[number].toggleAttribute("hidden", !drawn.has(number)));
+  if (!numbers.length) {
+    $("cloud-axes").replaceChildren();
+    $("front").setAttribute("d", "");
+    return;
+  }
+  const [across, up] = [axisOf(keys[0], numbers, side.left, cloudWidth - side.right), axisOf(keys[1], numbers, high - side.bottom, side.top)];
+  for (const number of numbers) {
+    points[number].setAttribute("cx", across.place(runs[number].values[keys[0]]));
+    points[number].setAttribute("cy", up.place(runs[number].values[keys[1]]));
+  }
+  const best = pareto(numbers, keys);
+  const front = new Set(best);
+  runs.forEach((_, number) => points[number].classList.toggle("front", front.has(number)));
+  $("front").setAttribute("d", `M${best.map((n) => `${points[n].getAttribute("cx")} ${points[n].getAttribute("cy")}`).join("L")}`);
+  const nodes = [];
+  const brief = (value) => Number(value.toPrecision(3)).toString().replace("e+", "e");
+  for (const value of up.values) {
+    nodes.push(make("line", { x1: side.left, x2: cloudWidth - side.right, y1: up.place(value), y2: up.place(value) }));
+    nodes.push(make("text", { x: side.left - 6, y: up.place(value) + 4, "text-anchor": "end" }, brief(value)));
+  }
+  for (const value of across.values) {
+    nodes.push(make("line", { x1: across.place(value), x2: across.place(value), y1: side.top, y2: high - side.bottom }));
+    nodes.push(make("text", { x: across.place(value), y: high - side.bottom + 15, "text-anchor": "middle" }, brief(value)));
+  }
+  const told = (key) => `${key} (${common.more.includes(key) ? "more" : "less"} is better)`;
+  nodes.push(make("text", { x: cloudWidth - side.right, y: high - 6, "text-anchor": "end" }, told(keys[0])));
+  nodes.push(make("text", { x: 6, y: 10 }, told(keys[1])));
+  $("cloud-axes").replaceChildren(...nodes);
+}
+
+function near(number) {
+  light(number);
+  $("near").hidden = number === null;
+  if (number === null) return;
+  const thumbnail = places[number][0].querySelector("img");
+  const text = `${runs[number].label} · ${["x", "y"].map((axis) => $(`axis-${axis}`).value).map((key) => `${key} ${runs[number].texts[key]}`).join(" · ")}`;
+  $("near").replaceChildren(...(thumbnail ? [html("img", "", { src: thumbnail.src, alt: "" })] : []), html("p", text));
+  const point = $("points").children[number];
+  const [cx, cy] = ["cx", "cy"].map((name) => Number(point.getAttribute(name)));
+  $("near").style.left = `${cx > cloudWidth / 2 ? cx - 205 : cx + 25}px`;
+  $("near").style.top = `${Math.min(cy, 160)}px`;
+}
+
+// Pictures side by side, or two below a divider. All of them show the same place.
+const place = { zoom: 1, x: 0, y: 0 };
+let pictures = [];
+
+function pictureOf(number) {
+  const [thumbnail, link] = ["img", "a"].map((name) => places[number][0].querySelector(name));
+  return thumbnail && { title: runs[number].label, src: link ? link.href : thumbnail.src, small: thumbnail.src };
+}
+
+function inputOf(number, name) {
+  const at = runs[number].inputs[name];
+  return at === undefined ? null : { title: `${name}: ${textOf(runs[number], name) ?? ""}`, src: common.inputs[at] };
+}
+
+// Look at pictures; the inputs of the runs can be chosen, too.
+function look(numbers, mode) {
+  const inputs = numbers.flatMap((number) => ["content", "style"].map((name) => inputOf(number, name)));
+  const results = numbers.map(pictureOf).filter(Boolean);
+  const different = inputs.filter((each, i) => each && inputs.findIndex((other) => other?.src === each.src) === i);
+  pictures = [...results, ...different];
+  for (const [id, chosen] of [["left", results.length > 1 ? 1 : results.length], ["right", 0]]) {
+    $(id).replaceChildren(...pictures.map((each, i) => html("option", each.title, { value: i })));
+    $(id).value = String(Math.min(chosen, pictures.length - 1));
+  }
+  $("mode").value = mode;
+  panes(results);
+  move({ zoom: 1, x: 0, y: 0 });
+  if (!$("viewer").open) $("viewer").showModal();
+}
+
+function imageOf({ title, src, small }) {
+  const image = html("img", "", { alt: title, src, draggable: "false" });
+  if (small) image.addEventListener("error", () => { image.src = small; }, { once: true });
+  return image;
+}
+
+function panes(results = pictures.filter((each) => each.small)) {
+  const slider = $("mode").value === "slider";
+  for (const node of all(".sliding")) node.hidden = !slider;
+  const figure = (title, ...nodes) => {
+    const [whole, pane] = [html("figure"), html("div", "", { class: "pane" })];
+    pane.append(...nodes);
+    whole.append(pane, html("figcaption", title));
+    return whole;
+  };
+  if (!slider) {
+    $("panes").replaceChildren(...results.map((each) => figure(each.title, imageOf(each))));
+    return;
+  }
+  const [left, right] = ["left", "right"].map((id) => pictures[Number($(id).value)]);
+  const over = html("div", "", { class: "over" });
+  over.append(imageOf(right));
+  $("panes").replaceChildren(figure(`${left.title} | ${right.title}`, imageOf(left), over, html("div", "", { class: "edge" })));
+  divide();
+}
+
+function divide() {
+  const [over, edge] = [".over", ".edge"].map((name) => $("panes").querySelector(name));
+  if (!over) return;
+  over.style.clipPath = `inset(0 0 0 ${$("divider").value}%)`;
+  edge.style.left = `${$("divider").value}%`;
+}
+
+function move({ zoom = place.zoom, x = place.x, y = place.y }) {
+  place.zoom = Math.min(32, Math.max(1, zoom));
+  const most = 50 * (place.zoom - 1);
+  [place.x, place.y] = [x, y].map((value) => Math.min(most, Math.max(-most, value)));
+  for (const [name, value] of Object.entries(place)) $("panes").style.setProperty(`--${name}`, value);
+  $("zoom").textContent = `${Math.round(100 * place.zoom)} %`;
+}
+
+// Zoom by a factor around a spot, given in percent of a pane from its middle.
+function zoomAt(factor, px = 0, py = 0) {
+  const zoom = Math.min(32, Math.max(1, place.zoom * factor));
+  const by = zoom / place.zoom;
+  move({ zoom, x: px - (px - place.x) * by, y: py - (py - place.y) * by });
+}
+
+// Selected runs.
+const picks = () => [...runs.keys()].filter((number) => places[number][0].querySelector(".pick").checked);
+
+function select() {
+  const picked = picks();
+  $("selection").hidden = !picked.length;
+  $("selected").textContent = `${picked.length} selected`;
+  $("copy").disabled = !picked.some((number) => runs[number].command);
+  $("copy").textContent = "Copy their commands";
+}
+
+function commands() {
+  return picks().map((number) => runs[number].command).filter(Boolean).join("\n");
+}
+
+async function copy() {
+  const text = commands();
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch { // a page from the disk may not be allowed to
+    const field = html("textarea");
+    field.value = text;
+    document.body.append(field);
+    field.select();
+    document.execCommand("copy");
+    field.remove();
+  }
+  $("copy").textContent = "Copied";
+}
+
 // Details of one run.
 function list(title, pairs) {
   const terms = html("dl");
@@ -197,7 +390,17 @@ function details(number) {
     const title = `${name}: ${textOf(run, name) ?? ""}`.replace(/: $/, "");
     strip.append(html("img", "", { alt: title, title, src: common.inputs[number] }));
   }
-  left.append(strip, ...list("Provenance", run.provenance));
+  left.append(strip);
+  if (pictureOf(number) && inputOf(number, "content")) {
+    const beside = html("button", "Compare with its content", { type: "button" });
+    beside.addEventListener("click", () => look([number], "slider"));
+    left.append(beside);
+  }
+  if (run.film) {
+    const film = run.film.endsWith(".gif") ? html("img", "", { src: run.film, alt: "film", class: "film" }) : html("video", "", { src: run.film, controls: "", preload: "none" });
+    left.append(html("h3", "Film"), film);
+  }
+  left.append(...list("Command", run.command ? { "": run.command } : {}), ...list("Provenance", run.provenance));
   $("dialog-title").textContent = run.label;
   $("dialog-body").replaceChildren(left, right);
   $("dialog").showModal();
@@ -241,15 +444,55 @@ all(".card").forEach((card, number) => {
   card.addEventListener("pointerenter", () => light(number));
   card.addEventListener("pointerleave", () => light(null));
   card.querySelector(".details").addEventListener("click", () => details(number));
+  card.querySelector(".pick").addEventListener("change", select);
   spark(runs[number], card.querySelector(".spark path"));
 });
-$("dialog").addEventListener("click", (event) => { if (event.target === $("dialog")) $("dialog").close(); });
+for (const id of ["dialog", "viewer"]) $(id).addEventListener("click", (event) => { if (event.target === $(id)) $(id).close(); });
+
+for (const axis of ["x", "y"]) $(`axis-${axis}`).addEventListener("change", scatter);
+$("points").replaceChildren(...runs.map((run, number) => {
+  const point = make("circle", { r: 5, tabindex: "0", role: "button", "aria-label": run.label });
+  point.addEventListener("pointerenter", () => near(number));
+  point.addEventListener("focus", () => near(number));
+  for (const kind of ["pointerleave", "blur"]) point.addEventListener(kind, () => near(null));
+  point.addEventListener("click", () => details(number));
+  point.addEventListener("keydown", (event) => { if (event.key === "Enter") details(number); });
+  return point;
+}));
+$("side").addEventListener("click", () => look(picks(), "side"));
+$("copy").addEventListener("click", copy);
+$("none-selected").addEventListener("click", () => { for (const box of all(".pick")) box.checked = false; select(); });
+$("mode").addEventListener("change", () => panes());
+for (const id of ["left", "right"]) $(id).addEventListener("change", () => panes());
+$("divider").addEventListener("input", divide);
+$("closer").addEventListener("click", () => zoomAt(1.5));
+$("farther").addEventListener("click", () => zoomAt(1 / 1.5));
+$("whole").addEventListener("click", () => move({ zoom: 1, x: 0, y: 0 }));
+$("panes").addEventListener("wheel", (event) => {
+  const pane = event.target.closest(".pane");
+  if (!pane) return;
+  event.preventDefault();
+  const box = pane.getBoundingClientRect();
+  const [px, py] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  zoomAt(1.2 ** -Math.sign(event.deltaY), 100 * (px - 0.5), 100 * (py - 0.5));
+}, { passive: false });
+$("panes").addEventListener("pointerdown", (event) => {
+  const pane = event.target.closest(".pane");
+  if (!pane) return;
+  const [box, start] = [pane.getBoundingClientRect(), { ...place }];
+  const drag = (moved) => move({ x: start.x + (100 * (moved.clientX - event.clientX)) / box.width, y: start.y + (100 * (moved.clientY - event.clientY)) / box.height });
+  pane.setPointerCapture(event.pointerId);
+  pane.addEventListener("pointermove", drag);
+  pane.addEventListener("pointerup", () => pane.removeEventListener("pointermove", drag), { once: true });
+});
 
 let plotWidth = $("plot").clientWidth || 800;
+let cloudWidth = $("cloud").clientWidth || 800;
 new ResizeObserver(() => {
-  if ($("plot").clientWidth === plotWidth) return;
-  plotWidth = $("plot").clientWidth;
+  if ($("plot").clientWidth === plotWidth && $("cloud").clientWidth === cloudWidth) return;
+  [plotWidth, cloudWidth] = [$("plot").clientWidth, $("cloud").clientWidth];
   scale();
+  scatter();
 }).observe($("plot"));
 draw();
 filter();

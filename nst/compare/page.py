@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +17,9 @@ from urllib.parse import quote
 import jinja2
 from PIL import Image
 
-from nst.compare.comparison import FOREMOST, RESULTS, Comparison, Entry
+from nst.compare.comparison import FOREMOST, Comparison, Entry, more_is_better
 from nst.compare.runs import CURVES, Run
+from nst.compare.seeds import standing
 from nst.compare.table import finite
 from nst.compare.values import ABSENT, INPUTS, few, pair, shown
 from nst.files.atomic import write_text
@@ -50,7 +52,7 @@ def write(comparison: Comparison, path: Path) -> None:
     shared = {key: shown(value) for key, value in comparison.shared.items()}
     text = environment.get_template("page.html.j2").render(
         comparison=comparison,
-        results=RESULTS,
+        results=comparison.titles,
         cards=[_card(comparison, entry, path.parent) for entry in comparison.entries],
         by=few(comparison.foremost, FOREMOST),
         options={key: _counts(comparison, key) for key in _separating(comparison)},
@@ -61,8 +63,18 @@ def write(comparison: Comparison, path: Path) -> None:
         shared=shared,
         provenance=[_provenance(entry) for entry in comparison.entries],
         colour=_telling(comparison),
-        data=embedded([_data(comparison, entry, list(inputs)) for entry in comparison.entries]),
-        common=embedded({"inputs": list(inputs.values()), "shared": shared, "results": list(RESULTS)}),
+        data=embedded([_data(comparison, entry, list(inputs), path.parent) for entry in comparison.entries]),
+        common=embedded(
+            {
+                "inputs": list(inputs.values()),
+                "shared": shared,
+                "results": list(comparison.titles),
+                "more": [key for key in comparison.titles if more_is_better(key)],
+            }
+        ),
+        axes=_axes(comparison),
+        seeds=_seeds(comparison),
+        compared=_compared(comparison),
         style=_asset(environment, "page.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -165,6 +177,12 @@ def _provenance(entry: Entry) -> dict[str, str]:
     return {name: ABSENT if fact is None else str(fact) for name, fact in facts.items()}
 
 
+def _command(run: Run) -> str | None:
+    """Return the command that a run was started with; None if it isn't known."""
+    words = run.summary.get("overrides")
+    return None if not isinstance(words, list) else shlex.join(["python", "-m", "nst.train", *map(str, words)])
+
+
 def _origin(run: Run, name: str) -> str | None:
     asset = run.asset(name)
     parts = [asset.get("source"), asset.get("path"), asset.get("sha256") and f"SHA-256 {asset['sha256']}"]
@@ -191,9 +209,39 @@ def _telling(comparison: Comparison) -> str:
     return max((key for key, count in counts.items() if count <= 8), key=lambda key: counts[key], default="run")
 
 
-def _data(comparison: Comparison, entry: Entry, inputs: Sequence[str]) -> dict[str, Any]:
+def _axes(comparison: Comparison) -> dict[str, str]:
+    """Return the results that the scatter plot begins with: one of the content against one of the style."""
+    held = comparison.results
+    pairs = [("cfsd", "gram"), ("content_loss", "style_loss")]
+    x, y = next((pair for pair in pairs if set(pair) <= set(held)), (held or ["total"])[:1] * 2)
+    return {"x": x, "y": y}
+
+
+def _compared(comparison: Comparison) -> list[str]:
+    """Return the results by which pictures are better or worse, those first that are shown first."""
+    told = [key for key in comparison.results if key not in ("best_evaluation", "evaluations_done")]
+    return list(dict.fromkeys([*comparison.foremost_results, *told]))
+
+
+def _seeds(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return the rows of the runs that differ in ``seed`` alone: their results, and whether they are really apart."""
+    rows = [row for row in comparison.rows if len(row.entries) > 1]
+    keys = _compared(comparison)
+    columns = [standing([row.spread(key) for row in rows], more_is_better=more_is_better(key)) for key in keys]
+    return [
+        {
+            "label": ", ".join(label for key in comparison.unusual(row.entries[0], ["seed"]) for label in
+                               [row.entries[0].label(key)]) or "the usual values",
+            "seeds": row.text("seed"),
+            "results": [(row.text(key), column[n]) for key, column in zip(keys, columns, strict=True)],
+        }
+        for n, row in enumerate(rows)
+    ]  # fmt: skip
+
+
+def _data(comparison: Comparison, entry: Entry, inputs: Sequence[str], page: Path) -> dict[str, Any]:
     """Return the script's data of a run: values to sort and filter by, curves, and the content of its details."""
-    keys = ("run", "status", *comparison.differing, *RESULTS)
+    keys = ("run", "status", *comparison.differing, *comparison.titles)
     losses = entry.run.losses
     return {
         "label": comparison.label(entry),
@@ -209,6 +257,8 @@ def _data(comparison: Comparison, entry: Entry, inputs: Sequence[str]) -> dict[s
             ]
         ),
         "provenance": _provenance(entry),
+        "command": _command(entry.run),
+        "film": next((_link(film, page) for film in entry.run.folder.films() if film.is_file()), None),
         "inputs": {
             name: inputs.index(str(digest))
             for name in ("content", "style")

@@ -18,6 +18,7 @@ from PIL import Image
 from nst.errors import check_encoding
 from nst.files.atomic import sha256
 from nst.files.run_folder import RunFolder, run_folders
+from nst.metrics.names import MEASURES, STYLE_LAYERS
 
 STATES = ("completed", "running", "interrupted", "diverged", "failed")
 #: The columns of the losses that are compared.
@@ -36,6 +37,7 @@ class Run:
         name: the run's path below the requested folder.
         config: the resolved configuration; empty if it can't be read.
         summary: the content of ``summary.json``; empty if it can't be read.
+        metrics: the measures of the picture, by the observer's full name (``nst.metrics``).
         losses: a list for ``evaluation``, each of ``CURVES`` and, if the table has it, ``size``.
         picture: the result, else the newest snapshot, reduced in size; None if there is neither.
         problems: missing or damaged files, one line each.
@@ -45,6 +47,7 @@ class Run:
     folder: RunFolder
     config: Mapping[str, Any] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
     losses: Mapping[str, list[float]] = field(default_factory=dict)
     picture: Image.Image | None = None
     problems: list[str] = field(default_factory=list)
@@ -82,6 +85,24 @@ class Run:
             "evaluations_done": number(self.summary.get("evaluations")) or (self.losses["evaluation"] or [0])[-1],
             "seconds": number(self.summary.get("seconds")),
         }
+
+    def measures(self) -> dict[tuple[str, str], float]:
+        """Return the measures of the picture that are known, by the observer's full name and the measure."""
+        values = {observer: section(section(self.metrics, observer), "values") for observer in self.metrics}
+        return {
+            (observer, name): value
+            for observer, held in values.items()
+            for name in MEASURES
+            if (value := number(held.get(name))) is not None and math.isfinite(value)
+        }
+
+    def own_judges(self) -> list[str]:
+        """Return the observers that have the weights and a style layer of the encoder that painted the picture."""
+        layers = section(self.config, "layers").get("style")
+        if not isinstance(layers, list) or not set(layers) & set(STYLE_LAYERS):
+            return []
+        digest = self.asset("weights").get("sha256")
+        return [name for name in self.metrics if digest and section(self.metrics, name).get("sha256") == digest]
 
     def _best_so_far(self) -> dict[str, float]:
         rows = [dict(zip(self.losses, row, strict=True)) for row in zip(*self.losses.values(), strict=True)]
@@ -133,6 +154,7 @@ def read(path: Path, name: str, *, side: int) -> Run:
     # A run that failed before it began has only a summary.
     optional = run.summary.get("status") == "failed"
     run.config = _mapping(folder.config, _yaml, run.problems, optional=optional)
+    run.metrics = folder.read_metrics()
     run.losses = _losses(folder.losses, run.problems)
     for candidate in (folder.result, *folder.saved_snapshots()[-1:]):
         run.picture = run.picture or load_picture(candidate, side, run.problems)

@@ -13,7 +13,7 @@ from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from nst.compare.comparison import RESULTS, Comparison, Entry
+from nst.compare.comparison import Comparison, Entry, Row
 from nst.compare.values import ABSENT, pair
 from nst.files.atomic import write_text
 
@@ -27,28 +27,28 @@ PROVENANCE = (
 )  # fmt: skip
 
 
-def terminal(comparison: Comparison, width: int) -> Group:
-    """Return the table of the terminal, a row for each run, in columns that fit into ``width`` characters.
+def terminal(comparison: Comparison, results: Sequence[str], width: int) -> Group:
+    """Return the table of the terminal, in columns that fit into ``width`` characters.
 
-    The results and the keys that distinguish the runs best are columns, and what else is unusual about a run is listed.
+    Each run has a row, and those that differ in ``seed`` alone have one together. The ``results`` and the keys that
+    distinguish the runs best are columns, and what else is unusual about a run is listed.
     """
-    columns = _columns(comparison, width)
+    columns = _columns(comparison, results, width)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for key in ("run", *columns):
-        justify: JustifyMethod = "right" if key in RESULTS else "left"
+        justify: JustifyMethod = "right" if key in comparison.titles else "left"
         table.add_column(key, justify=justify, overflow="fold", width=_width(comparison, key, width))
     also = _also(comparison, columns)
     if any(also):
         table.add_column("also", overflow="fold")
-    for entry, text in zip(comparison.entries, also, strict=True):
-        table.add_row(*(Text(entry.text(key)) for key in ("run", *columns)), *([text] if any(also) else []))
+    for row, text in zip(comparison.rows, also, strict=True):
+        table.add_row(*(Text(row.text(key)) for key in ("run", *columns)), *([text] if any(also) else []))
     usual = [pair(key, text) for key, text in comparison.usual.items() if key not in columns and text != ABSENT]
     return Group(table, *([Text(f"unless listed: {'  '.join(usual)}", style="dim")] if usual else []))
 
 
-def _columns(comparison: Comparison, width: int) -> list[str]:
-    """Return the keys of the columns that fit: the total, the foremost keys, and the other results."""
-    results = [key for key in comparison.results if key != "evaluations_done"]
+def _columns(comparison: Comparison, results: Sequence[str], width: int) -> list[str]:
+    """Return the keys of the columns that fit: the first result, the foremost keys, and the other results."""
     wanted = [*results[:1], *sorted(comparison.foremost, key=comparison.ranked.index), *results[1:]]
     room = width - _width(comparison, "run", width)
     widths = {key: GAP + _width(comparison, key, width) for key in wanted}
@@ -70,7 +70,7 @@ def _fitting(widths: Mapping[str, int], room: int) -> list[str]:
 
 def _width(comparison: Comparison, key: str, width: int) -> int:
     """Return the width of a column. Longer texts are folded: a run's name to leave room for the list, others sooner."""
-    widest = max(cell_len(entry.text(key)) for entry in comparison.entries)
+    widest = max(cell_len(row.text(key)) for row in comparison.rows)
     most = max(12, width - _list_width(width)) if key == "run" else max(24, width // 6)
     return max(cell_len(key), min(widest, most))
 
@@ -82,11 +82,12 @@ def _list_width(width: int) -> int:
 
 def _also(comparison: Comparison, columns: Sequence[str]) -> list[Text]:
     """Return each run's unusual values that have no column, and its marks, but for those that every run has."""
-    marks = [{mark.short: None for mark in entry.marks} for entry in comparison.entries]
-    everywhere = set.intersection(*map(set, marks)) if len(marks) > 1 else set()
+    marks = [{mark.short: None for entry in row.entries for mark in entry.marks} for row in comparison.rows]
+    everywhere = comparison.marks_of_all
     found = []
-    for entry, shorts in zip(comparison.entries, marks, strict=True):
-        pairs = [Text(pair(key, entry.text(key))) for key in comparison.unusual(entry, besides=columns)]
+    for row, shorts in zip(comparison.rows, marks, strict=True):
+        unusual = dict.fromkeys(key for entry in row.entries for key in comparison.unusual(entry, besides=columns))
+        pairs = [Text(pair(key, row.text(key))) for key in unusual]
         warnings = [Text(short, style="yellow") for short in shorts if short not in everywhere]
         found.append(Text("  ").join([*pairs, *warnings]))
     return found
@@ -97,13 +98,14 @@ def write_csv(comparison: Comparison, path: Path) -> None:
     inputs = ("content", "style", "weights")
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    header = ["run", "status", *comparison.varied, *RESULTS, "marks"]
+    header = ["run", "status", *comparison.varied, *comparison.titles, "marks"]
     writer.writerow([*header, *(f"{name}_{what}" for name in inputs for what in ("source", "sha256"))])
     for entry in comparison.entries:
         assets = [entry.run.asset(name).get(what) for name in inputs for what in ("source", "sha256")]
         marks = "; ".join(mark.short for mark in entry.marks)
         values = [entry.values.get(key, "") for key in comparison.varied]
-        writer.writerow([entry.run.name, entry.run.status, *values, *entry.results.values(), marks, *assets])
+        results = [entry.results[key] for key in comparison.titles]
+        writer.writerow([entry.run.name, entry.run.status, *values, *results, marks, *assets])
     write_text(path, file.getvalue())
 
 
@@ -113,6 +115,7 @@ def write_json(comparison: Comparison, path: Path) -> None:
         "varied": comparison.varied,
         "shared": comparison.shared,
         "notices": comparison.notices,
+        "seeds": [_seeds(comparison, row) for row in comparison.rows if len(row.entries) > 1],
         "runs": [_record(entry) for entry in comparison.entries],
     }
     write_text(path, json.dumps(finite(whole), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
@@ -125,6 +128,14 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _seeds(comparison: Comparison, row: Row) -> dict[str, Any]:
+    spreads = {key: row.spread(key) for key in comparison.results}
+    return {
+        "runs": [entry.run.name for entry in row.entries],
+        "results": {key: None if spread is None else vars(spread) for key, spread in spreads.items()},
+    }
 
 
 def _record(entry: Entry) -> dict[str, Any]:

@@ -89,6 +89,10 @@ class RunFolder:
         """Return the path of the film: ``progress.mp4`` or ``progress.gif``."""
         return self.path / f"progress.{format}"
 
+    def films(self) -> list[Path]:
+        """Return the paths that a film may have."""
+        return [self.film(each) for each in ("mp4", "gif")]
+
     def film_pictures(self) -> list[Path]:
         """Return the pictures of the film, in order; snapshots replace frames that an earlier film has used up."""
         frames = sorted(self.frames.glob("[0-9]*.png"))

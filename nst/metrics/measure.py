@@ -13,8 +13,8 @@ from nst.errors import UserError, one_line, problem
 from nst.files.atomic import sha256
 from nst.files.run_folder import RunFolder
 from nst.metrics import functional
-from nst.metrics.names import PIXELS, has_one_style
-from nst.metrics.observer import STRUCTURE_LAYER, STYLE_LAYERS, Observer, observed
+from nst.metrics.names import PIXELS, STRUCTURE_LAYER, STYLE_LAYERS, has_one_style
+from nst.metrics.observer import Observer, observed
 
 
 def measure(folder: RunFolder, observer: Observer) -> dict[str, Any]:

@@ -13,6 +13,10 @@ VERSION = 1
 ObserverName = Literal["oxford_vgg19", "slim"]
 OBSERVERS: tuple[ObserverName, ...] = get_args(ObserverName)
 
+#: Layers of style measures, and the layer of ``feature_structure``.
+STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+STRUCTURE_LAYER = "relu3_1"
+
 #: Name under which the measures that need no network are kept.
 PIXELS = f"{SIDE}px-v{VERSION}"
 

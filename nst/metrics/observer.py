@@ -14,11 +14,7 @@ from nst.encoder.checkpoint import State
 from nst.encoder.vgg import VGG
 from nst.errors import UserError, problem
 from nst.files.atomic import sha256
-from nst.metrics.names import SIDE, ObserverName, full_name
-
-#: Layers of style measures, and the layer of ``feature_structure``.
-STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-STRUCTURE_LAYER = "relu3_1"
+from nst.metrics.names import SIDE, STYLE_LAYERS, ObserverName, full_name
 
 CPU = torch.device("cpu")
 

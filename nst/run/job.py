@@ -11,25 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
 from nst import paths
 from nst.config.identity import DIGESTS
-from nst.config.schema import Config
 from nst.config.source import keys, read_note
 from nst.encoder.precision import full_float32
-from nst.errors import DivergedError, UserError, count, of_disk, problem
+from nst.errors import DivergedError, count, of_disk
 from nst.files.atomic import unused, write_text
 from nst.files.run_folder import RunFolder
 from nst.image import output
-from nst.metrics.measure import measure
-from nst.metrics.names import MEASURES, full_name, named
-from nst.metrics.observer import CPU, observer
-from nst.metrics.report import told
 from nst.plan.planning import Plan
-from nst.run import loggers, provenance
+from nst.run import loggers, measuring, provenance
 from nst.run.build import Run, build
 
 log = logging.getLogger(__name__)
@@ -98,6 +92,7 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
             "width": built.module.image.shape[-1],
             "height": built.module.image.shape[-2],
             "choices": choices,
+            "overrides": _overrides(folder),
             "assets": files.provenance(),
             "precision": config.precision,
             "seed": config.seed,
@@ -110,33 +105,9 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
     losses = _fit(built, folder)
     made, hyperparameters, last = built.trainer.loggers, built.hyperparameters, built.module.evaluation.number
     del built  # the measures need its memory
-    measures = measured(config, folder, plan.device)
+    measures = measuring.measured(config, folder, plan.device)
     loggers.log_hyperparameters(made, hyperparameters, losses, measures, step=last)
-    return value(config, losses, measures)
-
-
-def measured(config: Config, folder: RunFolder, device: torch.device) -> dict[str, Any]:
-    """Measure the finished picture by the networks that ``metrics`` names; return the measures by network.
-
-    What was measured before is kept. A picture that can't be measured is reported, and has no measures; raise UserError
-    if ``minimize`` needs one.
-    """
-    if not config.metrics:
-        return {}
-    try:
-        for name in config.metrics:
-            measure(folder, observer(name, device if device.type == "cuda" else CPU))
-    except UserError as error:
-        if config.minimize.metric is not None:
-            raise
-        log.warning("The picture can't be measured: %s", "; ".join(error.problems))
-    except OSError as failure:
-        log.warning("The measures can't be saved: %s", of_disk(failure))
-    measures = folder.read_metrics()
-    for name in config.metrics:
-        if full_name(name) in measures:
-            log.info("Measured by %s: %s", full_name(name), told(measures, name))
-    return measures
+    return measuring.value(config, losses, measures)
 
 
 def _size_notices(plan: Plan) -> Iterator[str]:
@@ -151,25 +122,6 @@ def _size_notices(plan: Plan) -> Iterator[str]:
 
 def note_failure(folder: RunFolder, error: Exception) -> None:
     folder.update_summary({"evaluations": 0, "status": "failed", "error": str(error)})
-
-
-def value(config: Config, losses: Mapping[str, float], measures: Mapping[str, Any]) -> float:
-    """Return the value that a sweeper minimizes: a loss or a measure, or a larger value if the content loss exceeds
-    its bound.
-
-    The larger value is above that of any picture within the bound. Sweepers only compare values, so it doesn't matter
-    by how much.
-    """
-    bound = config.minimize.content_at_most
-    if bound is not None and losses["content"] > bound:
-        return 1e12 * losses["content"] / bound
-    name = config.minimize.metric
-    if name is None or not config.metrics:
-        return losses[config.minimize.loss]
-    found = named(measures, config.metrics[0]).get(name)
-    if found is None:
-        raise UserError(problem("minimize.metric", name, "the picture has no such measure; it may be too small"))
-    return -found if MEASURES[name].more_is_better else found
 
 
 def _fit(built: Run, folder: RunFolder) -> Mapping[str, float]:
@@ -290,6 +242,14 @@ def _save(picture: Tensor, folder: RunFolder, format: str, note: str) -> Path:  
         else:
             return copy or file
     raise OSError(errno.EIO, "the picture can't be saved anywhere", str(folder.result))
+
+
+def _overrides(folder: RunFolder) -> list[str]:
+    """Return the overrides of a run; for a resumed run, those that it began with and those of its continuations."""
+    earlier: list[str] = folder.read_summary().get("overrides", [])
+    words = [*earlier, *HydraConfig.get().overrides.task]
+    last = {key: word for word in words for key in keys([word]) if key != "resume"}
+    return list(last.values())
 
 
 def _choices(folder: RunFolder) -> dict[str, str]:

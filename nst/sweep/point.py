@@ -15,7 +15,7 @@ from nst.config.identity import identity
 from nst.errors import DivergedError, UserError
 from nst.files.run_folder import RunFolder
 from nst.plan.planning import Plan, make_plan
-from nst.run import job, provenance
+from nst.run import job, measuring, provenance
 from nst.sweep.folder import Outcome, Sweep
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,8 @@ def paint(cfg: DictConfig) -> float:
             outcome = replace(outcome, folder=str(folder.path))
             if summary.get("status") == "completed" and folder.result.is_file():
                 outcome = replace(outcome, state="kept")
-                return job.value(
-                    planned.config, summary["losses"], job.measured(planned.config, folder, planned.device)
-                )
+                measures = measuring.measured(planned.config, folder, planned.device)
+                return measuring.value(planned.config, summary["losses"], measures)
             goes_on = folder.config.is_file()
             sweep.record(outcome)
             value = job.run(planned, folder, shown=sweep.varied(), goes_on=goes_on)

@@ -9,6 +9,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from nst.files.run_folder import RunFolder
+
 VERSIONS = {"nst": "0.1.0", "python": "3.11.7", "torch": "2.15.0"}
 WEIGHTS = {"path": "/weights/vgg19.pth", "source": "cache", "sha256": "dcbb9e" + "0" * 58, "detail": None}
 
@@ -26,10 +28,11 @@ def make_run(
     assets: Mapping[str, Any] | None = None,
     picture: Image.Image | None = None,
     made: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Mapping[str, float | None]] | None = None,
 ) -> Path:
     """A run's folder; ``changes`` are dotted keys of its configuration, ``assets`` says otherwise of its inputs.
 
-    ``made`` says otherwise of the summary: where and with what it was made.
+    ``made`` says otherwise of the summary: where and with what it was made. ``metrics`` are measures by observer.
     """
     folder.mkdir(parents=True)
     config = _config(content, style)
@@ -64,6 +67,9 @@ def make_run(
         **(made or {}),
     }
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    if metrics is not None:
+        observers = {name: {"sha256": name.encode().hex(), "values": dict(values)} for name, values in metrics.items()}
+        RunFolder(folder).write_metrics(observers)
     return folder
 
 

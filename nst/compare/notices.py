@@ -1,0 +1,118 @@
+"""Facts about runs that matter before they are compared: a mark on a run, and sentences about all of them."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nst.compare.runs import SILENCE, Run, section
+from nst.compare.values import few, short, shown, weights_of
+
+#: At most so many keys are named in a sentence.
+NAMED = 6
+
+#: Keys of a summary, or of its versions, for the machine and the software of a run that may affect the last bits.
+MADE_WITH = (
+    "device", "devices", "processor", "threads", "git_commit", "nst", "torch", "torchvision", "pillow", "numpy",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A fact about a run that matters for comparing it, as a short text and as a sentence."""
+
+    kind: Literal["status", "stand-in", "weights", "judge", "damage"]
+    short: str
+    text: str
+
+
+def usual_weights(runs: Sequence[Run]) -> str | None:
+    """Return the identity of the weights that most runs have; None if none is known."""
+    known = [weights for run in runs if (weights := weights_of(run)) is not None]
+    return Counter(known).most_common(1)[0][0] if known else None
+
+
+def marks_of(run: Run, usual: str | None) -> list[Mark]:
+    """Return the marks of a run; ``usual`` is the identity of the weights that most runs have."""
+    marks = []
+    if run.status != "completed":
+        marks.append(Mark("status", run.status, _why(run)))
+    pictures = [name for name in ("content", "style") if run.asset(name).get("source") == "stand-in"]
+    if pictures:
+        text = f"A bundled stand-in, not the real picture: {' and '.join(pictures)}."
+        marks.append(Mark("stand-in", f"stand-in {' and '.join(pictures)}", text))
+    if run.asset("weights").get("source") == "stand-in":
+        marks.append(Mark("stand-in", "stand-in weights", "The encoder's weights are a bundled stand-in."))
+    if run.asset("weights").get("source") == "random":
+        marks.append(Mark("weights", "random weights", "The encoder's weights are random."))
+    if weights_of(run) not in (None, usual):
+        text = f"Other weights than most of these runs have ({short(str(weights_of(run)))}): losses don't compare."
+        marks.append(Mark("weights", "other weights", text))
+    judges = run.own_judges()
+    if judges:
+        text = f"The network that painted the picture has also measured it: {', '.join(judges)}."
+        marks.append(Mark("judge", "own judge", text))
+    if run.problems:
+        marks.append(Mark("damage", "incomplete folder", "; ".join(run.problems)))
+    return marks
+
+
+def _why(run: Run) -> str:
+    reasons = {
+        "running": "The run was still running when its folder was read.",
+        "stale": f"The run's status is running, but it has written nothing for over {SILENCE / 60:.0f} minutes.",
+        "interrupted": "The run was stopped before its last evaluation; it can be resumed.",
+        "unknown": "How the run ended is not known.",
+    }
+    error = run.summary.get("error")
+    return " ".join([reasons.get(run.status, f"The run {run.status}."), *([str(error)] if error else [])])
+
+
+def notices(runs: Sequence[Run], marks: Sequence[Sequence[Mark]], varied: Sequence[str]) -> list[str]:
+    """Return what matters for comparing the runs, which have these marks and differ in these keys."""
+    notices = []
+    counted = Counter(mark.short for each in marks for mark in each if mark.kind != "judge")
+    if counted:
+        counts = ", ".join(f"{count} {short}" for short, count in counted.items())
+        notices.append(f"of {len(runs)} run{'s' * (len(runs) > 1)}: {counts}")
+    judged = sum(mark.kind == "judge" for each in marks for mark in each)
+    if judged:
+        whose = "all runs" if judged == len(runs) else f"{judged} of {len(runs)} runs"
+        notices.append(f"{whose} were measured by the network that painted them; see nst.metrics --observer")
+    weights = Counter(weights_of(run) for run in runs if weights_of(run) is not None)
+    if len(weights) > 1:
+        named = ", ".join(f"{short(str(digest))} ({count})" for digest, count in weights.most_common())
+        notices.append(f"{len(weights)} different sets of weights, whose losses don't compare: {named}")
+    apart = apart_by(varied)
+    if apart:
+        notices.append(f"total is not the same sum for every run: {', '.join(few(apart, NAMED))} differ")
+    unlike = unlike_by(varied)
+    if unlike:
+        named = ", ".join(few(unlike, NAMED))
+        notices.append(f"the features are not the same for every run, so that losses don't compare: {named}")
+    made = list(_made_differently(runs))
+    if made:
+        notices.append(
+            f"made with other hardware or software, so equal runs may differ in the last bits: {'; '.join(made)}"
+        )
+    return notices
+
+
+def apart_by(varied: Sequence[str]) -> list[str]:
+    """Return the keys that make totals different sums."""
+    return [key for key in varied if key.partition(".")[0] in ("weights", "layers", "objective")]
+
+
+def unlike_by(varied: Sequence[str]) -> list[str]:
+    """Return the keys that make features different ones."""
+    return [key for key in varied if key.partition(".")[0] in ("encoder", "pooling") and key != "encoder"]
+
+
+def _made_differently(runs: Sequence[Run]) -> Iterator[str]:
+    """Yield the machine and software facts in which the runs differ: each value with its number of runs."""
+    summaries = [{**run.summary, **section(run.summary, "versions")} for run in runs]
+    for key in MADE_WITH:
+        counts = Counter(shown(summary[key]) for summary in summaries if key in summary)
+        if len(counts) > 1:
+            values = ", ".join(f"{value} ({count})" for value, count in counts.most_common())
+            yield f"{key.replace('_', ' ')} {values}"
