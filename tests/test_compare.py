@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nst.compare import layout, tiles
 from nst.compare.__main__ import main
 from nst.compare.comparison import Comparison, compare
 from nst.compare.page import embedded, jpeg, thinned
 from nst.compare.runs import find
-from nst.compare.sheet import FONTS, Sheet
+from nst.compare.sheet import layout, tiles
+from nst.compare.sheet.drawing import FONTS, Sheet
 from nst.compare.values import order, short_name, shown
 from nst.files.atomic import sha256
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from nst.compare import layout, page, selection, table, tiles
+from nst.compare import page, selection, table
 from nst.compare.comparison import compare
 from nst.compare.runs import find
-from nst.compare.sheet import Sheet
+from nst.compare.sheet import layout, tiles
+from nst.compare.sheet.drawing import Sheet
 from nst.errors import UserError, problem
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from PIL import Image
 
 from nst.compare.comparison import Comparison, Entry
-from nst.compare.layout import Grid, Place
+from nst.compare.sheet.layout import Grid, Place
 
 #: A single row of more pictures than this is wrapped.
 PER_LINE = 8

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from nst.compare.tiles import Tile, Tiles, Tone
+from nst.compare.sheet.tiles import Tile, Tiles, Tone
 from nst.files.atomic import replacing
 
 PAPER, EMPTY = "white", "#ececec"
