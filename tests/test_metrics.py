@@ -12,10 +12,12 @@ import pytest
 import scipy.linalg
 import scipy.ndimage
 import torch
+import torchvision
 from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
+from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
 
 from nst import image as images
 from nst.config.validation import validated
@@ -25,7 +27,7 @@ from nst.files.run_folder import RunFolder
 from nst.image.color import luminance
 from nst.metrics import functional
 from nst.metrics.__main__ import main
-from nst.metrics.names import MEASURES, STYLE_LAYERS, named
+from nst.metrics.names import STYLE_LAYERS, measured_by, named
 from nst.metrics.observer import observed, observer
 from nst.metrics.report import told
 from nst.objective.statistics import _axes
@@ -207,7 +209,7 @@ def test_runs_are_measured_once(
     inside: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     painted(inside, small)
-    assert main([str(tmp_path), "--observer", "slim"]) == 0
+    assert main([str(tmp_path), "--observer", "slim", "--jobs", "1"]) == 0
     printed = capfd.readouterr().out
     assert "1 run measured by slim-512px-v1" in printed
     kept = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -218,10 +220,10 @@ def test_runs_are_measured_once(
     }  # fmt: skip
     assert f"cfsd {written(values['cfsd'], 4)}" in printed
     saved = (tmp_path / "run" / "metrics.json").stat().st_mtime_ns
-    assert main([str(tmp_path), "--observer", "slim"]) == 0
+    assert main([str(tmp_path), "--observer", "slim", "--jobs", "1"]) == 0
     assert (tmp_path / "run" / "metrics.json").stat().st_mtime_ns == saved
     Image.new("RGB", (40, 32), "red").save(tmp_path / "run" / "result.png")  # another picture
-    assert main([str(tmp_path), "--observer", "slim"]) == 0
+    assert main([str(tmp_path), "--observer", "slim", "--jobs", "1"]) == 0
     again = json.loads((tmp_path / "run" / "metrics.json").read_text())["observers"]["512px-v1"]["values"]
     assert again["ssim"] != values["ssim"]
 
@@ -229,7 +231,7 @@ def test_runs_are_measured_once(
 @pytest.mark.usefixtures("quick")
 def test_only_the_content_is_measured_with_several_styles(inside: Command, small: list[str], tmp_path: Path) -> None:
     painted(inside, small, "style/more=[second]", f"style.more.second.{small[0].removeprefix('content.')}")
-    assert main([str(tmp_path), "--observer", "slim"]) == 0
+    assert main([str(tmp_path), "--observer", "slim", "--jobs", "1"]) == 0
     kept = json.loads((tmp_path / "run" / "metrics.json").read_text())["observers"]
     assert set(kept["slim-512px-v1"]["values"]) == {"cfsd"}
     assert set(kept["512px-v1"]["values"]) == {"ssim", "edge_ssim", "clipped"}
@@ -244,7 +246,7 @@ def test_a_run_measures_its_picture(inside: Command, small: list[str], tmp_path:
     folder = RunFolder(tmp_path / "run")
     measures = folder.read_metrics()
     values = named(measures, "slim")
-    assert set(values) == set(MEASURES)
+    assert set(values) == set(measured_by("slim"))
     assert f"Measured by slim-512px-v1: {told(measures, 'slim')}" in finished.stderr
     shown = EventAccumulator(str(next(folder.path.rglob("events.*")).parent)).Reload()
     assert shown.Scalars("slim-512px-v1/cfsd")[0].value == pytest.approx(values["cfsd"])
@@ -279,11 +281,13 @@ def test_a_measure_that_there_will_not_be_is_refused(inside: Command, small: lis
     refused = inside(*small, "minimize.metric=palette", "metrics=[slim]", region)
     assert refused.returncode == 2
     assert "minimize.metric=palette: several styles" in refused.stderr
-    assert "choices: cfsd, ssim, edge_ssim, clipped" in refused.stderr
-    refused = inside(*small, "minimize.metric=beauty", "metrics=[alexnet]")
+    assert "choices: cfsd, lpips, ssim, edge_ssim, clipped" in refused.stderr
+    refused = inside(*small, "minimize.metric=lpips", "metrics=[slim,alexnet]")
+    assert "minimize.metric=lpips: slim doesn't measure it; it must be by the first of metrics" in refused.stderr
+    refused = inside(*small, "minimize.metric=beauty", "metrics=[resnet50]")
     assert refused.returncode == 2
     assert "minimize.metric=beauty: must be 'cfsd'" in refused.stderr
-    assert "metrics.0=alexnet: must be 'oxford_vgg19' or 'slim'" in refused.stderr
+    assert "metrics.0=resnet50: must be 'oxford_vgg19', 'slim' or 'alexnet'" in refused.stderr
 
 
 @pytest.mark.usefixtures("quick")
@@ -301,12 +305,14 @@ def test_a_picture_that_can_not_be_measured_is_there_all_the_same(
 
 def test_mistakes(inside: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nowhere")]) == 2
-    assert main([str(tmp_path), "--observer", "slim"]) == 2
-    assert main([str(tmp_path), "--observer", "alexnet"]) == 2
+    assert main([str(tmp_path), "--observer", "slim", "--jobs", "1"]) == 2
+    assert main([str(tmp_path), "--observer", "alexnett"]) == 2
+    assert main([str(tmp_path), "--jobs", "0"]) == 2
     said = capfd.readouterr().err.splitlines()
     assert "there is no such folder" in said[0]
     assert "no run is in or below it" in said[1]
-    assert "--observer=alexnet: there is no such observer; choices: oxford_vgg19, slim" in said[2]
+    assert said[2].startswith("error: --observer=alexnett: there is no such observer; did you mean alexnet?")
+    assert said[3] == "error: --jobs=0: must be above 0"
     painted(inside, small)
     content = tmp_path / "content.png"
     named = json.loads((tmp_path / "run" / "summary.json").read_text())["assets"]["content"]["path"]
@@ -315,6 +321,69 @@ def test_mistakes(inside: Command, small: list[str], tmp_path: Path, capfd: pyte
     summary["assets"]["content"]["path"] = str(content)
     summary["assets"]["content"]["sha256"] = "0" * 64
     (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
-    assert main([str(tmp_path), "--observer", "slim"]) == 1
+    assert main([str(tmp_path), "--observer", "slim", "--jobs", "1"]) == 1
     assert "the file was changed since the run" in capfd.readouterr().err
     assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_lpips_is_that_of_torchmetrics(
+    inside: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By random weights in the place of AlexNet's; without them, the run says what is missing."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    words = ["metrics=[alexnet]", "minimize.metric=lpips", "evaluations=1", "schedule=single"]
+    lacking = inside(*small, *words, "hydra.run.dir=lacking")
+    assert lacking.returncode == 2
+    assert "error: observer=alexnet: there is no file" in lacking.stderr
+    assert (tmp_path / "lacking" / "result.png").is_file()
+    network = torchvision.models.alexnet()
+    file = tmp_path / "torch" / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
+    file.parent.mkdir(parents=True)
+    torch.save(network.state_dict(), file)
+    painted(inside, small, *words)
+    picture = observed(images.load(tmp_path / "run" / "result.png", key="result"))
+    content = images.resize(images.load(Path(small[0][13:]), key="content"), (picture.shape[-2], picture.shape[-1]))
+    expected = learned_perceptual_image_patch_similarity(picture, content, normalize=True)
+    found = named(RunFolder(tmp_path / "run").read_metrics(), "alexnet")["lpips"]
+    assert found == pytest.approx(float(expected), rel=1e-5)
+    same = observer("alexnet").values(picture, picture, None)
+    assert same == {"lpips": pytest.approx(0, abs=1e-7)}
+
+
+@pytest.mark.usefixtures("quick")
+def test_runs_are_laid_out_for_artfid(
+    inside: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    painted(inside, small)
+    out = tmp_path / "sets"
+    assert main([str(tmp_path), "--artfid", str(out)]) == 2
+    assert "1 complete run with a single style; ArtFID compares sets" in capfd.readouterr().err
+    assert not out.exists()
+    assert inside(*small, "evaluations=1", "schedule=single", "hydra.run.dir=other").returncode == 0
+    assert inside(*small, "evaluations=1", "schedule=single", "style.region=" + small[0][13:]).returncode == 0
+    assert main([str(tmp_path), "--artfid", str(out)]) == 0
+    assert sorted(str(path.relative_to(out)) for path in out.glob("*/*")) == [
+        f"{kind}/00000{number}.png" for kind in ("content", "style", "stylized") for number in range(2)
+    ]
+    sizes = [Image.open(out / kind / "000000.png").size for kind in ("content", "stylized", "style")]
+    assert sizes == [(32, 26), (32, 26), (36, 48)]
+    assert main([str(tmp_path), "--artfid", str(out)]) == 2
+    assert f"error: --artfid={out}: this folder is there already" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("quick")
+def test_several_runs_are_measured_at_a_time(
+    inside: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In processes of their own, which find what this one has measured."""
+    assert inside("-m", *small, "evaluations=1", "schedule=single", "seed=1,2", "hydra.sweep.dir=sweep").returncode == 0
+    (tmp_path / "sweep" / "broken").mkdir()
+    (tmp_path / "sweep" / "broken" / "config.yaml").write_text("{}")
+    assert main([str(tmp_path), "--observer", "slim", "--jobs", "1"]) == 1
+    alone = capfd.readouterr()
+    assert main([str(tmp_path), "--observer", "slim", "--jobs", "2"]) == 1
+    told = capfd.readouterr()
+    assert told.out.splitlines()[-3:] == alone.out.splitlines()[-3:]
+    assert "2 runs measured by slim-512px-v1" in told.out
+    assert "broken: can't be measured: result=" in told.err
+    assert len(list(tmp_path.glob("sweep/*/metrics.json"))) == 2

@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CONDITION",
         help="only the runs with KEY=VALUE, KEY<NUMBER, KEY>=NUMBER, ..., or several joined by `and`",
     )
-    add("--latest", type=_count, metavar="N", help="of these, only the N runs that were started last")
+    add("--latest", type=int, metavar="N", help="of these, only the N runs that were started last")
     add("--metrics", metavar="KEY[,KEY]", help="the results in the table here (default: two or three that compare)")
     add(
         "--sort",
@@ -70,12 +70,6 @@ def _joined(words: Sequence[str]) -> list[str]:
         else:
             joined.append(word)
     return joined
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number above 0")
-    return int(text)
 
 
 def _px(text: str) -> int:

@@ -39,6 +39,8 @@ def report(
 
     Raise UserError if there are no runs, for a key or a value that no run has, and if ``out`` can't be written.
     """
+    if latest is not None and latest < 1:
+        raise UserError(problem("--latest", latest, "must be above 0"))
     runs, unread = find(folders, side=max(cell, page.SIDE))
     if conditions:
         count, runs = len(runs), selection.fitting(compare(runs), conditions)

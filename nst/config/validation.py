@@ -10,7 +10,7 @@ from nst.config.schema import Config
 from nst.encoder import PIXELS
 from nst.encoder import architecture as arch
 from nst.errors import choices, problem
-from nst.metrics.names import MEASURES, OBSERVERS, has_one_style
+from nst.metrics.names import MEASURES, OBSERVERS, has_one_style, measured_by
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -151,6 +151,10 @@ def _metric_problems(raw: Mapping[str, Any]) -> Iterator[str]:
         return
     if not raw.get("metrics"):
         yield problem("minimize.metric", name, f"nothing is measured; choose a network: metrics=[{OBSERVERS[0]}]")
+    elif name in MEASURES and name not in measured_by(raw["metrics"][0]):
+        yield problem(
+            "minimize.metric", name, f"{raw['metrics'][0]} doesn't measure it; it must be by the first of metrics"
+        )
     style = raw.get("style")
     if name in MEASURES and MEASURES[name].of == "style" and isinstance(style, Mapping) and not has_one_style(style):
         valid = [each for each, measure in MEASURES.items() if measure.of != "style"]

@@ -1,6 +1,7 @@
 """Command line of the measures, ``python -m nst.metrics FOLDER…``, which measures the pictures of runs."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +19,15 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0; 1 if a picture can't be measured; 2 for the user's mistake."""
     arguments = _parser().parse_args(words)
     from nst.errors import UserError  # would slow down --help
+    from nst.metrics.artfid import lay_out
     from nst.metrics.report import report
 
     try:
-        return report(arguments.folders, arguments.observer)
+        if arguments.artfid is not None:
+            number = lay_out(arguments.folders, arguments.artfid)
+            print(f"{number} pictures, contents and styles are in {arguments.artfid}", flush=True)
+            return 0
+        return report(arguments.folders, arguments.observer, jobs=arguments.jobs)
     except UserError as error:
         for line in error.problems:
             print(f"error: {line}", file=sys.stderr)
@@ -38,7 +44,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--observer",
         default="oxford_vgg19",
-        help="the network that measures: oxford_vgg19 (default), the paper's, or slim, the bundled one",
+        help="the network that measures: oxford_vgg19 (default), the paper's; slim, the bundled one; alexnet: LPIPS",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=min(4, os.cpu_count() or 1),
+        metavar="N",
+        help="how many runs are measured at a time (default: one for each processor, at most 4)",
+    )
+    parser.add_argument(
+        "--artfid",
+        type=Path,
+        metavar="FOLDER",
+        help="measure nothing, and lay the runs out in a new folder as the ArtFID tool reads sets of pictures",
     )
     return parser
 

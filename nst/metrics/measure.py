@@ -1,7 +1,7 @@
 """Measures of the picture in a run's folder, kept in its ``metrics.json``."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from nst.errors import UserError, one_line, problem
 from nst.files.atomic import sha256
 from nst.files.run_folder import RunFolder
 from nst.metrics import functional
-from nst.metrics.names import PIXELS, STRUCTURE_LAYER, STYLE_LAYERS, has_one_style
+from nst.metrics.names import PIXELS, has_one_style
 from nst.metrics.observer import Observer, observed
 
 
@@ -28,33 +28,29 @@ def measure(folder: RunFolder, observer: Observer) -> dict[str, Any]:
     before = folder.read_metrics()
     if observer.name in before:
         return before
-    assets = folder.read_summary().get("assets", {})
     if not folder.result.is_file():
         raise UserError(problem("result", folder.result, "there is no such file; the run hasn't made its picture"))
     picture = images.load(folder.result, key="result").to(observer.device)
-    content = _input(assets, "content").to(observer.device)
-    style = _input(assets, "style").to(observer.device) if _has_one_style(folder) else None
+    content = input_picture(folder, "content").to(observer.device)
+    style = input_picture(folder, "style").to(observer.device) if has_style(folder) else None
+    seen = observed(picture)
+    own = images.resize(content, (seen.shape[-2], seen.shape[-1]))
+    other = None if style is None else observed(style)
     if PIXELS not in before:  # by another observer
-        before[PIXELS] = {"sha256": None, "values": _finite(_of_pixels(picture, content, style))}
-    found = {
-        **before,
-        observer.name: {"sha256": observer.sha256, "values": _finite(_of_features(observer, picture, content, style))},
-    }
+        before[PIXELS] = {"sha256": None, "values": _finite(_of_pixels(picture, seen, own, other))}
+    found = {**before, observer.name: {"sha256": observer.sha256, "values": _finite(observer.values(seen, own, other))}}
     folder.write_metrics(found)
     return found
 
 
-def _of_pixels(picture: Tensor, content: Tensor, style: Tensor | None) -> dict[str, float]:
-    seen = observed(picture)
-    own = images.resize(content, (seen.shape[-2], seen.shape[-1]))
+def _of_pixels(picture: Tensor, seen: Tensor, own: Tensor, other: Tensor | None) -> dict[str, float]:
     values = {
         "ssim": functional.structural_similarity(seen, own),
         "edge_ssim": functional.edge_similarity(seen, own),
         "clipped": functional.clipped(picture),
     }
-    if style is None:
+    if other is None:
         return values
-    other = observed(style)
     return values | {
         "palette": functional.palette_distance(seen, other),
         "color_histogram": functional.color_histogram_distance(seen, other),
@@ -62,30 +58,14 @@ def _of_pixels(picture: Tensor, content: Tensor, style: Tensor | None) -> dict[s
     }
 
 
-def _of_features(observer: Observer, picture: Tensor, content: Tensor, style: Tensor | None) -> dict[str, float]:
-    seen = observed(picture)
-    found, own = (observer.read(each) for each in (seen, images.resize(content, (seen.shape[-2], seen.shape[-1]))))
-    values = {"cfsd": functional.feature_structure(found[STRUCTURE_LAYER], own[STRUCTURE_LAYER])}
-    if style is None:
-        return values
-    wanted = observer.read(observed(style))
-    measures: dict[str, Callable[[Tensor, Tensor], float]] = {
-        "gram": functional.gram_distance,
-        "frechet": functional.frechet_distance,
-        "sliced_wasserstein": functional.sliced_wasserstein_distance,
-    }
-    for name, distance in measures.items():
-        values |= functional.by_layer(name, {layer: distance(found[layer], wanted[layer]) for layer in STYLE_LAYERS})
-    return values
-
-
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
     """Return the values, with None for those that are no number, as of a picture that is too small."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
-def _input(assets: Mapping[str, Any], name: str) -> Tensor:
-    asset = assets.get(name) or {}
+def input_picture(folder: RunFolder, name: str) -> Tensor:
+    """Return the content or the style picture of a run. Raise UserError if it is missing, or was changed since."""
+    asset = folder.read_summary().get("assets", {}).get(name) or {}
     path = asset.get("path")
     if not path:
         raise UserError(problem(name, path, "the run doesn't say which picture it was made of"))
@@ -96,7 +76,8 @@ def _input(assets: Mapping[str, Any], name: str) -> Tensor:
     return images.load(Path(path), key=name)
 
 
-def _has_one_style(folder: RunFolder) -> bool:
+def has_style(folder: RunFolder) -> bool:
+    """Return whether all of a run's picture has the same style. Raise UserError if its configuration can't be read."""
     try:
         return has_one_style(yaml.safe_load(folder.config.read_text(encoding="utf-8"))["style"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:

@@ -9,8 +9,8 @@ SIDE = 512
 #: Version of the measures. It changes whenever the same picture would get another value.
 VERSION = 1
 
-#: The networks that measure: the paper's, and the small one that is bundled.
-ObserverName = Literal["oxford_vgg19", "slim"]
+#: The networks that measure: the paper's, the small one that is bundled, and that of LPIPS.
+ObserverName = Literal["oxford_vgg19", "slim", "alexnet"]
 OBSERVERS: tuple[ObserverName, ...] = get_args(ObserverName)
 
 #: Layers of style measures, and the layer of ``feature_structure``.
@@ -21,8 +21,8 @@ STRUCTURE_LAYER = "relu3_1"
 PIXELS = f"{SIDE}px-v{VERSION}"
 
 MeasureName = Literal[
-    "cfsd", "ssim", "edge_ssim", "gram", "frechet", "sliced_wasserstein", "palette", "color_histogram", "grain",
-    "clipped",
+    "cfsd", "lpips", "ssim", "edge_ssim", "gram", "frechet", "sliced_wasserstein", "palette", "color_histogram",
+    "grain", "clipped",
 ]  # fmt: skip
 
 
@@ -31,27 +31,38 @@ class Measure(NamedTuple):
 
     Attributes:
         of: what the picture is compared with.
+        by: what reads the pictures: no network, one of those whose layers are named, or AlexNet.
         meaning: what is measured.
         more_is_better: whether equal pictures have the value 1, not 0.
     """
 
     of: Literal["content", "style", "picture"]
+    by: Literal["pixels", "features", "alexnet"]
     meaning: str
     more_is_better: bool = False
 
 
 MEASURES: dict[MeasureName, Measure] = {
-    "cfsd": Measure("content", "distance of the similarities among positions"),
-    "ssim": Measure("content", "structural similarity of luminance", more_is_better=True),
-    "edge_ssim": Measure("content", "structural similarity of edges", more_is_better=True),
-    "gram": Measure("style", "relative distance of Gram matrices, mean of the layers"),
-    "frechet": Measure("style", "Fréchet distance of the features' Gaussians, mean of the layers"),
-    "sliced_wasserstein": Measure("style", "sliced Wasserstein distance of the features, mean of the layers"),
-    "palette": Measure("style", "sliced Wasserstein distance of the colours"),
-    "color_histogram": Measure("style", "Hellinger distance of RGB-uv histograms"),
-    "grain": Measure("style", "grain where the content is flat, relative to that of the style"),
-    "clipped": Measure("picture", "share of values at 0 or 1"),
+    "cfsd": Measure("content", "features", "distance of the similarities among positions"),
+    "lpips": Measure("content", "alexnet", "perceptual distance"),
+    "ssim": Measure("content", "pixels", "structural similarity of luminance", more_is_better=True),
+    "edge_ssim": Measure("content", "pixels", "structural similarity of edges", more_is_better=True),
+    "gram": Measure("style", "features", "relative distance of Gram matrices, mean of the layers"),
+    "frechet": Measure("style", "features", "Fréchet distance of the features' Gaussians, mean of the layers"),
+    "sliced_wasserstein": Measure(
+        "style", "features", "sliced Wasserstein distance of the features, mean of the layers"
+    ),
+    "palette": Measure("style", "pixels", "sliced Wasserstein distance of the colours"),
+    "color_histogram": Measure("style", "pixels", "Hellinger distance of RGB-uv histograms"),
+    "grain": Measure("style", "pixels", "grain where the content is flat, relative to that of the style"),
+    "clipped": Measure("picture", "pixels", "share of values at 0 or 1"),
 }
+
+
+def measured_by(observer: str) -> list[MeasureName]:
+    """Return the measures by an observer, and those without a network."""
+    kind = "alexnet" if observer == "alexnet" else "features"
+    return [name for name, measure in MEASURES.items() if measure.by in (kind, "pixels")]
 
 
 def full_name(observer: str) -> str:

@@ -1,7 +1,10 @@
 """The networks that measure pictures. An observer is fixed, so that its measures compare across runs."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +17,15 @@ from nst.encoder.checkpoint import State
 from nst.encoder.vgg import VGG
 from nst.errors import UserError, problem
 from nst.files.atomic import sha256
-from nst.metrics.names import SIDE, STYLE_LAYERS, ObserverName, full_name
+from nst.metrics import functional
+from nst.metrics.names import SIDE, STRUCTURE_LAYER, STYLE_LAYERS, ObserverName, full_name
 
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Observer:
-    """A network with average pooling and calibrated layers that reads pictures at ``SIDE`` px in 32 bits.
+class Observer(ABC):
+    """A network that measures pictures at ``SIDE`` px.
 
     Attributes:
         kind: one of ``names.OBSERVERS``.
@@ -40,11 +44,45 @@ class Observer:
         """The observer's name, with the size and the version: a part of the name of each measure."""
         return full_name(self.kind)
 
+    @abstractmethod
+    def values(self, picture: Tensor, content: Tensor, style: Tensor | None) -> dict[str, float]:
+        """Return the measures of a picture, as observed, against its content of the same size and its style, if any."""
+
+
+class Features(Observer):
+    """A VGG with average pooling and calibrated layers, in 32 bits."""
+
     @torch.no_grad()
     def read(self, image: Tensor) -> dict[str, Tensor]:
         """Return the features of an image tensor (1, 3, H, W) by layer, each (1, C, H, W)."""
         found: dict[str, Tensor] = self.network(image)
         return found
+
+    def values(self, picture: Tensor, content: Tensor, style: Tensor | None) -> dict[str, float]:
+        """Return CFSD, and with a style its distances by layer."""
+        found, own = self.read(picture), self.read(content)
+        values = {"cfsd": functional.feature_structure(found[STRUCTURE_LAYER], own[STRUCTURE_LAYER])}
+        if style is None:
+            return values
+        wanted = self.read(style)
+        measures: dict[str, Callable[[Tensor, Tensor], float]] = {
+            "gram": functional.gram_distance,
+            "frechet": functional.frechet_distance,
+            "sliced_wasserstein": functional.sliced_wasserstein_distance,
+        }
+        for name, distance in measures.items():
+            losses = {layer: distance(found[layer], wanted[layer]) for layer in STYLE_LAYERS}
+            values |= functional.by_layer(name, losses)
+        return values
+
+
+class Perceptual(Observer):
+    """LPIPS by AlexNet: Zhang et al. 2018 (arXiv:1801.03924), eq. 1; torchmetrics has it."""
+
+    @torch.no_grad()
+    def values(self, picture: Tensor, content: Tensor, style: Tensor | None) -> dict[str, float]:
+        """Return LPIPS."""
+        return {"lpips": float(self.network(picture, content))}
 
 
 @cache
@@ -58,20 +96,41 @@ def observer(kind: ObserverName, device: torch.device = CPU) -> Observer:
         state: State = reading.load_state(path, architecture)
         names = reading.available_layers(state, architecture)
         state = reading.calibrate(state, architecture, dict.fromkeys(names, reading.SLIM_MEAN))
-        return Observer(kind, sha256(path), _network(architecture, state, "torchvision").to(device), device)
+        return Features(kind, sha256(path), _network(architecture, state, "torchvision").to(device), device)
+    if kind == "alexnet":
+        path = _alexnet()
+        return Perceptual(kind, sha256(path), _perceptual().to(device), device)
     found = oxford.find()
     if found is None or found.path is None or found.sha256 is None:
         why = f"install the package {oxford.PACKAGE}, which has its weights, or choose slim"
         raise UserError(problem("observer", kind, why))
     state = reading.up_to(reading.load_state(found.path, oxford.ARCHITECTURE), oxford.ARCHITECTURE, STYLE_LAYERS)
     state = reading.calibrate(state, oxford.ARCHITECTURE, oxford.MEANS)
-    return Observer(kind, found.sha256, _network(oxford.ARCHITECTURE, state, "caffe").to(device), device)
+    return Features(kind, found.sha256, _network(oxford.ARCHITECTURE, state, "caffe").to(device), device)
 
 
 def observed(image: Tensor) -> Tensor:
     """Return an image tensor at the size at which it is measured: its longest side has ``SIDE`` px."""
     height, width = image.shape[-2:]
     return images.resize(image, images.fit(height, width, SIDE))
+
+
+def _alexnet() -> Path:
+    """Return the file with torchvision's weights of AlexNet. Raise UserError if it isn't in torch's cache."""
+    from torchvision.models import AlexNet_Weights  # a slow import
+
+    name = AlexNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    path = Path(torch.hub.get_dir(), "checkpoints", str(name))
+    if not path.is_file():
+        why = f"there is no file {path}; torchvision.models.alexnet(weights='DEFAULT') downloads it"
+        raise UserError(problem("observer", "alexnet", why))
+    return path
+
+
+def _perceptual() -> nn.Module:
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity  # a slow import
+
+    return LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
 
 
 def _network(architecture: str, state: State, convention: str) -> VGG:
