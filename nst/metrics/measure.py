@@ -13,6 +13,7 @@ from nst.errors import UserError, one_line, problem
 from nst.files.atomic import sha256
 from nst.files.run_folder import RunFolder
 from nst.metrics import functional
+from nst.metrics.functional import clipped
 from nst.metrics.names import PIXELS, has_one_style
 from nst.metrics.observer import Observer, observed
 
@@ -33,21 +34,25 @@ def measure(folder: RunFolder, observer: Observer) -> dict[str, Any]:
     picture = images.load(folder.result, key="result").to(observer.device)
     content = input_picture(folder, "content").to(observer.device)
     style = input_picture(folder, "style").to(observer.device) if has_style(folder) else None
-    seen = observed(picture)
-    own = images.resize(content, (seen.shape[-2], seen.shape[-1]))
-    other = None if style is None else observed(style)
+    pictures = as_observed(picture, content, style)
     if PIXELS not in before:  # by another observer
-        before[PIXELS] = {"sha256": None, "values": _finite(_of_pixels(picture, seen, own, other))}
-    found = {**before, observer.name: {"sha256": observer.sha256, "values": _finite(observer.values(seen, own, other))}}
+        before[PIXELS] = {"sha256": None, "values": _finite({**of_pixels(*pictures), "clipped": clipped(picture)})}
+    found = {**before, observer.name: {"sha256": observer.sha256, "values": _finite(observer.values(*pictures))}}
     folder.write_metrics(found)
     return found
 
 
-def _of_pixels(picture: Tensor, seen: Tensor, own: Tensor, other: Tensor | None) -> dict[str, float]:
+def as_observed(picture: Tensor, content: Tensor, style: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return image tensors (1, 3, H, W) at the sizes at which they are measured: the content has the picture's."""
+    seen = observed(picture)
+    return seen, images.resize(content, (seen.shape[-2], seen.shape[-1])), None if style is None else observed(style)
+
+
+def of_pixels(seen: Tensor, own: Tensor, other: Tensor | None) -> dict[str, float]:
+    """Return the measures of a picture, as observed, that need no network; without a style, only those of content."""
     values = {
         "ssim": functional.structural_similarity(seen, own),
         "edge_ssim": functional.edge_similarity(seen, own),
-        "clipped": functional.clipped(picture),
     }
     if other is None:
         return values
