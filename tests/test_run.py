@@ -603,7 +603,7 @@ def test_the_progress_bar_and_the_log_share_a_terminal(small: list[str], tmp_pat
 def test_the_end_of_a_run_says_what_was_made(inside: Command, small: list[str], tmp_path: Path) -> None:
     finished = inside(*small, "evaluations=1", "hydra.run.dir=run", "logger=none")
     told = finished.stderr.splitlines()
-    assert re.fullmatch(r"INFO: It has 32 x 26 px, after 1 evaluation in \d+\.\d s", told[-3])
+    assert re.fullmatch(r"INFO: The picture has 32 x 26 px, after 1 evaluation in \d+\.\d s", told[-3])
     assert told[-2].startswith("INFO: To make it larger: python -m nst.train ")
     assert told[-2].endswith(" size=64")
     assert told[-1] == f"INFO: To see its inputs, losses and settings: python -m nst.compare {tmp_path / 'run'}"

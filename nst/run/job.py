@@ -183,7 +183,7 @@ def tell_what_next(plan: Plan, folder: RunFolder, words: Sequence[str]) -> None:
     """Log what a completed run has made, and commands that go on from there: a larger picture, a page, its curves."""
     summary, size = folder.read_summary(), plan.config.size
     made = summary["width"], summary["height"], count(summary["evaluations"], "evaluation"), summary["seconds"]
-    log.info("It has %d x %d px, after %s in %.1f s", *made)
+    log.info("The picture has %d x %d px, after %s in %.1f s", *made)
     if size is not None and plan.config.resume is None:
         others = [word for word in words if keys([word]) != ["size"]]
         log.info("To make it larger: %s", shlex.join(["python", "-m", "nst.train", *others, f"size={2 * size}"]))
