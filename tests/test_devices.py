@@ -156,7 +156,9 @@ def test_two_processes_paint_what_one_paints_and_leave_nothing_else(
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout == f"The picture is at {tmp_path}/two/result.png\n"
     told, expected = (
-        [line for line in text.splitlines() if not line.startswith(("INFO: The picture has ", "INFO: To "))]  # its own folder
+        [
+            line for line in text.splitlines() if not line.startswith(("INFO: The picture has ", "INFO: To "))
+        ]  # its own folder
         for text in (finished.stderr, single.stderr)
     )
     assert told == expected

@@ -141,13 +141,15 @@ class Comparison:
     @cached_property
     def rows(self) -> list[Row]:
         """The runs, those that differ in ``seed`` alone together, in the order of the first of them."""
-        rows: dict[object, list[Entry]] = {}
+        together: dict[object, list[Entry]] = {}
         for entry in self.entries:
-            rows.setdefault(alike(entry.values, entry.run.status), []).append(entry)
-        found = [Row(entries) for entries in rows.values()]
-        apart = [row for row in found if len({entry.key("seed") for entry in row.entries}) == len(row.entries)]
-        alone = [Row([entry]) for row in found if row not in apart for entry in row.entries]  # the same run, made again
-        return sorted([*apart, *alone], key=lambda row: self.entries.index(row.entries[0]))
+            together.setdefault(alike(entry.values, entry.run.status), []).append(entry)
+        rows = []
+        for entries in together.values():
+            again = len({entry.key("seed") for entry in entries}) < len(entries)  # the same run, made twice
+            rows += [Row([entry]) for entry in entries] if again else [Row(entries)]
+        place = {entry.run.name: number for number, entry in enumerate(self.entries)}
+        return sorted(rows, key=lambda row: place[row.entries[0].run.name])
 
     @property
     def offered(self) -> list[str]:

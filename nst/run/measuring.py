@@ -42,11 +42,10 @@ def measured(config: Config, folder: RunFolder, device: torch.device) -> dict[st
 
 
 def value(config: Config, losses: Mapping[str, float], measures: Mapping[str, Any]) -> float:
-    """Return the value that a sweeper minimizes: a loss or a measure, or a larger value if the content loss exceeds
-    its bound.
+    """Return the value that a sweeper minimizes: a loss or a measure of the picture.
 
-    The larger value is above that of any picture within the bound. Sweepers only compare values, so it doesn't matter
-    by how much.
+    If the content loss exceeds its bound, the value is above that of any picture within the bound. Sweepers only
+    compare values, so it doesn't matter by how much.
     """
     bound = config.minimize.content_at_most
     if bound is not None and losses["content"] > bound:
