@@ -15,7 +15,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "==> Setting up $(VENV) (about 3 minutes and 6 GB the first time)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --progress-bar on --no-compile -c constraints.txt -e '.[dev]'
+	@# pip would compile 17,000 modules one after another; some are templates that are no Python.
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib >/dev/null || true
 	@touch $@
 
 setup: $(VENV)/.installed  ## make the virtual environment
