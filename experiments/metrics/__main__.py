@@ -2,8 +2,8 @@
 
     python -m experiments.metrics FOLDER
 
-FOLDER has two sweeps: ``weight``, over ``weights.style``, and ``layers``, over ``layers.style``, from the first layer
-to all five. The snapshots of the last run of ``weight`` are a third row, and its picture is blurred, made noisy,
+FOLDER has two sweeps, ``weight`` over ``weights.style`` and ``layers`` over ``layers.style``, from the first layer to all
+five, and a run with snapshots, ``evaluations``. The picture of the middle run of ``weight`` is blurred, made noisy,
 recoloured, and compared with other styles and another content. The table has Spearman's rank correlation of each
 measure with the order; where it is known what must happen, 1 stands for a kept order, and -1 for one turned round.
 """
@@ -60,6 +60,8 @@ def main() -> None:
     table, values = Table("measure", *(row.name for row in rows)), {}
     for row in track(rows, "Measuring"):
         values[row.name] = [_measures(*pictures) for pictures in row.pictures]
+        for each in values[row.name]:  # the values themselves
+            print(row.name, *(f"{name} {each[name]:.4g}" for name in NAMES))
     for name in NAMES:
         table.add_row(name, *(_told(row, name, [each[name] for each in values[row.name]]) for row in rows))
     Console(width=160).print(table)
@@ -104,14 +106,15 @@ def _sweeps(folder: Path) -> list[Row]:
     for name, key in (("weight", "weights.style"), ("layers", "layers.style")):
         pictures = [(image.load(run.result, key="FOLDER"), *_inputs(run)) for run in _sorted(folder / name, key)]
         found.append(Row(key, pictures, better=STYLE, worse=CONTENT))
-    last = _sorted(folder / "weight", "weights.style")[-1]
-    pictures = [(image.load(path, key="FOLDER"), *_inputs(last)) for path in last.saved_snapshots()]
+    run = RunFolder(folder / "evaluations")
+    pictures = [(image.load(path, key="FOLDER"), *_inputs(run)) for path in run.saved_snapshots()]
     return [*found, Row("evaluations", pictures, better=STYLE)]
 
 
 def _changed(folder: Path) -> list[Row]:
     """Return rows of one picture, changed more and more."""
-    run = _sorted(folder / "weight", "weights.style")[-1]
+    runs = _sorted(folder / "weight", "weights.style")
+    run = runs[len(runs) // 2]
     picture = image.load(run.result, key="FOLDER")
     content, style = _inputs(run)
     noise = torch.randn(picture.shape, generator=torch.Generator().manual_seed(0))
