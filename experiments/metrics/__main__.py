@@ -2,8 +2,8 @@
 
     python -m experiments.metrics FOLDER
 
-FOLDER has two sweeps, ``weight`` over ``weights.style`` and ``layers`` over ``layers.style``, from the first layer to all
-five, and a run with snapshots, ``evaluations``. The picture of the middle run of ``weight`` is blurred, made noisy,
+FOLDER has two sweeps, ``weight`` over ``weights.style`` and ``layers`` over ``layers.style``, from the first layer to
+all five, and a run with snapshots, ``evaluations``. The picture of the middle run of ``weight`` is blurred, made noisy,
 recoloured, and compared with other styles and another content. The table has Spearman's rank correlation of each
 measure with the order; where it is known what must happen, 1 stands for a kept order, and -1 for one turned round.
 """
