@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+import optuna
+import pytest
+
+from nst.files.run_folder import RunFolder
+from nst.metrics.names import named
 from nst.sweep.folder import Sweep
 
 from .conftest import Command
@@ -64,3 +69,17 @@ def test_losses_of_different_meaning_are_told(inside: Command, small: list[str])
     assert "warning: seed" not in told
     told = inside(*search, "weights.style=choice(1e5,1e6)").stderr
     assert "warning: weights.style: " + meant.format("total") in told
+
+
+def test_a_search_for_a_measure_takes_any_keys(
+    inside: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nst.metrics.observer.SIDE", 128)
+    search = ["-m", *small, "hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", "evaluations=1"]
+    words = ["layers=choice(seed,paper)", "metrics=[slim]", "minimize.metric=gram", "hydra.sweep.dir=sweep"]
+    found = inside(*search, *words)
+    assert found.returncode == 0, found.stderr
+    assert "warning: layers" not in found.stderr
+    [trial] = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/sweep/study.db").trials
+    [folder] = (path.parent for path in tmp_path.glob("sweep/*/result.png"))
+    assert trial.value == pytest.approx(named(RunFolder(folder).read_metrics(), "slim")["gram"])

@@ -43,7 +43,9 @@ def run(source: Source, words: list[str]) -> int:
     if unusable is not None:
         raise UserError(unusable)
     searches = hydra.sweeper._target_ != hydra_edge.GRID
-    for warning in _incomparable([*params, *overrides], composed.cfg.minimize.loss) if searches else ():
+    minimized = composed.cfg.minimize
+    by_loss = searches and minimized.metric is None  # measures compare, whatever is searched
+    for warning in _incomparable([*params, *overrides], minimized.loss) if by_loss else ():
         print(f"warning: {warning}", file=sys.stderr)
     sweep = Sweep(make_folder("hydra.sweep.dir", path, chosen=chosen))
     composed.set("hydra.sweep.dir", str(sweep.path))  # the storage of a study may refer to it
@@ -139,7 +141,7 @@ def _incomparable(overrides: Sequence[Override], loss: str) -> Iterator[str]:
         if override.is_sweep_override() and (group in _MEANING or (group == "weights" and loss == "total")):
             yield (
                 f"{key}: its values change what minimize.loss={loss} measures, so the search prefers those with the "
-                "smaller numbers, not the better pictures"
+                "smaller numbers, not the better pictures; minimize.metric=NAME compares them"
             )
 
 
