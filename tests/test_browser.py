@@ -251,6 +251,9 @@ def test_five_hundred_runs_are_loaded_in_two_seconds_and_filtered_in_a_tenth(bro
         make_run(tmp_path / f"{number:03d}", picture=picture, changes=changes, total=1 / (number + 1), metrics=measures)
     assert main([str(tmp_path), "--cell", "32"]) == 0
     opened(browser, tmp_path)
+    page = (tmp_path / "compare" / "index.html").read_text()
+    assert page.count('src="data:image/jpeg;base64,') == page.count('loading="lazy"') == 500
+    assert len(page.encode()) < 10_000_000
     loads = []
     for _ in range(3):
         browser.refresh()

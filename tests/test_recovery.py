@@ -184,7 +184,7 @@ def test_the_baselines_recipe_completes_at_caffes_own_scale(inside: Command, tmp
     recipe = ["encoder=vgg19_caffe", "encoder.calibrate=false", "weights.style=300", "optimizer=lbfgs_clamped"]
     small = ["size=96", "schedule=single", "precision=32", "evaluations=30", "logger=none", "callbacks.film=null"]
     urls = [f"{group}.url={NOWHERE}/none.jpg" for group in ("content", "style")]
-    finished = inside(*recipe, *small, *urls, "trainer.accelerator=cpu", "hydra.run.dir=run")
+    finished = inside(*recipe, *small, *urls, "trainer.accelerator=cpu", "metrics=null", "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["status"], summary["recoveries"]) == ("completed", 0)

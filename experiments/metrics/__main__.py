@@ -105,7 +105,7 @@ def _sweeps(folder: Path) -> list[Row]:
     found = []
     for name, key in (("weight", "weights.style"), ("layers", "layers.style")):
         pictures = [(image.load(run.result, key="FOLDER"), *_inputs(run)) for run in _sorted(folder / name, key)]
-        found.append(Row(key, pictures, better=STYLE, worse=CONTENT))
+        found.append(Row(key, pictures, better=STYLE, worse=CONTENT if name == "weight" else ()))
     run = RunFolder(folder / "evaluations")
     pictures = [(image.load(path, key="FOLDER"), *_inputs(run)) for path in run.saved_snapshots()]
     return [*found, Row("evaluations", pictures, better=STYLE)]
