@@ -5,7 +5,8 @@
 FOLDER has two sweeps, ``weight`` over ``weights.style`` and ``layers`` over ``layers.style``, from the first layer to
 all five, and a run with snapshots, ``evaluations``. The picture of the middle run of ``weight`` is blurred, made noisy,
 recoloured, and compared with other styles and another content. The table has Spearman's rank correlation of each
-measure with the order; where it is known what must happen, 1 stands for a kept order, and -1 for one turned round.
+measure with the order, or the share of the others that are farther than its own style or content, from -1 for none to
+1 for all. Where it is known what must happen, 1 stands for a kept order, and -1 for one turned round.
 """
 
 import argparse
@@ -43,12 +44,14 @@ class Row:
         name: what changes along the row.
         pictures: each with its content and its style, image tensors (1, 3, H, W).
         better, worse: the measures that must say that the pictures get better, or worse.
+        first: whether only the first picture is better than each of the others, which have no order.
     """
 
     name: str
     pictures: list[tuple[Tensor, Tensor, Tensor]]
     better: tuple[str, ...] = ()
     worse: tuple[str, ...] = ()
+    first: bool = False
 
 
 def main() -> None:
@@ -80,7 +83,10 @@ def _told(row: Row, name: MeasureName, values: Sequence[float]) -> str:
     """Return the rank correlation of a measure with the order: with a sign, or as kept where an order is expected."""
     if np.ptp(values) < 1e-6 * max(map(abs, values)):
         return "no change"
-    correlation = float(spearmanr(range(len(values)), values).statistic)
+    if row.first:
+        correlation = float(np.mean(np.sign(np.array(values[1:]) - values[0])))
+    else:
+        correlation = float(spearmanr(range(len(values)), values).statistic)
     worse = -correlation if MEASURES[name].more_is_better else correlation  # less is better for most
     if name in row.worse:
         return f"[bold]{worse:.2f}"
@@ -132,8 +138,8 @@ def _changed(folder: Path) -> list[Row]:
         row("noise", [(picture + s * noise).clamp(0, 1) for s in (0, 0.03, 0.06, 0.12, 0.24)],
             worse=(*CONTENT, *STYLE, "grain", "clipped")),
         row("colour", [picture.lerp(turned, share) for share in (0, 0.25, 0.5, 0.75, 1)], worse=STYLE),
-        Row("other styles", [(picture, content, each) for each in (style, *others)], worse=STYLE),
-        Row("other content", [(picture, each, style) for each in (content, other)], worse=CONTENT),
+        Row("other styles", [(picture, content, each) for each in (style, *others)], worse=STYLE, first=True),
+        Row("other content", [(picture, each, style) for each in (content, other)], worse=CONTENT, first=True),
     ]  # fmt: skip
 
 
