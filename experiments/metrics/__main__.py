@@ -129,8 +129,8 @@ def _changed(folder: Path) -> list[Row]:
     others = [image.load(paths.bundled("style", name), key="style") for name in ("picasso", "scream", "starry_night")]
     other = image.load(paths.bundled("content", "tubingen"), key="content")
 
-    def row(name: str, pictures: Sequence[Tensor], **expected: tuple[str, ...]) -> Row:
-        return Row(name, [(each, content, style) for each in pictures], **expected)
+    def row(name: str, pictures: Sequence[Tensor], *, worse: tuple[str, ...]) -> Row:
+        return Row(name, [(each, content, style) for each in pictures], worse=worse)
 
     return [
         row("blur", [picture, *(gaussian_blur(picture, [6 * s + 1] * 2, [s] * 2) for s in (1, 2, 4, 8))],
