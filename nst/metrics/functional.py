@@ -19,7 +19,7 @@ from nst.objective.products import as_rows
 from nst.objective.statistics import gram_per_element, moments, projections
 
 #: Number of positions whose similarities to all others are in memory at a time.
-_CHUNK = 512
+_CHUNK = 256
 
 #: Number of random directions of sliced distances.
 DIRECTIONS = 64
@@ -41,7 +41,11 @@ def feature_structure(picture: Tensor, content: Tensor) -> float:
     total = 0.0
     for start in range(0, len(own), _CHUNK):
         here, there = (rows[start : start + _CHUNK] @ rows.T for rows in (own, other))
-        total += float((here.softmax(1) * (here - there)).sum() - (here.logsumexp(1) - there.logsumexp(1)).sum())
+        top = here.amax(1, keepdim=True)
+        weights = (here - top).exp_()
+        whole = weights.sum(1)
+        mean = weights.mul_(here.sub_(there)).sum(1) / whole
+        total += float((mean - top.squeeze(1) - whole.log() + there.logsumexp(1)).sum())
     return max(total, 0.0)
 
 
