@@ -6,6 +6,7 @@ Image tensors are (1, 3, H, W), sRGB in [0, 1]; features are (1, C, H, W). Every
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -158,7 +159,12 @@ def _flat(content: Tensor) -> Tensor:
 
 def _sorted(rows: Tensor) -> Tensor:
     """Return each row (N,) sorted. NumPy sorts several times as fast as torch on a processor (vectorized)."""
-    return rows.sort(dim=1).values if rows.is_cuda else torch.from_numpy(np.sort(rows.numpy(), axis=1))
+    if rows.is_cuda:
+        return rows.sort(dim=1).values
+    values = rows.numpy().copy()
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # NumPy leaves the lock to others while it sorts
+        list(threads.map(np.ndarray.sort, values))
+    return torch.from_numpy(values)
 
 
 def _transport(found: Tensor, wanted: Tensor) -> Tensor:
