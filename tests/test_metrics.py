@@ -288,6 +288,11 @@ def test_a_measure_that_there_will_not_be_is_refused(inside: Command, small: lis
     assert refused.returncode == 2
     assert "minimize.metric=beauty: must be 'cfsd'" in refused.stderr
     assert "metrics.0=resnet50: must be 'oxford_vgg19', 'slim' or 'alexnet'" in refused.stderr
+    for words in (["metrics=true"], ["metrics=[[slim]]"], ["minimize.metric=[cfsd]"], ["metrics=slim"]):
+        refused = inside(*small, "metrics=[slim]", "minimize.metric=cfsd", *words)
+        assert refused.returncode == 2
+        assert "Traceback" not in refused.stderr
+        assert refused.stderr.startswith(f"error: {words[0].partition('=')[0]}")
 
 
 @pytest.mark.usefixtures("quick")

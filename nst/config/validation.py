@@ -146,17 +146,16 @@ def _averaging_problems(raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _metric_problems(raw: Mapping[str, Any]) -> Iterator[str]:
-    name = _get(raw, "minimize", "metric")
-    if name is None:
-        return
-    if not raw.get("metrics"):
+    name, networks = _get(raw, "minimize", "metric"), raw.get("metrics")
+    if name not in list(MEASURES) or not isinstance(networks, list | None):
+        return  # the schema tells
+    if not networks:
         yield problem("minimize.metric", name, f"nothing is measured; choose a network: metrics=[{OBSERVERS[0]}]")
-    elif name in MEASURES and name not in measured_by(raw["metrics"][0]):
-        yield problem(
-            "minimize.metric", name, f"{raw['metrics'][0]} doesn't measure it; it must be by the first of metrics"
-        )
+    elif name not in measured_by(networks[0]):
+        why = f"{networks[0]} doesn't measure it; it must be by the first of metrics"
+        yield problem("minimize.metric", name, why)
     style = raw.get("style")
-    if name in MEASURES and MEASURES[name].of == "style" and isinstance(style, Mapping) and not has_one_style(style):
+    if MEASURES[name].of == "style" and isinstance(style, Mapping) and not has_one_style(style):
         valid = [each for each, measure in MEASURES.items() if measure.of != "style"]
         why = "several styles, a region or a mask can't be measured against; choices: "
         yield problem("minimize.metric", name, why + ", ".join(valid))

@@ -130,8 +130,9 @@ class RunFolder:
         """
         try:
             kept = json.loads(self.metrics.read_text(encoding="utf-8"))
-            return dict(kept["observers"]) if kept["picture_sha256"] == sha256(self.result) else {}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            observers = {name: {**held, "values": dict(held["values"])} for name, held in kept["observers"].items()}
+            return observers if kept["picture_sha256"] == sha256(self.result) else {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
