@@ -27,7 +27,7 @@ from torchvision.transforms.functional import gaussian_blur
 from nst import image, paths
 from nst.files.run_folder import RunFolder
 from nst.image.color import luminance
-from nst.metrics import functional, measure
+from nst.metrics import measure
 from nst.metrics.names import MEASURES, MeasureName, measured_by
 from nst.metrics.observer import observer
 
@@ -72,11 +72,7 @@ def main() -> None:
 
 def _measures(picture: Tensor, content: Tensor, style: Tensor) -> dict[str, float]:
     pictures = measure.as_observed(picture, content, style)
-    return {
-        **measure.of_pixels(*pictures),
-        **observer("oxford_vgg19").values(*pictures),
-        "clipped": functional.clipped(picture),
-    }
+    return {**measure.of_pixels(picture, *pictures), **observer("oxford_vgg19").values(*pictures)}
 
 
 def _told(row: Row, name: MeasureName, values: Sequence[float]) -> str:

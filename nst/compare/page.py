@@ -228,15 +228,16 @@ def _seeds(comparison: Comparison) -> list[dict[str, Any]]:
     rows = [row for row in comparison.rows if len(row.entries) > 1]
     keys = _compared(comparison)
     columns = [standing([row.spread(key) for row in rows], more_is_better=more_is_better(key)) for key in keys]
+    firsts = [row.entries[0] for row in rows]
+    labels = [", ".join(first.label(key) for key in comparison.unusual(first, ["seed"])) for first in firsts]
     return [
         {
-            "label": ", ".join(label for key in comparison.unusual(row.entries[0], ["seed"]) for label in
-                               [row.entries[0].label(key)]) or "the usual values",
+            "label": labels[n] or "the usual values",
             "seeds": row.text("seed"),
             "results": [(row.text(key), column[n]) for key, column in zip(keys, columns, strict=True)],
         }
         for n, row in enumerate(rows)
-    ]  # fmt: skip
+    ]
 
 
 def _data(comparison: Comparison, entry: Entry, inputs: Sequence[str], page: Path) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from nst.errors import UserError, one_line, problem
 from nst.files.atomic import sha256
 from nst.files.run_folder import RunFolder
 from nst.metrics import functional
-from nst.metrics.functional import clipped
 from nst.metrics.names import PIXELS, has_one_style
 from nst.metrics.observer import Observer, observed
 
@@ -36,7 +35,7 @@ def measure(folder: RunFolder, observer: Observer) -> dict[str, Any]:
     style = input_picture(folder, "style").to(observer.device) if has_style(folder) else None
     pictures = as_observed(picture, content, style)
     if PIXELS not in before:  # by another observer
-        before[PIXELS] = {"sha256": None, "values": _finite({**of_pixels(*pictures), "clipped": clipped(picture)})}
+        before[PIXELS] = {"sha256": None, "values": _finite(of_pixels(picture, *pictures))}
     found = {**before, observer.name: {"sha256": observer.sha256, "values": _finite(observer.values(*pictures))}}
     folder.write_metrics(found)
     return found
@@ -48,9 +47,13 @@ def as_observed(picture: Tensor, content: Tensor, style: Tensor | None) -> tuple
     return seen, images.resize(content, (seen.shape[-2], seen.shape[-1])), None if style is None else observed(style)
 
 
-def of_pixels(seen: Tensor, own: Tensor, other: Tensor | None) -> dict[str, float]:
-    """Return the measures of a picture, as observed, that need no network; without a style, only those of content."""
+def of_pixels(picture: Tensor, seen: Tensor, own: Tensor, other: Tensor | None) -> dict[str, float]:
+    """Return the measures of a picture that need no network; without a style, only those of it and its content.
+
+    The other image tensors are the ones that ``as_observed`` returns.
+    """
     values = {
+        "clipped": functional.clipped(picture),
         "ssim": functional.structural_similarity(seen, own),
         "edge_ssim": functional.edge_similarity(seen, own),
     }
