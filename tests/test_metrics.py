@@ -80,6 +80,14 @@ def test_cfsd_agrees_with_a_transcription(sizes: tuple[tuple[int, ...], tuple[in
     assert functional.feature_structure(one, other) == pytest.approx((p * np.log(p / q)).sum(), rel=1e-9)
 
 
+def test_cfsd_is_as_exact_in_32_bits() -> None:
+    """The similarities of calibrated features are below 0.1, and differ by little."""
+    one, other = features(1, 64, 30, 37), features(2, 64, 30, 37)
+    for each in (other, one + other, one * 30, other * 1.001):
+        expected = functional.feature_structure(one, each)
+        assert functional.feature_structure(one.float(), each.float()) == pytest.approx(expected, rel=1e-5)
+
+
 def test_ssim_agrees_with_a_transcription() -> None:
     one, other = smooth(1), smooth(2)
     blurred = partial(scipy.ndimage.gaussian_filter, sigma=1.5, truncate=3.5, mode="mirror")

@@ -49,8 +49,15 @@ class Observer(ABC):
         """Return the measures of a picture, as observed, against its content of the same size and its style, if any."""
 
 
+@dataclass(frozen=True)
 class Features(Observer):
-    """A VGG with average pooling and calibrated layers, in 32 bits."""
+    """A VGG with average pooling and calibrated layers, in 32 bits.
+
+    Attributes:
+        shallow: the same network up to the layer that the content is compared in.
+    """
+
+    shallow: nn.Module
 
     @torch.no_grad()
     def read(self, image: Tensor) -> dict[str, Tensor]:
@@ -60,8 +67,10 @@ class Features(Observer):
 
     def values(self, picture: Tensor, content: Tensor, style: Tensor | None) -> dict[str, float]:
         """Return CFSD, and with a style its distances by layer."""
-        found, own = self.read(picture), self.read(content)
-        values = {"cfsd": functional.feature_structure(found[STRUCTURE_LAYER], own[STRUCTURE_LAYER])}
+        found = self.read(picture)
+        with torch.no_grad():
+            own = self.shallow(content)[STRUCTURE_LAYER]
+        values = {"cfsd": functional.feature_structure(found[STRUCTURE_LAYER], own)}
         if style is None:
             return values
         wanted = self.read(style)
@@ -96,7 +105,7 @@ def observer(kind: ObserverName, device: torch.device = CPU) -> Observer:
         state: State = reading.load_state(path, architecture)
         names = reading.available_layers(state, architecture)
         state = reading.calibrate(state, architecture, dict.fromkeys(names, reading.SLIM_MEAN))
-        return Features(kind, sha256(path), _network(architecture, state, "torchvision").to(device), device)
+        return _features(kind, sha256(path), architecture, state, "torchvision", device)
     if kind == "alexnet":
         path = _alexnet()
         return Perceptual(kind, sha256(path), _perceptual().to(device), device)
@@ -106,7 +115,7 @@ def observer(kind: ObserverName, device: torch.device = CPU) -> Observer:
         raise UserError(problem("observer", kind, why))
     state = reading.up_to(reading.load_state(found.path, oxford.ARCHITECTURE), oxford.ARCHITECTURE, STYLE_LAYERS)
     state = reading.calibrate(state, oxford.ARCHITECTURE, oxford.MEANS)
-    return Features(kind, found.sha256, _network(oxford.ARCHITECTURE, state, "caffe").to(device), device)
+    return _features(kind, found.sha256, oxford.ARCHITECTURE, state, "caffe", device)
 
 
 def observed(image: Tensor) -> Tensor:
@@ -133,11 +142,17 @@ def _perceptual() -> nn.Module:
     return LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
 
 
-def _network(architecture: str, state: State, convention: str) -> VGG:
-    return VGG(
-        architecture=architecture,
-        layers=STYLE_LAYERS,
-        pooling=lambda: nn.AvgPool2d(2),
-        state=state,
-        convention=convention,
+def _features(
+    kind: ObserverName, checksum: str, architecture: str, state: State, convention: str, device: torch.device
+) -> Features:
+    network, shallow = (
+        VGG(
+            architecture=architecture,
+            layers=layers,
+            pooling=lambda: nn.AvgPool2d(2),
+            state=state,
+            convention=convention,
+        ).to(device)
+        for layers in (STYLE_LAYERS, (STRUCTURE_LAYER,))
     )
+    return Features(kind, checksum, network, device, shallow)
