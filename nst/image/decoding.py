@@ -162,6 +162,8 @@ def _avif_bits(data: bytes) -> int:
 def _tga(path: Path, picture: Image.Image) -> Samples:
     """Read a TGA; Pillow takes a fourth channel for the opacity even if it isn't, and inverts one of a single bit."""
     data = path.read_bytes()
+    if picture.palette is not None and picture.palette.rawmode == "BGRA":
+        picture.palette.mode = "RGBA"  # before Pillow 13 it has three channels, and can't be read
     samples = _plain(path, picture)
     kind = _tga_opacity(data)
     if samples.alpha is None or kind not in (3, 4):
