@@ -204,6 +204,10 @@ class PreviewConfig(Strict):
     every_evaluations: PositiveInt
 
 
+class LiveConfig(Node):
+    port: Annotated[int, Field(ge=0, le=65535)]
+
+
 class CheckpointConfig(Periodic):
     every_seconds: Positive | None
     keep_history: bool
@@ -252,6 +256,7 @@ NODES: dict[str, type[BaseModel]] = {
     "nst.optimizer.schedule.single": SingleConfig,
     "nst.optimizer.schedule.pyramid": PyramidConfig,
     "nst.callbacks.Snapshot": Periodic,
+    "nst.callbacks.Live": LiveConfig,
     "nst.callbacks.Preview": PreviewConfig,
     "nst.callbacks.Checkpoint": CheckpointConfig,
     "nst.callbacks.Film": FilmConfig,

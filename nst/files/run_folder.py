@@ -81,6 +81,10 @@ class RunFolder:
         """Return the path of the film's frame after a number of evaluations."""
         return self.frames / f"{evaluation:06d}.png"
 
+    def saved_frames(self) -> list[Path]:
+        """Return the existing frames of the film, oldest first."""
+        return sorted(self.frames.glob("[0-9]*.png"))
+
     def copy(self, suffix: str) -> Path:
         """Return the path of the result in another format."""
         return self.result.with_suffix(suffix)
@@ -95,7 +99,7 @@ class RunFolder:
 
     def film_pictures(self) -> list[Path]:
         """Return the pictures of the film, in order; snapshots replace frames that an earlier film has used up."""
-        frames = sorted(self.frames.glob("[0-9]*.png"))
+        frames = self.saved_frames()
         earlier = [path for path in self.saved_snapshots() if path.name < frames[0].name]
         return earlier + frames
 

@@ -94,6 +94,9 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
             "choices": choices,
             "overrides": _overrides(folder),
             "assets": files.provenance(),
+            "scales": [
+                {"width": stage.shape[1], "height": stage.shape[0], "end": stage.end} for stage in plan.schedule.stages
+            ],
             "precision": config.precision,
             "seed": config.seed,
             "devices": config.trainer.devices,

@@ -31,6 +31,7 @@ def of_machine(device: torch.device) -> dict[str, Any]:
             "python": platform.python_version(),
             **{package: version(package) for package in _PACKAGES},
         },
+        "process": {"id": os.getpid(), "host": platform.node()},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

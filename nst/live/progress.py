@@ -1,0 +1,191 @@
+"""The progress of a run, read from the files in its folder."""
+
+import csv
+import math
+import platform
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from nst.errors import UserError
+from nst.files.run_folder import RunFolder
+
+#: Rows of ``losses.csv`` that a curve has at most.
+POINTS = 400
+
+#: The columns of ``losses.csv`` that are shown.
+CURVES = ("total", "content", "style")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known of a run.
+
+    Attributes:
+        folder: the run's folder.
+        status: ``running``, ``paused``, ``completed``, ``interrupted``, ``diverged`` or ``failed``; ``killed`` if its
+            process ended without having said so; ``unknown`` without a summary.
+        evaluations: the number of evaluations so far.
+        budget: the number of evaluations that the run makes at most.
+        shape: width and height in px, of the scale that is optimized now.
+        scale: number of this scale, from 1, and the number of scales.
+        rate: evaluations a second at present; None if it isn't known.
+        left: estimated seconds to the end; None if they aren't known.
+        seconds: seconds of optimization so far.
+        memory: bytes that the process has, or had at most if the run has ended.
+        losses: evaluations and values of each of CURVES, at most POINTS.
+        picture: the newest picture file; None if there is none yet.
+        error: why the run failed, if it did.
+        resumable: whether ``resume`` can go on with the run.
+    """
+
+    folder: Path
+    status: str
+    evaluations: int = 0
+    budget: int = 0
+    shape: tuple[int, int] | None = None
+    scale: tuple[int, int] = (1, 1)
+    rate: float | None = None
+    left: float | None = None
+    seconds: float | None = None
+    memory: int | None = None
+    losses: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    picture: Path | None = None
+    error: str | None = None
+    resumable: bool = False
+
+
+def progress(path: Path) -> Progress:
+    """Return the progress of the run in a folder. Missing and half-written files count as not yet written."""
+    folder = RunFolder(path)
+    try:
+        summary = folder.read_summary()
+    except (UserError, OSError):
+        summary = {}
+    rows = list(_rows(folder))
+    process = _process(summary)
+    status = _status(summary, process)
+    marks = _marks(folder, rows, summary)
+    done = max([int(summary.get("evaluations") or 0), *(number for _, number in marks)])
+    scales = [(each["width"], each["height"], each["end"]) for each in summary.get("scales", ())]
+    ends = [end for _, _, end in scales]
+    place = min(bisect_right(ends, done), len(ends) - 1) if ends else 0
+    rate = _rate(marks) if status == "running" else None
+    return Progress(
+        path,
+        status,
+        done,
+        ends[-1] if ends else done,
+        scales[place][:2] if scales else None,
+        (place + 1, max(1, len(scales))),
+        rate,
+        work(scales, since=done) / (rate * math.prod(scales[place][:2])) if rate and scales else None,
+        summary.get("seconds"),
+        _memory(process) or summary.get("peak_memory_bytes"),
+        _curves(rows),
+        newest_picture(folder, status),
+        summary.get("error"),
+        status in ("interrupted", "killed", "failed", "completed") and folder.config.is_file(),
+    )
+
+
+def work(scales: Sequence[tuple[int, int, int]], *, since: int = 0) -> int:
+    """Return the evaluations after the first ``since``, each times the pixels of its scale.
+
+    Scales are width, height and the number of evaluations at their end.
+    """
+    begin, total = 0, 0
+    for width, height, end in scales:
+        total += max(0, end - max(begin, since)) * width * height
+        begin = end
+    return total
+
+
+def newest_picture(folder: RunFolder, status: object) -> Path | None:
+    """Return the result of a run that has ended, else its newest frame or snapshot; None if there is none."""
+    if status not in ("running", "paused", "killed") and folder.result.is_file():
+        return folder.result
+    saved = [*folder.saved_frames(), *folder.saved_snapshots()]
+    newest = max(saved, key=lambda path: path.name, default=None)
+    return newest or (folder.result if folder.result.is_file() else None)
+
+
+def _process(summary: Mapping[str, Any]) -> psutil.Process | None:
+    """Return the process of a run, if it runs on this machine. A later process with the same number isn't it."""
+    known = summary.get("process") or {}
+    if known.get("host") != platform.node():
+        return None
+    try:
+        found = psutil.Process(known["id"])
+        began = datetime.fromisoformat(summary["started"]).timestamp()
+        alive = found.create_time() <= began + 1 and found.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, KeyError, ValueError, TypeError):
+        return None
+    return found if alive else None
+
+
+def _status(summary: Mapping[str, Any], process: psutil.Process | None) -> str:
+    told = str(summary.get("status", "unknown"))
+    if told != "running":
+        return told
+    if process is None:
+        here = (summary.get("process") or {}).get("host") == platform.node()
+        return "killed" if here else "running"  # on another machine
+    try:
+        return "paused" if process.status() == psutil.STATUS_STOPPED else "running"
+    except psutil.Error:
+        return "killed"
+
+
+def _memory(process: psutil.Process | None) -> int | None:
+    try:
+        return None if process is None else int(process.memory_info().rss)
+    except psutil.Error:
+        return None
+
+
+def _rows(folder: RunFolder) -> Iterator[dict[str, float]]:
+    try:
+        with folder.losses.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                yield {name: float(row[name]) for name in ("evaluation", *CURVES)}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        return
+
+
+def _marks(
+    folder: RunFolder, rows: Sequence[Mapping[str, float]], summary: Mapping[str, Any]
+) -> list[tuple[float, int]]:
+    """Return when a number of evaluations was known to be done, in order, in this session of the run."""
+    marks = []
+    try:
+        began = datetime.fromisoformat(summary["started"]).timestamp()
+    except (KeyError, ValueError, TypeError):
+        began = 0.0
+    for path in [*folder.saved_frames(), *folder.saved_snapshots(), *folder.saved_checkpoints()]:
+        try:
+            marks.append((path.stat().st_mtime, int(path.stem)))
+        except (OSError, ValueError):
+            continue
+    if rows:
+        marks.append((folder.losses.stat().st_mtime, int(rows[-1]["evaluation"])))
+    return sorted(mark for mark in marks if mark[0] >= began)
+
+
+def _rate(marks: Sequence[tuple[float, int]], *, over: float = 5.0) -> float | None:
+    """Return evaluations a second over at least the last ``over`` seconds, if there are so many."""
+    if len(marks) < 2:
+        return None
+    last, done = marks[-1]
+    before = next((mark for mark in reversed(marks) if mark[0] <= last - over), marks[0])
+    return (done - before[1]) / (last - before[0]) if last > before[0] and done > before[1] else None
+
+
+def _curves(rows: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[int, float]]]:
+    kept = rows[:: max(1, len(rows) // POINTS)] or rows
+    return {name: [(int(row["evaluation"]), row[name]) for row in kept if 0 < row[name] < math.inf] for name in CURVES}

@@ -1,0 +1,157 @@
+"""The progress of a run as HTML. It needs no script, no font and no other file."""
+
+import base64
+import html
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image
+
+from nst.errors import written
+from nst.live.progress import Progress
+
+#: Longest side in px of the picture.
+SIDE = 960
+
+#: Width and height in px of the curves, the width of the labels to their left, and the curves' colours.
+_WIDTH, _HEIGHT, _LEFT = 640, 200, 55
+_COLORS = {"total": "#3b82f6", "content": "#10b981", "style": "#f59e0b"}
+
+CSS = """
+.nst-run { display: grid; grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 1.2rem; line-height: 1.5; }
+.nst-run img { width: 100%; max-height: 70vh; object-fit: contain; border-radius: 6px; display: block; }
+.nst-run h2 { margin: 0 0 .4rem; font-size: 1.05rem; overflow-wrap: anywhere; }
+.nst-run dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: .8rem 0; }
+.nst-run dt { opacity: .7; } .nst-run dd { margin: 0; overflow-wrap: anywhere; }
+.nst-run progress { width: 100%; accent-color: #3b82f6; }
+.nst-run svg { width: 100%; height: auto; }
+.nst-run svg text { fill: currentColor; font: 11px system-ui, sans-serif; }
+.nst-run .nst-empty { padding: 4rem 1rem; text-align: center; border: 1px dashed currentColor; border-radius: 6px; opacity: .6; }
+.nst-run .nst-error { color: #dc2626; white-space: pre-wrap; overflow-wrap: anywhere; }
+@media (max-width: 700px) { .nst-run { grid-template-columns: minmax(0, 1fr); } }
+"""  # noqa: E501
+
+STATUS = {
+    "running": "Running",
+    "paused": "Paused",
+    "completed": "Completed",
+    "interrupted": "Stopped; it can go on",
+    "killed": "Its process ended in mid-run; it can go on from its last checkpoint",
+    "diverged": "Diverged",
+    "failed": "Failed",
+    "unknown": "Starting",
+}
+
+
+def run_html(progress: Progress) -> str:
+    """Return the picture, the facts and the curves of a run, as an element that ``CSS`` styles."""
+    picture = _picture(progress)
+    facts = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in _facts(progress))
+    error = f'<p class="nst-error">{html.escape(progress.error)}</p>' if progress.error else ""
+    bar = (
+        f'<progress max="{max(1, progress.budget)}" value="{progress.evaluations}" aria-label="evaluations"></progress>'
+    )
+    return (
+        f'<div class="nst-run"><div>{picture}</div><div><h2>{html.escape(folder_name(progress.folder))}</h2>'
+        f"{bar}<dl>{facts}</dl>{error}{_curves(progress.losses)}</div></div>"
+    )
+
+
+def folder_name(folder: Path) -> str:
+    """Return a folder's path from the folder that the program was started in, if it is below it."""
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as text: ``40 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _facts(progress: Progress) -> Iterator[tuple[str, str]]:
+    yield "Status", STATUS.get(progress.status, progress.status)
+    yield (
+        "Evaluations",
+        f"{progress.evaluations} of {progress.budget}" if progress.budget else str(progress.evaluations),
+    )
+    if progress.shape:
+        place, number = progress.scale
+        width, height = progress.shape
+        yield "Size", f"{width} x {height} px" + (f", scale {place} of {number}" if number > 1 else "")
+    if progress.rate is not None:
+        yield "Speed", f"{progress.rate:.2g} evaluations/s"
+    if progress.left is not None:
+        yield "Left", f"about {duration(progress.left)}"
+    elif progress.seconds is not None:
+        yield "Took", duration(progress.seconds)
+    if progress.memory is not None:
+        yield "Memory", f"{progress.memory / 1e9:.2f} GB"
+    for name, points in progress.losses.items():
+        if points:
+            yield f"Loss: {name}", written(points[-1][1], 4)
+
+
+def _picture(progress: Progress) -> str:
+    if progress.picture is None:
+        return '<div class="nst-empty">No picture yet</div>'
+    try:
+        data = _jpeg(progress.picture, progress.picture.stat().st_mtime)
+    except OSError:  # it was moved in between
+        return '<div class="nst-empty">No picture yet</div>'
+    return f'<img alt="the picture after {progress.evaluations} evaluations" src="data:image/jpeg;base64,{data}">'
+
+
+@lru_cache(8)
+def _jpeg(path: Path, changed: float) -> str:
+    """Return a picture of at most ``SIDE`` px as a JPEG in base 64."""
+    with Image.open(path) as opened:
+        small = opened.convert("RGB")
+    small.thumbnail((SIDE, SIDE))
+    written_to = io.BytesIO()
+    small.save(written_to, "JPEG", quality=90)
+    return base64.b64encode(written_to.getvalue()).decode("ascii")
+
+
+def _curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """Return the losses relative to their largest values, on a logarithmic axis, as SVG."""
+    largest = {name: max((value for _, value in points), default=0.0) for name, points in losses.items()}
+    relative = {
+        name: [(number, math.log10(value / largest[name])) for number, value in points]
+        for name, points in losses.items()
+        if len(points) > 1
+    }
+    if not relative:
+        return ""
+    levels = [level for points in relative.values() for _, level in points]
+    low, high = min(-1, math.floor(min(levels))), 0
+    last = max(points[-1][0] for points in relative.values())
+
+    def place(number: int, level: float) -> str:
+        x, y = number / last, (high - level) / (high - low)
+        return f"{_LEFT + (_WIDTH - _LEFT - 10) * x:.1f},{10 + (_HEIGHT - 40) * y:.1f}"
+
+    lines = []
+    for level in range(low, high + 1):
+        y = place(0, level).split(",")[1]
+        lines.append(f'<path d="M{_LEFT} {y}H{_WIDTH - 10}" stroke="currentColor" stroke-opacity=".2"/>')
+        lines.append(
+            f'<text x="{_LEFT - 5}" y="{y}" text-anchor="end" dominant-baseline="middle">{10.0**level:g}</text>'
+        )
+    for name, points in relative.items():
+        path = " ".join(place(*point) for point in points)
+        lines.append(f'<polyline points="{path}" fill="none" stroke="{_COLORS[name]}" stroke-width="1.8"/>')
+    for number, name in enumerate(relative):
+        x = _LEFT + 80 * number
+        lines.append(f'<path d="M{x} {_HEIGHT - 8}h14" stroke="{_COLORS[name]}" stroke-width="3"/>')
+        lines.append(f'<text x="{x + 18}" y="{_HEIGHT - 4}">{name}</text>')
+    lines.append(f'<text x="{_WIDTH - 10}" y="{_HEIGHT - 4}" text-anchor="end">{last} evaluations</text>')
+    label = "losses, relative to the largest ones"
+    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(lines)}</svg>'
