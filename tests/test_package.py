@@ -17,13 +17,14 @@ pytestmark = pytest.mark.skipif(paths.checkout() is None, reason="not run from a
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of what git tracks, built in a copy."""
+    """The wheel of what git tracks, built in a copy of the files that the container is built from."""
     folder = tmp_path_factory.mktemp("wheel")
     listed = subprocess.run(
         ["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=TOP, capture_output=True, check=True
     )
+    copied = tuple(copied_into_the_container())
     for name in filter(None, listed.stdout.decode().split("\0")):
-        if (TOP / name).is_file():
+        if (TOP / name).is_file() and name.startswith(copied):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes((TOP / name).read_bytes())
     subprocess.run(
@@ -31,6 +32,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     [built] = (folder / "dist").glob("nst-*.whl")
     return built
+
+
+def copied_into_the_container() -> list[str]:
+    """The files and folders that the Dockerfile copies, each of which its context must have."""
+    lines = (TOP / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = [name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]]
+    context = (TOP / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert copied
+    assert {f"!{name}" for name in copied} <= set(context)
+    return copied
 
 
 def test_the_wheel_carries_every_file_it_needs(wheel: Path) -> None:

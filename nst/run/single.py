@@ -3,22 +3,33 @@
 import argparse
 import os
 import shlex
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from nst.config import hydra_edge
+from nst.config.hydra_edge import Composed
 from nst.config.identity import MAY_CHANGE
-from nst.config.source import keys, source_of
+from nst.config.mistakes import check_groups, explain
+from nst.config.overrides import with_quoted_paths
+from nst.config.schema import Config
+from nst.config.source import Source, keys, source_of
 from nst.errors import UserError, problem
 from nst.files.run_folder import RunFolder, make_folder, name_problem
 from nst.plan.checking import check
 
 if TYPE_CHECKING:
     from nst.plan.planning import Plan
+
+#: Hydra composes one configuration at a time.
+_COMPOSING = threading.Lock()
 
 
 def run(
@@ -38,14 +49,10 @@ def run(
     Raise UserError with all problems found, before anything is written.
     """
     source = source_of(arguments)
-    composed = source.compose()
-    params = OmegaConf.select(composed.cfg, "hydra.sweeper.params")
-    if params:
-        named = OmegaConf.select(composed.cfg, "hydra.runtime.choices.experiment")
-        raise UserError(problem("experiment", named, f"this preset sweeps {', '.join(params)}; run it with -m"))
+    composed = _composed(source)
     path = Path(str(OmegaConf.select(composed.cfg, "hydra.run.dir"))).absolute()
     chosen = source.resumed is not None or source.gives("hydra.run.dir")
-    words: Any = OmegaConf.to_container(composed.cfg.hydra.overrides.task)
+    words = _words(composed)
     problems = list(_folder_problems(path, fresh=chosen and source.resumed is None, resumed=source.resumed))
     try:
         checked = check(composed.cfg)
@@ -53,14 +60,14 @@ def run(
         from nst.run import provenance
 
         provenance.forget_peak_memory()  # reading the pictures counts
-        planned = make_plan(composed.cfg, words=words, named=fixed(words), checked=checked)
+        plan = make_plan(composed.cfg, words=words, named=fixed(words), checked=checked)
     except UserError as error:
         problems = [*error.problems, *problems]
     if problems:
         raise UserError(problems)
     folder = RunFolder(make_folder("hydra.run.dir", path, chosen=chosen))
     if settle is not None:
-        planned = settle(planned, folder)
+        plan = settle(plan, folder)
     composed.set("hydra.run.dir", str(folder.path))
 
     from nst.run import job
@@ -70,13 +77,70 @@ def run(
             stack.enter_context(hydra_edge.original_cwd())
             if not own_logging:
                 stack.enter_context(job.log_to(folder))
-            value = job.paint(planned, folder, words)
+            value = job.paint(plan, folder, words)
             if own_logging:
-                job.tell_what_next(planned, folder, words)
+                job.tell_what_next(plan, folder, words)
             return value
 
     hydra_edge.run(composed, task, logging=own_logging)
     return folder
+
+
+def planned(words: Sequence[str]) -> "Plan":
+    """Return the plan of the run that overrides request, without making a folder.
+
+    Raise UserError with all problems found.
+    """
+    arguments, composed, found = _checked(words)
+    from nst.plan.planning import make_plan
+
+    with _explained(arguments):
+        return make_plan(composed.cfg, words=_words(composed), checked=found)
+
+
+def checked(words: Sequence[str]) -> tuple[Config, dict[str, str]]:
+    """Return the configuration of the run that overrides request, and the chosen option of each group.
+
+    No picture is read, unless there is a mistake. Raise UserError with all problems of the configuration.
+    """
+    _, composed, (_, config) = _checked(words)
+    chosen: Any = OmegaConf.to_container(OmegaConf.select(composed.cfg, "hydra.runtime.choices"))
+    return config, chosen
+
+
+def _checked(words: Sequence[str]) -> tuple[argparse.Namespace, Composed, tuple[dict[str, Any], Config]]:
+    """Compose and check the configuration of overrides, one thread at a time."""
+    arguments = hydra_edge.arguments([])
+    arguments.overrides = with_quoted_paths(words, sweep=False)
+    with _COMPOSING, _explained(arguments):
+        check_groups(hydra_edge.parse(arguments.overrides))
+        composed = _composed(source_of(arguments))
+        return arguments, composed, check(composed.cfg)
+
+
+@contextmanager
+def _explained(arguments: argparse.Namespace) -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise for a command line into UserError."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise UserError(explain(error, arguments)) from error
+
+
+def _composed(source: Source) -> Composed:
+    """Return the configuration of a single run. Raise UserError if it sweeps."""
+    composed = source.compose()
+    params = OmegaConf.select(composed.cfg, "hydra.sweeper.params")
+    if params:
+        named = OmegaConf.select(composed.cfg, "hydra.runtime.choices.experiment")
+        raise UserError(problem("experiment", named, f"this preset sweeps {', '.join(params)}; run it with -m"))
+    return composed
+
+
+def _words(composed: Composed) -> list[str]:
+    """Return the overrides that a configuration was composed with."""
+    found: Any = OmegaConf.to_container(composed.cfg.hydra.overrides.task)
+    return list(found)
 
 
 def fixed(words: Sequence[str]) -> list[str]:

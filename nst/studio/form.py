@@ -1,0 +1,216 @@
+"""The form of the studio: what was chosen, as overrides of ``python -m nst.train``."""
+
+import math
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+from nst import paths
+from nst.config.schema import Config
+from nst.errors import UserError, written
+from nst.run import single
+
+#: The smallest and the largest value of the form's numbers.
+RANGES = {"size": (64, 4096), "evaluations": (1, 2000)}
+
+#: The values of ``color``.
+COLORS: tuple[str, ...] = get_args(Config.model_fields["color"].annotation)
+
+#: The options of ``style/more`` for pictures of one's own.
+FILES = ("second", "third")
+
+
+@dataclass(frozen=True)
+class StyleChoice:
+    """A style of the form.
+
+    Attributes:
+        picture: the name of a bundled picture, or a file.
+        weight: weight relative to the other styles.
+        region: mask of the content, white where the style applies; None for everywhere.
+    """
+
+    picture: str | Path
+    weight: float = 1.0
+    region: Path | None = None
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """The numbers and choices of the form.
+
+    Attributes:
+        strength: ``weights.style``.
+        size: ``size``, in px.
+        brush: ``style.scale``, of every style.
+        color: ``color``.
+        objective: ``objective``.
+        evaluations: ``evaluations``.
+    """
+
+    strength: float
+    size: int
+    brush: float
+    color: str
+    objective: str
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class Form:
+    """Everything that was chosen.
+
+    Attributes:
+        content: the name of a bundled picture, or a file; None if an override says it.
+        styles: up to three styles; none if an override says them.
+        preset: an option of ``experiment``; None for the defaults.
+        knobs: the knobs; those that the preset has already give no override.
+        more: further overrides, as in a shell.
+    """
+
+    content: str | Path | None
+    styles: Sequence[StyleChoice]
+    preset: str | None
+    knobs: Knobs
+    more: str = ""
+
+    def words(self) -> list[str]:
+        """Return the overrides. Raise UserError if ``more`` has an unpaired quote, or keys that the studio sets."""
+        try:
+            more = shlex.split(self.more)
+        except ValueError as error:
+            raise UserError(f"further overrides: {str(error).lower()}; quotes come in pairs") from None
+        keys = {word.partition("=")[0].lstrip("+~") for word in more}
+        own = sorted(key for key in keys if key == "resume" or re.match(r"hydra\b", key))
+        if own:
+            raise UserError([f"{key}: the studio sets this key; leave it out, or use a shell" for key in own])
+        return [*self._words(), *more]
+
+    def _words(self) -> Iterator[str]:
+        if self.preset is not None:
+            yield f"experiment={self.preset}"
+        if self.content is not None:
+            yield _picture("content", self.content)
+        others = self.styles[1:]
+        places = ["style"] * len(self.styles[:1])
+        for first in self.styles[:1]:
+            yield _picture("style", first.picture)
+        free = iter(FILES)
+        names = [next(free) if isinstance(style.picture, Path) else style.picture for style in others]
+        if names:
+            yield f"style/more=[{','.join(names)}]"
+        for name, style in zip(names, others, strict=True):
+            places.append(f"style.more.{name}")
+            if isinstance(style.picture, Path):
+                yield f"{places[-1]}.path={style.picture}"
+        for place, style in zip(places, self.styles, strict=True):
+            if style.weight != 1:
+                yield f"{place}.weight={written(style.weight)}"
+            if style.region is not None:
+                yield f"{place}.region={style.region}"
+        usual = knobs_of(self.preset)
+        if not math.isclose(self.knobs.strength, usual.strength, rel_tol=1e-3):
+            yield f"weights.style={written(self.knobs.strength, 3)}"
+        if self.knobs.size != usual.size:
+            yield f"size={self.knobs.size}"
+        if self.knobs.brush != usual.brush:
+            yield from (f"{place}.scale={written(self.knobs.brush)}" for place in places or ["style"])
+        for key in ("color", "objective", "evaluations"):
+            if getattr(self.knobs, key) != getattr(usual, key):
+                yield f"{key}={getattr(self.knobs, key)}"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A preset that makes one picture.
+
+    Attributes:
+        name: the option of ``experiment``; None for the defaults.
+        example: a command that uses it.
+        about: what it does.
+    """
+
+    name: str | None
+    example: str
+    about: str = field(repr=False)
+
+
+def command(words: Sequence[str]) -> str:
+    """Return the command line of some overrides, for a shell."""
+    return shlex.join(["python", "-m", "nst.train", *words])
+
+
+def check(words: Sequence[str]) -> list[str]:
+    """Return the problems of some overrides, as lines; none if they make a run."""
+    try:
+        single.checked(words)
+    except UserError as error:
+        return error.problems
+    return []
+
+
+@cache
+def knobs_of(preset: str | None) -> Knobs:
+    """Return the knobs of a preset. Raise UserError if there is no such preset."""
+    config, chosen = single.checked([] if preset is None else [f"experiment={preset}"])
+    assert config.size is not None
+    return Knobs(
+        config.weights.style, config.size, config.style.scale, config.color, chosen["objective"], config.evaluations
+    )
+
+
+@cache
+def presets() -> list[Preset]:
+    """Return the presets that make one picture: the defaults, and the options of ``experiment`` that sweep nothing."""
+    about = "A painting by Gram matrices, coarse to fine, with L-BFGS: what the method's paper does, as nst does it."
+    found = [Preset(None, command(["content=tubingen", "style=starry_night"]), about)]
+    for file in sorted((paths.configs() / "experiment").glob("*.yaml")):
+        text = file.read_text(encoding="utf-8")
+        lines = [line[2:] for line in text.splitlines() if line.startswith("# ")]
+        if "\nhydra:" not in text and not check([f"experiment={file.stem}"]):
+            found.append(Preset(file.stem, lines[1], " ".join(lines[2:])))
+    return found
+
+
+def options(group: str) -> list[str]:
+    """Return the names of a group's options."""
+    return sorted(file.stem for file in (paths.configs() / group).glob("*.yaml"))
+
+
+def bundled(group: str) -> dict[str, Path]:
+    """Return the bundled pictures of a group, content or style, by the name of their option."""
+    return {name: paths.bundled(group, name) for name in options(group)}
+
+
+def _picture(group: str, picture: str | Path) -> str:
+    return f"{group}.path={picture}" if isinstance(picture, Path) else f"{group}={picture}"
+
+
+def split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the overrides of a run whose values the form can hold, by key, and the others."""
+    known: dict[str, str] = {}
+    others = []
+    for word in words:
+        key, equals, quoted = word.partition("=")
+        value = re.sub(r"^(['\"])([^'\"\\]*)\1$", r"\2", quoted)
+        if equals and _holds(key, value):
+            known[key] = value
+        else:
+            others.append(word)
+    return known, others
+
+
+def _holds(key: str, value: str) -> bool:
+    if key in RANGES:
+        return value.isdecimal() and RANGES[key][0] <= int(value) <= RANGES[key][1]
+    if key in ("content", "style"):
+        return value in options(key)
+    if key in ("content.path", "style.path"):
+        return Path(value).is_file()
+    if key == "experiment":
+        return value in [preset.name for preset in presets()]
+    return (key == "color" and value in COLORS) or (key == "objective" and value in options("objective"))

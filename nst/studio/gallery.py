@@ -1,0 +1,168 @@
+"""The runs below the folder of outputs, as the gallery shows them."""
+
+import html
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from nst.errors import UserError, written
+from nst.files.run_folder import RunFolder, run_folders
+from nst.image import reading
+from nst.live.progress import newest_picture
+from nst.live.view import duration, folder_name
+from nst.studio.form import command
+
+#: Number of runs that are shown at most; longest side in px of a small picture and of a large one.
+SHOWN = 60
+SMALL, LARGE = 320, 1024
+
+#: Number of comparisons whose pages are kept.
+COMPARISONS = 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run of the gallery.
+
+    Attributes:
+        folder: its folder.
+        name: the folder's path below the outputs.
+        summary: the content of its summary.
+    """
+
+    folder: Path
+    name: str
+    summary: Mapping[str, Any]
+
+    @property
+    def caption(self) -> str:
+        """What is written below its picture."""
+        status = self.summary.get("status")
+        ended = "" if status == "completed" else f" ({status})"
+        return f"{self.summary.get('name', self.name)}{ended}"
+
+    def says(self, words: Sequence[str]) -> bool:
+        """Return whether the run's name, folder, overrides and choices have all of some words."""
+        choices = " ".join(f"{key}={value}" for key, value in (self.summary.get("choices") or {}).items())
+        text = " ".join([self.name, self.caption, choices, *map(str, self.overrides)]).lower()
+        return all(word in text for word in words)
+
+    @property
+    def overrides(self) -> list[str]:
+        """The overrides that the run was started with."""
+        return [str(word) for word in self.summary.get("overrides") or []]
+
+    @property
+    def picture(self) -> Path | None:
+        """The run's newest picture."""
+        return newest_picture(RunFolder(self.folder), self.summary.get("status"))
+
+    def content(self) -> Path | None:
+        """Return the content's file, if it is there."""
+        path = ((self.summary.get("assets") or {}).get("content") or {}).get("path")
+        return Path(path) if path and Path(path).is_file() else None
+
+    def film(self) -> Path | None:
+        """Return the run's film, if it has one."""
+        return next((path for path in RunFolder(self.folder).films() if path.is_file()), None)
+
+
+def entries(outputs: Path, words: str = "") -> list[Entry]:
+    """Return the newest runs below a folder whose texts have all of some words, at most ``SHOWN``."""
+    try:
+        folders, _ = run_folders([outputs])
+    except UserError:  # there is none yet
+        return []
+    found = [entry for folder in folders if (entry := _entry(folder, outputs)) is not None]
+    found.sort(key=lambda entry: str(entry.summary.get("started", "")), reverse=True)
+    wanted = words.lower().split()
+    return [entry for entry in found if entry.says(wanted) and entry.picture is not None][:SHOWN]
+
+
+def entry_of(outputs: Path, name: str) -> Entry | None:
+    """Return the run of a name below the outputs; None if it isn't there any more."""
+    folder = outputs / name
+    inside = folder.resolve().is_relative_to(outputs.resolve()) and folder.is_dir()
+    return _entry(folder, outputs) if inside else None
+
+
+def _entry(folder: Path, outputs: Path) -> Entry | None:
+    try:
+        return Entry(folder, str(folder.relative_to(outputs)), RunFolder(folder).read_summary())
+    except (UserError, OSError):
+        return None
+
+
+def small(path: Path, side: int = SMALL) -> Image.Image:
+    """Return a picture, reduced to a longest side in px. Raise OSError if it isn't there, UserError if it is none."""
+    return _small(path, path.stat().st_mtime, side)
+
+
+@lru_cache(256)
+def _small(path: Path, changed: float, side: int) -> Image.Image:
+    found = reading.read(path, key="picture")
+    found.thumbnail((side, side))
+    return found
+
+
+def beside(entry: Entry) -> tuple[Image.Image, Image.Image] | None:
+    """Return the content and the picture at the same size, for a slider; None if one of them is missing."""
+    content, picture = entry.content(), entry.picture
+    if content is None or picture is None:
+        return None
+    shown = small(picture, LARGE)
+    return small(content, LARGE).resize(shown.size, Image.Resampling.LANCZOS), shown
+
+
+def about(entry: Entry) -> str:
+    """Return the facts of a run, and its measures, as HTML."""
+    summary, folder = entry.summary, RunFolder(entry.folder)
+    facts = [
+        ("Folder", folder_name(entry.folder)),
+        ("Command", command(entry.overrides)),
+        ("Status", summary.get("status")),
+    ]
+    facts += [("Size", f"{summary.get('width')} x {summary.get('height')} px"), ("Device", summary.get("device"))]
+    facts += [("Evaluations", summary.get("evaluations"))]
+    if summary.get("seconds") is not None:
+        facts.append(("Took", duration(summary["seconds"])))
+    if summary.get("error"):
+        facts.append(("Error", summary["error"]))
+    facts += [(f"Loss: {name}", written(value, 4)) for name, value in (summary.get("losses") or {}).items()]
+    for observer, held in folder.read_metrics().items():
+        values = [(name, value) for name, value in held["values"].items() if "/" not in name and value is not None]
+        facts += [(f"{name} ({observer})", written(value, 4)) for name, value in values]
+    rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(str(value))}</dd>" for name, value in facts)
+    return f'<div class="nst-facts"><dl>{rows}</dl></div>'
+
+
+def configuration(entry: Entry) -> str:
+    """Return the configuration of a run, as YAML."""
+    try:
+        return RunFolder(entry.folder).config.read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def compare(folders: Sequence[Path], out: Path) -> Path:
+    """Compare runs with ``nst.compare``; return its page in the folder ``out``.
+
+    Raise UserError with what it says if it fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="nst-") as scratch:
+        words = [sys.executable, "-m", "nst.compare", *map(str, folders), "--out", f"{scratch}/page"]
+        done = subprocess.run(words, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            raise UserError([line.removeprefix("error: ") for line in done.stderr.splitlines()[-5:]])
+        out.mkdir(parents=True, exist_ok=True)
+        for earlier in sorted(out.parent.iterdir(), key=lambda path: path.stat().st_mtime)[:-COMPARISONS]:
+            shutil.rmtree(earlier, ignore_errors=True)
+        return Path(shutil.copyfile(Path(scratch, "page", "index.html"), out / "index.html"))

@@ -1,0 +1,59 @@
+"""The page: its tabs, and what leads from one to another."""
+
+from typing import Any
+
+import gradio as gr
+
+from nst.live.view import CSS
+from nst.studio.estimate import Speeds
+from nst.studio.queue import Queue
+from nst.studio.tabs.look import Look
+from nst.studio.tabs.mask import Mask
+from nst.studio.tabs.paint import ESTIMATES, Paint
+from nst.studio.tabs.watch import Watch
+
+#: Seconds between two looks for files of Gradio's that are to be removed, and their age then.
+FORGET = (3600, 24 * 3600)
+
+#: Fonts of the system alone: a theme's own would be loaded from another host.
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+
+STYLE = f"""
+{CSS}
+.nst-error, .nst-error * {{ color: #dc2626 !important; white-space: pre-wrap; overflow-wrap: anywhere; }}
+.nst-gallery .grid-container {{ grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; }}
+.nst-facts dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }}
+.nst-facts dt {{ opacity: .7; }} .nst-facts dd {{ margin: 0; overflow-wrap: anywhere; }}
+"""
+
+
+def page(queue: Queue) -> gr.Blocks:
+    """Return the page of the studio."""
+    speeds = Speeds(queue.outputs)
+    with gr.Blocks(title="nst studio", analytics_enabled=False, delete_cache=FORGET) as blocks:
+        gr.Markdown("# nst studio")
+        with gr.Tabs() as tabs:
+            with gr.Tab("Paint", id="paint"):
+                paint = Paint(queue, speeds)
+            with gr.Tab("Watch", id="watch") as watching:
+                watch = Watch(queue)
+            with gr.Tab("Mask", id="mask"):
+                Mask(paint)
+            with gr.Tab("Look", id="look") as looking:
+                look = Look(paint, tabs)
+        private: Any = {"show_progress": "hidden", "api_visibility": "private"}
+        paint.start.click(paint.begin, paint.inputs, None, api_visibility="private").success(
+            lambda: gr.Tabs(selected="watch"), None, tabs, **private
+        ).then(watch.show, None, watch.outputs, **private)
+        watching.select(watch.show, None, watch.outputs, **private)
+        looking.select(look.show, look.words, look.shown, **private)
+        blocks.load(watch.show, None, watch.outputs, **private)
+        blocks.load(paint.first, None, paint.said, concurrency_id=ESTIMATES, **private)
+    # Gradio looks for events a thousand times a second, which takes 3% of a processor while nothing happens.
+    blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = 0.05
+    return blocks
+
+
+def theme() -> Any:
+    """Return the page's theme, which needs no other host."""
+    return gr.themes.Default(**FONTS)

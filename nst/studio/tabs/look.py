@@ -1,0 +1,158 @@
+"""The tab that shows the runs that there are."""
+
+import html
+import secrets
+import shlex
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from nst.errors import UserError
+from nst.studio import form, gallery
+from nst.studio.gallery import Entry
+from nst.studio.tabs.paint import DEFAULTS, FIRST, Paint
+
+
+class Look:
+    """The tab that shows the runs that there are, one of them in detail, and several side by side.
+
+    Args:
+        paint: the form that a run is loaded into.
+        tabs: the tabs of the page.
+    """
+
+    def __init__(self, paint: Paint, tabs: gr.Tabs) -> None:
+        self.outputs = paint.queue.outputs
+        self.compared = self.outputs / ".studio" / "compare"
+        self.names = gr.State([])
+        self.chosen = gr.State(None)
+        self.selection = gr.State([])
+        with gr.Row():
+            self.words = gr.Textbox("", label="Filter", placeholder="starry_night lbfgs", scale=4)
+            self.refresh = gr.Button("Refresh", scale=1)
+        self.gallery = gr.Gallery(
+            label="Runs, the newest first",
+            elem_classes="nst-gallery",
+            height=360,
+            object_fit="contain",
+            allow_preview=False,
+            buttons=[],
+        )
+        with gr.Row():
+            with gr.Column(scale=3):
+                self.slider = gr.ImageSlider(label="Content and result", interactive=False, buttons=["fullscreen"])
+                self.film = gr.Video(label="Film", interactive=False, visible=False, autoplay=True, loop=True)
+            with gr.Column(scale=2):
+                self.facts = gr.HTML("<p>Choose a run.</p>")
+                with gr.Row():
+                    self.again = gr.Button("Again with changes", interactive=False)
+                    self.add = gr.Button("Add to the comparison", interactive=False)
+                with gr.Accordion("Configuration", open=False):
+                    self.config = gr.Code(language="yaml", interactive=False, label="config.yaml")
+        with gr.Row():
+            self.compare = gr.Button("Compare", interactive=False)
+            self.link = gr.HTML()
+        with gr.Accordion("A picture that nst has saved", open=False):
+            self.dropped = gr.Image(
+                label="Drop a result.png to paint it again", type="filepath", image_mode=None, height=200
+            )
+        private: Any = {"api_visibility": "private"}
+        self.shown = [self.gallery, self.names]
+        gr.on([self.words.change, self.refresh.click], self.show, self.words, self.shown, **private)
+        self.gallery.select(
+            self._choose, self.names,
+            [self.chosen, self.slider, self.film, self.facts, self.config, self.again, self.add], **private,
+        )  # fmt: skip
+        self.form = [
+            paint.content, paint.content_image, *paint.styles, *paint.style_images, *paint.regions, *paint.weights,
+            paint.preset, paint.strength, paint.size, paint.brush, paint.color, paint.objective, paint.evaluations,
+            paint.more, tabs,
+        ]  # fmt: skip
+        self.again.click(self._again, self.chosen, self.form, **private)
+        self.dropped.upload(self._rerun, self.dropped, self.form, **private)
+        self.add.click(self._add, [self.chosen, self.selection], [self.selection, self.compare], **private)
+        self.compare.click(self._compare, self.selection, [self.selection, self.compare, self.link], **private)
+        self.paint = paint
+
+    def show(self, words: str = "") -> tuple[list[tuple[Any, str]], list[str]]:
+        """Return the pictures of the newest runs, and their names."""
+        pictures, names = [], []
+        for entry in gallery.entries(self.outputs, words):
+            with suppress(OSError, UserError):  # a picture that is damaged, or was removed in between
+                if entry.picture is not None:
+                    pictures.append((gallery.small(entry.picture), entry.caption))
+                    names.append(entry.name)
+        return pictures, names
+
+    def _entry(self, name: str) -> Entry:
+        found = gallery.entry_of(self.outputs, name)
+        if found is None:
+            raise gr.Error(f"{name}: the run isn't there any more")
+        return found
+
+    def _choose(self, names: list[str], event: gr.SelectData) -> tuple[Any, ...]:
+        entry = self._entry(names[event.index])
+        film = entry.film()
+        return (
+            entry.name,
+            gallery.beside(entry),
+            gr.Video(None if film is None else str(film), visible=film is not None),
+            gallery.about(entry),
+            gallery.configuration(entry),
+            gr.Button(interactive=True),
+            gr.Button(interactive=True),
+        )
+
+    def _again(self, name: str) -> tuple[Any, ...]:
+        """Return the form of a run: what it was started with."""
+        return self._filled(self._entry(name).overrides)
+
+    def _rerun(self, file: str) -> tuple[Any, ...]:
+        """Return the form of a picture that carries its configuration."""
+        try:
+            kept = self.paint.queue.uploads.keep(Path(file), key="rerun")
+        except UserError as error:
+            raise gr.Error("\n".join(error.problems)) from None
+        return self._filled([f"rerun={kept}"])
+
+    def _filled(self, words: list[str]) -> tuple[Any, ...]:
+        """Return the values of ``self.form`` for some overrides.
+
+        The pictures of a pair, and those that another picture's configuration names, are no choices of the form.
+        """
+        known, others = form.split(words)
+        preset = known.get("experiment", DEFAULTS)
+        usual = form.knobs_of(None if preset == DEFAULTS else preset)
+        said = any(word.startswith(("rerun=", "pair=", "pair/")) for word in others)
+        chosen: dict[str, str | Path | None] = {}
+        for group, default in zip(("content", "style"), FIRST, strict=True):
+            named = known.get(group, None if said else default.partition("=")[2])
+            chosen[group] = Path(known[f"{group}.path"]) if f"{group}.path" in known else named
+        images = {}
+        for group, picture in chosen.items():
+            with suppress(OSError, UserError):
+                path = form.bundled(group)[picture] if isinstance(picture, str) else picture
+                images[group] = None if path is None else gallery.small(path, gallery.LARGE)
+        return (
+            chosen["content"], images.get("content"), chosen["style"], None, None, images.get("style"), None, None,
+            None, None, None, 1.0, 1.0, 1.0,
+            preset, self.paint.level(usual.strength), int(known.get("size", usual.size)), usual.brush,
+            known.get("color", usual.color), known.get("objective", usual.objective),
+            int(known.get("evaluations", usual.evaluations)), shlex.join(others), gr.Tabs(selected="paint"),
+        )  # fmt: skip
+
+    def _add(self, name: str, selection: list[str]) -> tuple[list[str], Any]:
+        added = [*selection, *([] if name in selection else [name])]
+        return added, gr.Button(f"Compare {len(added)} runs", interactive=len(added) > 1)
+
+    def _compare(self, selection: list[str]) -> tuple[list[str], Any, str]:
+        key = secrets.token_hex(8)
+        try:
+            gallery.compare([self._entry(name).folder for name in selection], self.compared / key)
+        except UserError as error:
+            raise gr.Error("\n".join(error.problems)) from None
+        names = html.escape(", ".join(selection))
+        link = f'<a href="compare/{key}" target="_blank">The comparison of {names}</a>'
+        return [], gr.Button("Compare", interactive=False), link

@@ -1,0 +1,246 @@
+"""The tab that starts a run."""
+
+import html
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from nst.errors import UserError, of_disk
+from nst.live.view import duration
+from nst.studio import form, gallery
+from nst.studio.estimate import Speeds
+from nst.studio.form import Form, Knobs, StyleChoice
+from nst.studio.queue import Queue
+
+#: Name of the preset that is none.
+DEFAULTS = "defaults"
+
+#: Overrides of the form as the page opens.
+FIRST = ("content=tubingen", "style=starry_night")
+
+#: Estimates are made one after another, so that the last one is shown.
+ESTIMATES = "estimates"
+
+
+class Paint:
+    """The tab that starts a run. Its fields stand for overrides, which its command line shows.
+
+    Args:
+        queue: where runs are started.
+        speeds: what runs take on this machine.
+    """
+
+    def __init__(self, queue: Queue, speeds: Speeds) -> None:
+        self.queue = queue
+        self.speeds = speeds
+        usual = form.knobs_of(None)
+        self.content = gr.State("tubingen")
+        self.styles = [gr.State("starry_night"), gr.State(None), gr.State(None)]
+        self.regions = [gr.State(None) for _ in self.styles]
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2):
+                with gr.Row(equal_height=False):
+                    with gr.Column():
+                        self.content_image = self._picture("content", "Content picture", self.content, "tubingen")
+                    with gr.Column():
+                        images = [self._picture("style", "Style picture", self.styles[0], "starry_night")]
+                with gr.Accordion("More styles", open=False):
+                    self.weights = [gr.Slider(0, 4, 1, step=0.1, label="Weight of the first style")]
+                    with gr.Row(equal_height=False):
+                        for number, name in ((1, "Second"), (2, "Third")):
+                            with gr.Column():
+                                images.append(self._picture("style", f"{name} style", self.styles[number], None))
+                                weight = gr.Slider(0, 4, 1, step=0.1, label=f"Weight of the {name.lower()} style")
+                                self.weights.append(weight)
+                self.style_images = images
+                self.more = gr.Textbox("", label="Further overrides", placeholder="optimizer=adam weights.tv=0 seed=1")
+                self.said = gr.HTML()
+                self.start = gr.Button("Start", variant="primary")
+                self.command = gr.Code(
+                    form.command(FIRST),
+                    language="shell",
+                    interactive=False,
+                    label="The same in a shell",
+                    wrap_lines=True,
+                )
+            with gr.Column(scale=1):
+                choices = [preset.name or DEFAULTS for preset in form.presets()]
+                self.preset = gr.Dropdown(choices, value=DEFAULTS, label="Preset")
+                self.about = gr.Markdown(_about(None))
+                self.strength = gr.Slider(
+                    -1, 10, self.level(usual.strength), step=0.05, label="Style strength",
+                    info="log10 of weights.style",
+                )  # fmt: skip
+                self.size = gr.Slider(*form.RANGES["size"], usual.size, step=1, label="Size", info="longest side in px")
+                self.brush = gr.Slider(0.25, 4, usual.brush, step=0.05, label="Brush scale", info="style.scale")
+                self.color = gr.Radio(list(form.COLORS), value=usual.color, label="Colours")
+                self.objective = gr.Dropdown(form.options("objective"), value=usual.objective, label="Method")
+                self.evaluations = gr.Slider(
+                    *form.RANGES["evaluations"], usual.evaluations, step=1, label="Evaluations"
+                )
+        self.inputs = [
+            self.content, *self.styles, *self.regions, *self.weights, self.preset, self.strength, self.size, self.brush,
+            self.color, self.objective, self.evaluations, self.more,
+        ]  # fmt: skip
+        self.preset.input(
+            self._choose,
+            self.preset,
+            [self.about, self.strength, self.size, self.brush, self.color, self.objective, self.evaluations],
+            api_visibility="private",
+        )
+        gr.on(
+            [each.change for each in self.inputs],
+            self._tell,
+            [self.command, *self.inputs],
+            [self.said, self.command],
+            show_progress="hidden",
+            trigger_mode="always_last",
+            api_visibility="private",
+        )
+        self.command.change(  # of its own, as an estimate may take a while
+            self._estimate,
+            self.inputs,
+            self.said,
+            show_progress="hidden",
+            trigger_mode="always_last",
+            concurrency_id=ESTIMATES,
+            api_visibility="private",
+        )
+
+    @staticmethod
+    def level(strength: float) -> float:
+        """Return the slider's value of a style weight."""
+        return math.log10(strength) if strength > 0.1 else -1.0
+
+    def begin(self, *values: Any) -> None:
+        """Add the run to the queue. Raise ``gradio.Error`` if the form has a mistake, or the run can't be added."""
+        try:
+            words = _form(values).words()
+            problems = form.check(words)
+            if problems:
+                raise UserError(problems)
+            self.queue.add(words)
+        except UserError as error:
+            raise gr.Error("\n".join(error.problems)) from None
+        except OSError as error:
+            raise gr.Error(of_disk(error)) from None
+
+    def first(self) -> str:
+        """Return the estimate of the form as the page opens, without a run that measures the speed."""
+        return self._estimated(FIRST, measure=False)
+
+    def _picture(self, group: str, label: str, chosen: gr.State, name: str | None) -> gr.Image:
+        """Add a field for a picture, with the bundled ones below it; ``chosen`` becomes its name or its file."""
+        pictures = form.bundled(group)
+        image = gr.Image(
+            None if name is None else gallery.small(pictures[name], gallery.LARGE),
+            label=label,
+            type="filepath",
+            image_mode=None,
+            sources=["upload", "clipboard"],
+            height=260,
+        )
+        names = list(pictures)
+        thumbnails = gr.Gallery(
+            [(gallery.small(path, 160), name) for name, path in pictures.items()],
+            label=f"Bundled: {label.lower()}",
+            show_label=False,
+            columns=5,
+            height=150,
+            object_fit="cover",
+            allow_preview=False,
+            interactive=False,
+            buttons=[],
+        )
+
+        def pick(event: gr.SelectData) -> tuple[str, Any, Any]:
+            found = names[event.index]
+            return found, gallery.small(pictures[found], gallery.LARGE), gr.Gallery(selected_index=None)
+
+        thumbnails.select(pick, None, [chosen, image, thumbnails], show_progress="hidden", api_visibility="private")
+        keep = partial(self._keep, group, label)
+        image.upload(keep, image, [chosen, image], api_visibility="private")
+        image.clear(lambda: name, None, chosen, api_visibility="private")
+        return image
+
+    def _keep(self, group: str, label: str, file: str) -> tuple[Any, Any]:
+        try:
+            return self.queue.uploads.keep(Path(file), key=f"{group}.path"), gr.skip()
+        except UserError as error:
+            gr.Warning("\n".join(error.problems).replace(file, label))
+            return gr.skip(), None
+
+    def _choose(self, preset: str) -> tuple[Any, ...]:
+        """Return the preset's own knobs."""
+        name = None if preset == DEFAULTS else preset
+        knobs = form.knobs_of(name)
+        return (
+            _about(name), self.level(knobs.strength), knobs.size, knobs.brush, knobs.color,
+            knobs.objective, knobs.evaluations,
+        )  # fmt: skip
+
+    def _tell(self, before: str, *values: Any) -> tuple[Any, Any]:
+        """Return the problems of the form, and its command line, which starts an estimate if it is another one."""
+        try:
+            words = _form(values).words()
+        except UserError as error:
+            return _problems(error.problems), ""
+        command = form.command(words)
+        if command == before:
+            return gr.skip(), gr.skip()
+        problems = form.check(words)
+        return _problems(problems) if problems else "<p>Estimating…</p>", command
+
+    def _estimate(self, *values: Any) -> str:
+        try:
+            return self._estimated(_form(values).words(), measure=not self.queue.busy())
+        except UserError as error:
+            return _problems(error.problems)
+
+    def _estimated(self, words: Sequence[str], *, measure: bool = True) -> str:
+        try:
+            found = self.speeds.estimate(words, measure=measure)
+        except UserError as error:
+            return _problems(error.problems)
+        width, height = found.shape
+        time = "a time not measured yet" if found.seconds is None else f"about {duration(found.seconds)}"
+        return (
+            f"<p>{width} x {height} px, {found.evaluations} evaluations: {time}, about {found.memory / 1e9:.1f} GB</p>"
+        )
+
+
+def _form(values: Sequence[Any]) -> Form:
+    """Return the form of the values of ``Paint.inputs``."""
+    content, *rest = values
+    pictures, regions, weights, rest = rest[:3], rest[3:6], rest[6:9], rest[9:]
+    preset, strength, size, brush, color, objective, evaluations, more = rest
+    styles = [
+        StyleChoice(picture, 1.0 if weight is None else float(weight), region)
+        for picture, region, weight in zip(pictures, regions, weights, strict=True)
+        if picture is not None
+    ]
+    name = None if preset == DEFAULTS else preset
+    usual = form.knobs_of(name)
+    knobs = Knobs(  # an empty field is the preset's own
+        usual.strength if strength is None else 10.0**strength,
+        int(size or usual.size),
+        float(brush or usual.brush),
+        color,
+        objective,
+        int(evaluations or usual.evaluations),
+    )
+    return Form(content, styles, name, knobs, more)
+
+
+def _about(name: str | None) -> str:
+    preset = next(each for each in form.presets() if each.name == name)
+    return f"{preset.about}\n\n`{preset.example}`"
+
+
+def _problems(problems: Sequence[str]) -> str:
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in problems)
+    return f'<ul class="nst-error" role="alert">{lines}</ul>'

@@ -1,0 +1,122 @@
+"""The tab that shows the run that is optimized, and the runs that wait."""
+
+import html
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from nst.errors import UserError, of_disk
+from nst.live.progress import Progress, progress
+from nst.live.view import run_html
+from nst.studio import form, gallery
+from nst.studio.queue import Job, Queue
+
+#: Seconds between two looks at a run.
+INTERVAL = 1.0
+
+_EMPTY = '<div class="nst-run"><div class="nst-empty">Nothing is painted. Start a run on the tab Paint.</div></div>'
+
+
+class Watch:
+    """The tab that shows the run that is optimized, and the runs that wait.
+
+    Args:
+        queue: the runs.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self._last: Path | None = None
+        self.job = gr.State(None)  # the file of the job that is shown, which the buttons mean
+        self.run = gr.HTML(_EMPTY)
+        with gr.Row():
+            self.pause = gr.Button("Pause", interactive=False)
+            self.stop = gr.Button("Stop and keep the picture", variant="stop", interactive=False)
+            self.resume = gr.Button("Continue", interactive=False)
+            self.evaluations = gr.Number(label="Evaluations to continue to", precision=0)
+        self.waiting = gr.HTML()
+        self.remove = gr.Button("Remove what waits", visible=False, size="sm")
+        self.timer = gr.Timer(INTERVAL, active=False)
+        buttons = [self.pause, self.stop, self.resume, self.evaluations]
+        self.outputs = [self.job, self.run, *buttons, self.waiting, self.remove, self.timer]
+        private: Any = {"show_progress": "hidden", "api_visibility": "private"}
+        self.timer.tick(self.show, None, self.outputs, **private)
+        self.pause.click(self._pause, self.job, self.outputs, **private)
+        self.stop.click(self._stop, self.job, self.outputs, **private)
+        self.resume.click(self._resume, self.evaluations, self.outputs, **private)
+        self.remove.click(self._remove, self.job, self.outputs, **private)
+
+    def show(self) -> tuple[object, ...]:
+        """Return the run that is optimized, or that was last, and what can be done with it."""
+        job, found = self._current()
+        others = [each for each in self.queue.jobs() if each != job]
+        active = any(each.error is None for each in [*others, *([] if job is None else [job])])
+        text = _EMPTY if found is None else run_html(found)
+        failed = job is not None and job.error is not None
+        if job is not None and failed:
+            text = f'<p class="nst-error" role="alert">{html.escape(str(job.error))}</p>{text}'
+        paused = found is not None and found.status == "paused"
+        return (
+            None if job is None else job.file,
+            text,
+            gr.Button("Go on" if paused else "Pause", interactive=job is not None and job.running() is not None),
+            gr.Button("Dismiss" if failed else "Stop and keep the picture", interactive=job is not None),
+            gr.Button(interactive=job is None and found is not None and found.resumable),
+            gr.skip() if active or found is None else found.budget,  # what is typed in mid-run stays
+            _waiting(others),
+            gr.Button(visible=bool(others)),
+            gr.Timer(active=active),
+        )
+
+    def _current(self) -> tuple[Job | None, Progress | None]:
+        job, found = self.queue.shown()
+        if job is not None:
+            self._last = job.folder
+            return job, found
+        if self._last is None or not self._last.is_dir():
+            newest = gallery.entries(self.queue.outputs)
+            self._last = newest[0].folder if newest else None
+        return None, None if self._last is None else progress(self._last)
+
+    def _meant(self, file: Path | None) -> Job | None:
+        """Return the job of a file that was shown; None if it has left the queue since."""
+        return next((job for job in self.queue.jobs() if job.file == file), None)
+
+    def _pause(self, file: Path | None) -> tuple[object, ...]:
+        job = self._meant(file)
+        if job is not None:
+            self.queue.pause(job)
+        return self.show()
+
+    def _stop(self, file: Path | None) -> tuple[object, ...]:
+        job = self._meant(file)
+        if job is not None:
+            self.queue.stop(job)
+        return self.show()
+
+    def _resume(self, evaluations: float | None) -> tuple[object, ...]:
+        job, found = self._current()
+        if job is None and found is not None:
+            more = None if evaluations is None or evaluations == found.budget else int(evaluations)
+            try:
+                self.queue.resume(found.folder, more)
+            except UserError as error:
+                raise gr.Error(str(error)) from None
+            except OSError as error:
+                raise gr.Error(of_disk(error)) from None
+        return self.show()
+
+    def _remove(self, file: Path | None) -> tuple[object, ...]:
+        for job in self.queue.jobs():
+            if job.file != file and job.running() is None:
+                self.queue.stop(job)
+        return self.show()
+
+
+def _waiting(jobs: list[Job]) -> str:
+    if not jobs:
+        return ""
+    texts = [form.command(job.command) + (f": {job.error}" if job.error else "") for job in jobs]
+    lines = "".join(f"<li><code>{html.escape(text)}</code></li>" for text in texts)
+    return f"<h3>Next</h3><ol>{lines}</ol>"

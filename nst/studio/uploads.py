@@ -1,0 +1,81 @@
+"""Pictures that were dropped onto the page: checked as any picture is, bounded, and removed after a time."""
+
+import re
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from PIL import Image
+
+from nst.errors import UserError, problem
+from nst.files.atomic import replacing, sha256
+from nst.image import reading
+
+#: Bytes that a dropped file may have, the number of files that are kept, and the seconds for which they are.
+MOST_BYTES = 64_000_000
+MOST_FILES = 100
+KEPT = 24 * 3600.0
+
+
+class Uploads:
+    """The pictures that were dropped onto the page, in a folder, each named after its own SHA-256.
+
+    Args:
+        folder: the folder, which is made when the first picture comes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def keep(self, file: Path, *, key: str) -> Path:
+        """Keep a copy of a picture file; return its path. The file's own name is not used.
+
+        Raise UserError, with ``key`` in it, if it is no picture or too large.
+        """
+        if file.stat().st_size > MOST_BYTES:
+            raise UserError(problem(key, file.name, f"has more than {MOST_BYTES // 10**6} MB"))
+        reading.read(file, key=key)
+        return self._keep(file, file.suffix if re.fullmatch(r"\.\w{1,5}", file.suffix, re.ASCII) else "")
+
+    def keep_mask(self, mask: Image.Image) -> Path:
+        """Keep a mask, as a PNG; return its path."""
+        with TemporaryDirectory() as folder:
+            file = Path(folder, "mask.png")
+            mask.convert("L").save(file)
+            return self._keep(file, file.suffix)
+
+    def forget(self) -> None:
+        """Remove the files that have been kept for long enough, and the oldest ones if there are too many."""
+        if not self.folder.is_dir():
+            return
+        dated = []
+        for path in self.folder.iterdir():
+            with suppress(OSError):  # another thread has removed it
+                dated.append((path.stat().st_mtime, path))
+        for number, (changed, path) in enumerate(sorted(dated, reverse=True)):
+            if number >= MOST_FILES - 1 or time.time() - changed > KEPT:
+                with suppress(OSError):
+                    path.unlink()
+
+    def _keep(self, file: Path, suffix: str) -> Path:
+        self.forget()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kept = self.folder / f"{sha256(file)[:20]}{suffix}"
+        with replacing(kept) as temporary:
+            shutil.copyfile(file, temporary)
+        return kept
+
+    def move_into(self, words: list[str], folder: Path) -> list[str]:
+        """Copy the uploads that overrides name into a run's folder; return the overrides with their paths there."""
+        moved = []
+        for word in words:
+            value = word.partition("=")[2]
+            path = Path(value.strip("'\""))
+            if path.parent == self.folder and path.is_file():
+                folder.mkdir(parents=True, exist_ok=True)
+                kept = Path(shutil.copyfile(path, folder / path.name))
+                word = word.replace(str(path), str(kept))
+            moved.append(word)
+        return moved

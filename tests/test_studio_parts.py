@@ -1,0 +1,337 @@
+"""The studio without a browser: its form, uploads, queue, command line, and what it refuses."""
+
+import base64
+import http.client
+import importlib.util
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from nst.errors import UserError
+from nst.studio import __main__ as command_line
+from nst.studio import form, uploads
+from nst.studio.form import Form, StyleChoice, knobs_of
+from nst.studio.queue import Queue
+from nst.studio.uploads import Uploads
+
+from .helpers.studio import SLOWNESS, Studio, until
+
+needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
+
+
+def test_the_form_gives_only_what_differs_from_its_preset(tmp_path: Path) -> None:
+    knobs = knobs_of("preview")
+    styles = [StyleChoice("picasso", 0.5), StyleChoice(tmp_path / "a b.png", 2.0, tmp_path / "mask.png")]
+    words = Form("ballerina", styles, "preview", knobs, "seed=3 'name=a b'").words()
+    assert words == [
+        "experiment=preview", "content=ballerina", "style=picasso", "style/more=[second]",
+        f"style.more.second.path={tmp_path}/a b.png", "style.weight=0.5", "style.more.second.weight=2",
+        f"style.more.second.region={tmp_path}/mask.png", "seed=3", "name=a b",
+    ]  # fmt: skip
+    changed = Form("tubingen", styles[:1], None, knobs)
+    assert [*changed.words()][-2:] == ["size=192", "evaluations=150"]
+    for key in ("hydra.run.dir", "hydra/launcher", "resume"):
+        with pytest.raises(UserError, match=f"{key}: the studio sets this key"):
+            Form("tubingen", styles, None, knobs, f"{key}=x").words()
+    assert Form(None, [], None, knobs_of(None), "rerun=x.png").words() == ["rerun=x.png"]
+    with pytest.raises(UserError, match="quotes come in pairs"):
+        Form("tubingen", styles, None, knobs, "name='a").words()
+
+
+def test_presets_make_one_picture_and_say_what_they_do() -> None:
+    names = [preset.name for preset in form.presets()]
+    assert {None, "nnst", "strotss", "preview", "texture_synthesis"} <= set(names)
+    assert not {"seed_lbfgs", "pooling", "continued"} & set(names)
+    assert all(preset.about and preset.example.startswith("python -m nst.train") for preset in form.presets())
+    assert any(line.startswith("size=0") for line in form.check(["size=0"]))
+    assert not form.check(["experiment=nnst", "style=picasso"])
+
+
+def test_uploads_are_checked_bounded_and_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Uploads(tmp_path / "kept")
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "..%2f..%2fx.png")
+    file = kept.keep(tmp_path / "..%2f..%2fx.png", key="content.path")
+    assert file.parent == kept.folder
+    assert len(file.stem) == 20
+    (tmp_path / "page.png").write_text("<script>alert(1)</script>")
+    with pytest.raises(UserError, match=r"content\.path=.*this file is not a picture"):
+        kept.keep(tmp_path / "page.png", key="content.path")
+    (tmp_path / "bomb.png").write_bytes(bomb())
+    with pytest.raises(UserError, match="30000 x 30000"):
+        kept.keep(tmp_path / "bomb.png", key="content.path")
+    monkeypatch.setattr(uploads, "MOST_BYTES", 10)
+    with pytest.raises(UserError, match="MB"):
+        kept.keep(file, key="content.path")
+    monkeypatch.setattr(uploads, "MOST_BYTES", 10**6)
+    monkeypatch.setattr(uploads, "MOST_FILES", 3)
+    for color in ("blue", "green", "white", "black"):
+        Image.new("RGB", (30, 20), color).save(tmp_path / "x.png")
+        kept.keep(tmp_path / "x.png", key="content.path")
+    assert len(list(kept.folder.iterdir())) == 3
+    os.utime(next(kept.folder.iterdir()), (0, 0))
+    kept.forget()
+    assert len(list(kept.folder.iterdir())) == 2
+
+
+def bomb() -> bytes:
+    """A PNG of 30000 × 30000 px in a few kilobytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
+
+
+def test_the_queue_runs_one_after_another_and_keeps_what_fails(tmp_path: Path, small: list[str]) -> None:
+    queue = Queue(tmp_path / "outputs")
+    queue.start()
+    try:
+        good = queue.add([*small, "evaluations=4"])
+        bad = queue.add([*small, "optimizer.lr=-1"])
+        other = queue.add([*small, "evaluations=5"])
+        assert len({job.folder for job in (good, bad, other)}) == 3
+        until(lambda: len(queue.jobs()) == 1 and not queue.busy(), seconds=90, what="end of the queue")
+        [left] = queue.jobs()
+        assert left.file == bad.file
+        assert left.error is not None
+        assert left.error.startswith("error: optimizer.lr=-1: ")
+        assert [json.loads((job.folder / "summary.json").read_text())["evaluations"] for job in (good, other)] == [4, 5]
+        queue.stop(left)
+        assert queue.jobs() == []
+        assert not bad.folder.exists(), "a folder without a run"
+    finally:
+        queue.close()
+
+
+def test_an_upload_moves_with_its_run(tmp_path: Path) -> None:
+    queue = Queue(tmp_path / "outputs")
+    queue.folder.mkdir(parents=True)
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "x.png")
+    file = queue.uploads.keep(tmp_path / "x.png", key="content.path")
+    job = queue.add([f"content.path={file}", "size=64"])
+    assert job.words == [f"content.path={job.folder}/inputs/{file.name}", "size=64"]
+    assert (job.folder / "inputs" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_without_the_extra_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert command_line.main([]) == 2
+    assert capsys.readouterr().err == "error: the studio needs an extra: pip install 'nst[studio]'\n"
+
+
+@needs_gradio
+def test_mistakes_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert command_line.main(["--outputs", str(tmp_path), "--port", str(port)]) == 2
+    assert f"error: --port={port}: can't listen on 127.0.0.1: Address already in use" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert command_line.main(["--outputs", str(tmp_path / "file")]) == 2
+    assert "error: OUTPUTS=" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    if importlib.util.find_spec("gradio") is None:
+        pytest.skip("gradio is not installed")
+    found = Studio(tmp_path_factory.mktemp("guarded"))
+    yield found
+    found.close()
+
+
+Answer = tuple[int, bytes]
+
+
+def ask(studio: Studio, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
+    host = studio.address.removeprefix("http://").rstrip("/")
+    connection = http.client.HTTPConnection(host, timeout=20)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        connection.request(method, path, body=body or None, headers=named)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def multipart(content: bytes, name: str) -> tuple[bytes, str]:
+    head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'.encode()
+    return head + content + b"\r\n--x--\r\n", "multipart/form-data; boundary=x"
+
+
+def test_hostile_requests_change_nothing(guarded: Studio) -> None:
+    (guarded.folder / "secret.txt").write_text("the secret")
+    (guarded.outputs / ".studio" / "secret.txt").write_text("the secret")
+    until(lambda: ask(guarded, "GET", "/")[0] == 200, what="page")
+    before = sorted(guarded.folder.rglob("*"))
+    answers: list[Answer] = []
+    secret = str(guarded.folder / "secret.txt")
+    paths = [
+        "/../secret.txt", "/%2e%2e/secret.txt", "/..%2fsecret.txt", f"/file={secret}", f"/gradio_api/file={secret}",
+        f"/gradio_api/file={guarded.outputs}/.studio/secret.txt",
+        "/gradio_api/file=secret.txt", "/gradio_api/file=../secret.txt", "/gradio_api/file=/etc/passwd",
+        "/gradio_api/file=%2fetc%2fpasswd", f"/gradio_api/file={guarded.outputs}/../secret.txt",
+        "/compare/../../secret.txt", "/compare/0123456789abcdef", "/compare/%2e%2e%2f%2e%2e", "/compare/" + "a" * 5000,
+        "/static/../../secret.txt", "/assets/../../../../../../etc/passwd", "/theme.css/../../etc/passwd",
+        "/gradio_api/stream/../../etc/passwd", "/gradio_api/proxy=http://169.254.169.254/", "/docs", "/openapi.json",
+        "/gradio_api/file=http://127.0.0.1:9/x", "/gradio_api/upload_progress?upload_id=../x", "/%00", "/%ff%fe",
+    ]  # fmt: skip
+    answers += [ask(guarded, "GET", path) for path in paths]
+    for name in ("../../x.png", "/etc/x.png", "x" * 3000, "a\x00b.png", "con.png"):
+        body, kind = multipart(b"no picture", name)
+        answers.append(ask(guarded, "POST", "/gradio_api/upload", body, Content_Type=kind))
+    bodies = [b"{", b"[]", b"null", b'{"data": 3}', b"\xff" * 100, b"[" * 100_000]
+    for file in (secret, "/etc/passwd", "../secret.txt", "http://169.254.169.254/latest"):
+        for function in range(6):
+            given = [{"path": file, "meta": {"_type": "gradio.FileData"}}]
+            bodies.append(json.dumps({"data": given, "fn_index": function, "session_hash": "x"}).encode())
+    for body in bodies:
+        answers.append(ask(guarded, "POST", "/gradio_api/queue/join", body, Content_Type="application/json"))
+    answers += list(every_function(guarded, {"path": secret, "meta": {"_type": "gradio.FileData"}}))
+    assert not [body for _, body in answers if b"the secret" in body or b"root:x" in body]
+    refused = [
+        ask(guarded, "POST", "/gradio_api/queue/join", b"{}", Origin="https://example.org"),
+        ask(guarded, "POST", "/gradio_api/upload", b"{}", Sec_Fetch_Site="cross-site"),
+        ask(guarded, "GET", "/", Host="example.org"),
+        ask(guarded, "GET", "/", Host="example.org:80", Origin="http://example.org:80"),
+        ask(guarded, "PUT", "/gradio_api/upload", b"", Origin="null"),
+    ]
+    assert [status for status, _ in refused] == [403] * 5
+    assert ask(guarded, "POST", "/gradio_api/upload", b"", Content_Length=str(10**9))[0] == 413
+    assert too_much(guarded)
+    idle = [socket.create_connection(("127.0.0.1", port_of(guarded))) for _ in range(100)]
+    for each in idle[:50]:
+        each.sendall(b"GET / HTTP/1.1\r\nHost: ")
+    for each in idle:
+        each.close()
+    until(lambda: ask(guarded, "GET", "/")[0] == 200, what="page after all this")
+    assert guarded.process.poll() is None
+    assert sorted(guarded.folder.rglob("*")) == before
+
+
+def every_function(studio: Studio, given: object) -> Iterator[Answer]:
+    """Give a value to each function that looks at what it gets; yield what it says, and the files that it names."""
+    page = json.loads(ask(studio, "GET", "/config")[1])
+    functions = [
+        each for each in page["dependencies"] if each["inputs"] and each["targets"][0][1] in ("change", "input")
+    ]
+    assert len(functions) > 3
+    for function in functions:
+        session = f"s{function['id']}"
+        data = {"data": [given] * len(function["inputs"]), "fn_index": function["id"], "session_hash": session}
+        body = json.dumps(data).encode()
+        assert ask(studio, "POST", "/gradio_api/queue/join", body, Content_Type="application/json")[0] == 200
+        answer = ask(studio, "GET", f"/gradio_api/queue/data?session_hash={session}")
+        yield answer
+        for path in re.findall(rb"/[\w/.-]*secret[\w.]*", answer[1]):
+            yield ask(studio, "GET", f"/gradio_api/file={path.decode()}")
+
+
+def port_of(studio: Studio) -> int:
+    return int(studio.address.rstrip("/").rpartition(":")[2])
+
+
+def too_much(studio: Studio) -> bool:
+    """Send 200 MB without saying so; return whether the server refuses them."""
+    with socket.create_connection(("127.0.0.1", port_of(studio)), timeout=30) as sender:
+        head = (
+            f"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1:{port_of(studio)}\r\nTransfer-Encoding: chunked\r\n"
+        )
+        sender.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode())
+        begin = b'--x\r\nContent-Disposition: form-data; name="files"; filename="x.png"\r\n\r\n'
+        try:
+            sender.sendall(f"{len(begin):x}\r\n".encode() + begin + b"\r\n")
+            for _ in range(200):
+                sender.sendall(b"f4240\r\n" + bytes(10**6) + b"\r\n")
+            sender.sendall(b"0\r\n\r\n")
+            answer = sender.recv(100)
+        except OSError:  # it hangs up
+            return True
+    return b" 200 " not in answer
+
+
+@needs_gradio
+def test_another_address_asks_for_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NST_STUDIO_PASSWORD", "open sesame")
+    studio = Studio(tmp_path, "--host", "0.0.0.0")
+    try:
+        studio.address = studio.address.replace("0.0.0.0", "127.0.0.1")
+        assert ask(studio, "GET", "/")[0] == 401
+        wrong, right = (base64.b64encode(f"me:{word}".encode()).decode() for word in ("sesame", "open sesame"))
+        assert ask(studio, "GET", "/", Authorization=f"Basic {wrong}")[0] == 401
+        assert ask(studio, "GET", "/compare/0123456789abcdef", Authorization="Basic x")[0] == 401
+        assert ask(studio, "GET", "/", Authorization=f"Basic {right}")[0] == 200
+    finally:
+        studio.close()
+
+
+def test_the_page_is_usable_soon_and_costs_nothing_while_idle(guarded: Studio) -> None:
+    """At most 6 seconds beyond the import of torch, and no processor time while nothing happens."""
+    until(lambda: ask(guarded, "GET", "/")[0] == 200, what="page")
+    assert guarded.seconds < 6 * SLOWNESS + importing("torch")
+    time.sleep(2)
+    process = psutil.Process(guarded.process.pid)
+    before = sum(process.cpu_times()[:2])
+    time.sleep(5)
+    assert sum(process.cpu_times()[:2]) - before < 0.06 * SLOWNESS
+
+
+def importing(module: str) -> float:
+    """Return the seconds that a new process takes to import a module."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+    return time.monotonic() - began
+
+
+def test_a_run_of_the_command_line_is_watched_and_stopped(small: list[str], tmp_path: Path) -> None:
+    words = [*small, "callbacks=live", "size=96", "evaluations=5000", "schedule=single", "hydra.run.dir=run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nst.train", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "can be watched at" in line)
+        address = line.split("http://127.0.0.1:")[1].strip().rstrip("/")
+        port = int(address)
+
+        def request(method: str, path: str, **headers: str) -> Answer:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+        page = request("GET", "/")[1].decode()
+        assert "Stop and keep the picture" in page
+        until(lambda: b"data:image/jpeg" in request("GET", "/run")[1], what="picture")
+        assert request("GET", "/../summary.json")[0] == 404
+        assert request("GET", "/", Host="example.org")[0] == 403
+        assert request("POST", "/stop")[0] == 403
+        token = page.split('"X-Token": "')[1].split('"')[0]
+        assert request("POST", "/stop", X_Token=token, Host="example.org")[0] == 403
+        assert process.poll() is None
+        assert request("POST", "/stop", X_Token=token)[0] == 200
+        process.communicate(timeout=60 * SLOWNESS)
+    finally:
+        process.kill()
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert (tmp_path / "run" / "result.png").is_file()
