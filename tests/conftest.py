@@ -92,7 +92,8 @@ FAST = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of these modules that start no process."""
+    """Mark the tests of these modules that start no process, and let the longest begin first."""
+    items.sort(key=lambda item: item.path.stem not in ("test_studio", "test_slurm"))
     for item in items:
         needs = set(getattr(item, "fixturenames", ()))
         if item.path.stem in FAST and not needs & {"nst", "fresh"}:
