@@ -81,6 +81,7 @@ def _serve(outputs: Path, host: str, port: int) -> int:
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", GRADIO_TEMP_DIR=folder)
         import uvicorn
 
+        from nst.studio.estimate import Speeds
         from nst.studio.queue import Queue
         from nst.studio.server import LOOPBACK, application
 
@@ -89,7 +90,8 @@ def _serve(outputs: Path, host: str, port: int) -> int:
         asked = None if own else password or secrets.token_urlsafe(12)
         hosts = [f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in LOOPBACK] if own else None
         queue = Queue(outputs)
-        app = application(queue, hosts=hosts, password=asked)
+        speeds = Speeds(outputs)
+        app = application(queue, speeds, hosts=hosts, password=asked)
         queue.start()
         shown = f"[{host}]" if ":" in host else host
         print(f"The studio is at http://{shown}:{port}/", flush=True)
@@ -110,6 +112,7 @@ def _serve(outputs: Path, host: str, port: int) -> int:
             pass
         finally:
             queue.close()
+            speeds.close()
         if any(job.running() for job in queue.jobs()):
             print("The run goes on; start the studio again to see it.", flush=True)
     return 0

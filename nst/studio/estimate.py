@@ -53,6 +53,7 @@ class Speeds:
 
     def __init__(self, outputs: Path) -> None:
         self.outputs = outputs
+        self._trials: set[subprocess.Popen[bytes]] = set()
         self._tried: dict[tuple[Any, ...], float] = {}
 
     def estimate(self, words: Sequence[str], *, measure: bool = True) -> Estimate:
@@ -83,10 +84,26 @@ class Speeds:
         return self._tried.get(kind) if nearest is None else nearest[1]
 
     def _measured(self, kind: tuple[Any, ...], words: Sequence[str]) -> float | None:
-        speed = _trial(words)
+        speed = self._trial(words)
         if speed is not None:
             self._tried[kind] = speed
         return speed
+
+    def close(self) -> None:
+        """End the runs that measure the speed."""
+        for process in list(self._trials):
+            process.kill()
+
+    def _trial(self, words: Sequence[str]) -> float | None:
+        """Make a small run in a folder that is removed afterwards; return its speed, or None if it fails."""
+        with tempfile.TemporaryDirectory(prefix="nst-") as folder:
+            command = [sys.executable, "-m", "nst.train", *words, *TRIAL, f"hydra.run.dir={folder}/run"]
+            nothing = subprocess.DEVNULL
+            process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
+            self._trials.add(process)
+            process.wait()
+            self._trials.discard(process)
+            return _speed_in(RunFolder(Path(folder, "run")).read_summary())
 
     def _newest(self) -> Iterator[Mapping[str, Any]]:
         """Yield the summaries of runs, the newest first."""
@@ -135,11 +152,3 @@ def _speed_in(summary: Mapping[str, Any]) -> float | None:
         return float(summary["seconds"]) / done if summary["status"] == "completed" and done else None
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _trial(words: Sequence[str]) -> float | None:
-    """Make a small run in a folder that is removed afterwards; return its speed, or None if it fails."""
-    with tempfile.TemporaryDirectory(prefix="nst-") as folder:
-        command = [sys.executable, "-m", "nst.train", *words, *TRIAL, f"hydra.run.dir={folder}/run"]
-        subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL)
-        return _speed_in(RunFolder(Path(folder, "run")).read_summary())

@@ -27,9 +27,8 @@ STYLE = f"""
 """
 
 
-def page(queue: Queue) -> gr.Blocks:
+def page(queue: Queue, speeds: Speeds) -> gr.Blocks:
     """Return the page of the studio."""
-    speeds = Speeds(queue.outputs)
     with gr.Blocks(title="nst studio", analytics_enabled=False, delete_cache=FORGET) as blocks:
         gr.Markdown("# nst studio")
         with gr.Tabs() as tabs:

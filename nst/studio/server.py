@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 from gradio.utils import get_upload_folder
 
+from nst.studio.estimate import Speeds
 from nst.studio.page import STYLE, page, theme
 from nst.studio.queue import Queue
 from nst.studio.uploads import MOST_BYTES
@@ -126,7 +127,7 @@ async def _refuse(scope: Message, status: int, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"refused\n"})
 
 
-def application(queue: Queue, *, hosts: Iterable[str] | None, password: str | None) -> Guard:
+def application(queue: Queue, speeds: Speeds, *, hosts: Iterable[str] | None, password: str | None) -> Guard:
     """Return the studio as an ASGI application. It serves the page, the queue's run folders, and nothing else."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     compared = queue.outputs / ".studio" / "compare"
@@ -138,7 +139,7 @@ def application(queue: Queue, *, hosts: Iterable[str] | None, password: str | No
             return Response(status_code=404)
         return FileResponse(file)
 
-    blocks = page(queue)
+    blocks = page(queue, speeds)
     blocks.has_launched = True  # or Gradio takes paths from a browser for paths of ours, and serves any file
     hidden = [str(queue.outputs / ".studio")]
     gr.mount_gradio_app(

@@ -63,7 +63,7 @@ class Studio:
         """End the server as Ctrl-C does, and whatever it has started."""
         children = [process for job in Queue(self.outputs).jobs() if (process := job.running()) is not None]
         self.process.send_signal(signal.SIGINT)
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=30 * SLOWNESS)
         for child in children:
             if child.is_running():
                 child.kill()
