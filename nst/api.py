@@ -9,15 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 
 from nst import paths
 from nst.config import hydra_edge
 from nst.config.hydra_edge import quoted
-from nst.config.mistakes import check_groups, explain
+from nst.config.mistakes import check_groups
 from nst.config.overrides import with_quoted_paths
 from nst.errors import UserError
 from nst.files.run_folder import RunFolder
@@ -122,12 +119,11 @@ def _run(words: list[str], memory: Mapping[str, Given]) -> Path:
         arguments = hydra_edge.arguments([])
         arguments.overrides = overrides
         try:
-            given = hydra_edge.parse(overrides)
-            if any(override.key_or_group == "hydra.mode" for override in given):
-                raise UserError("hydra.mode: stylize makes a single run; leave this key out")
-            check_groups(given)
-            return single.run(arguments, own_logging=False, settle=keep).path
-        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-            raise UserError(explain(error, arguments)) from error
+            with single.explained(arguments):
+                given = hydra_edge.parse(overrides)
+                if any(override.key_or_group == "hydra.mode" for override in given):
+                    raise UserError("hydra.mode: stylize makes a single run; leave this key out")
+                check_groups(given)
+                return single.run(arguments, own_logging=False, settle=keep).path
         except SystemExit:  # raised by a run that received a signal
             raise KeyboardInterrupt from None

@@ -55,12 +55,12 @@ def run(
     words = _words(composed)
     problems = list(_folder_problems(path, fresh=chosen and source.resumed is None, resumed=source.resumed))
     try:
-        checked = check(composed.cfg)
+        valid = check(composed.cfg)
         from nst.plan.planning import make_plan  # imports torch, for which a mistake need not wait
         from nst.run import provenance
 
         provenance.forget_peak_memory()  # reading the pictures counts
-        plan = make_plan(composed.cfg, words=words, named=fixed(words), checked=checked)
+        plan = make_plan(composed.cfg, words=words, named=fixed(words), checked=valid)
     except UserError as error:
         problems = [*error.problems, *problems]
     if problems:
@@ -86,16 +86,16 @@ def run(
     return folder
 
 
-def planned(words: Sequence[str]) -> "Plan":
-    """Return the plan of the run that overrides request, without making a folder.
+def planned(words: Sequence[str]) -> "tuple[Plan, dict[str, str]]":
+    """Return the plan of the run that overrides request, without making a folder, and the chosen option of each group.
 
     Raise UserError with all problems found.
     """
-    arguments, composed, found = _checked(words)
+    arguments, composed, valid = _checked(words)
     from nst.plan.planning import make_plan
 
-    with _explained(arguments):
-        return make_plan(composed.cfg, words=_words(composed), checked=found)
+    with explained(arguments):
+        return make_plan(composed.cfg, words=_words(composed), checked=valid), _chosen(composed)
 
 
 def checked(words: Sequence[str]) -> tuple[Config, dict[str, str]]:
@@ -104,22 +104,21 @@ def checked(words: Sequence[str]) -> tuple[Config, dict[str, str]]:
     No picture is read, unless there is a mistake. Raise UserError with all problems of the configuration.
     """
     _, composed, (_, config) = _checked(words)
-    chosen: Any = OmegaConf.to_container(OmegaConf.select(composed.cfg, "hydra.runtime.choices"))
-    return config, chosen
+    return config, _chosen(composed)
 
 
 def _checked(words: Sequence[str]) -> tuple[argparse.Namespace, Composed, tuple[dict[str, Any], Config]]:
     """Compose and check the configuration of overrides, one thread at a time."""
     arguments = hydra_edge.arguments([])
     arguments.overrides = with_quoted_paths(words, sweep=False)
-    with _COMPOSING, _explained(arguments):
+    with _COMPOSING, explained(arguments):
         check_groups(hydra_edge.parse(arguments.overrides))
         composed = _composed(source_of(arguments))
         return arguments, composed, check(composed.cfg)
 
 
 @contextmanager
-def _explained(arguments: argparse.Namespace) -> Iterator[None]:
+def explained(arguments: argparse.Namespace) -> Iterator[None]:
     """Turn what Hydra and OmegaConf raise for a command line into UserError."""
     try:
         yield
@@ -135,6 +134,12 @@ def _composed(source: Source) -> Composed:
         named = OmegaConf.select(composed.cfg, "hydra.runtime.choices.experiment")
         raise UserError(problem("experiment", named, f"this preset sweeps {', '.join(params)}; run it with -m"))
     return composed
+
+
+def _chosen(composed: Composed) -> dict[str, str]:
+    """Return the chosen option of each group of a configuration."""
+    found: Any = OmegaConf.to_container(OmegaConf.select(composed.cfg, "hydra.runtime.choices"))
+    return dict(found)
 
 
 def _words(composed: Composed) -> list[str]:

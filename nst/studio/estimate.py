@@ -61,14 +61,15 @@ class Speeds:
 
         If no earlier run tells the speed, a small run of a few evaluations measures it, unless ``measure`` is false.
         """
-        _, chosen = single.checked(words)
-        plan = single.planned(words)
+        plan, chosen = single.planned(words)
         scales = [(stage.shape[1], stage.shape[0], stage.end) for stage in plan.schedule.stages]
         height, width = plan.layout.shape
         kind = _kind(plan, chosen)
         speed = self._known(kind, width * height)
         if speed is None and measure:
-            speed = self._measured(kind, words)
+            speed = self._trial(words)
+            if speed is not None:
+                self._tried[kind] = speed
         return Estimate(
             (width, height),
             plan.schedule.evaluations,
@@ -82,12 +83,6 @@ class Speeds:
         speeds = [(_pixels(each), speed) for each in alike if (speed := _speed_in(each)) is not None]
         nearest = min(speeds, key=lambda known: abs(math.log(known[0] / pixels)), default=None)
         return self._tried.get(kind) if nearest is None else nearest[1]
-
-    def _measured(self, kind: tuple[Any, ...], words: Sequence[str]) -> float | None:
-        speed = self._trial(words)
-        if speed is not None:
-            self._tried[kind] = speed
-        return speed
 
     def close(self) -> None:
         """End the runs that measure the speed."""
