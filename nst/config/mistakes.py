@@ -58,7 +58,7 @@ def check_groups(given: list[Override]) -> None:
                 lines.append(f"{override.input_line}: takes one option, or several with -m: {swept}{further}")
             elif not isinstance(value, str | list):
                 text = str(override.input_line).partition("=")[2]
-                why = _why_no_option(override.key_or_group, text, _options(override.key_or_group))
+                why = _why_no_option(override.key_or_group, text, options_of(override.key_or_group))
                 lines.append(problem(override.key_or_group, text, why))
     if lines:
         raise UserError(lines)
@@ -150,14 +150,15 @@ def _why_no_option(group: str, value: str, options: list[str]) -> str:
         return f"there is no such option; a file is given by its path: {group}.path={value}"
     if group == "layers" and value in arch.layer_names("vgg19"):
         return f"there is no such option; layers are given as lists: 'layers.style=[{value}]'"
-    if group in ("objective", "objective/style") and value in {"gram", *_options("objective/style")} - set(options):
+    if group in ("objective", "objective/style") and value in {"gram", *options_of("objective/style")} - set(options):
         return f"there is no such option; a style term is chosen by 'objective/style=[{value}]'"
     if group == "weights" and _is_number(value):
         return f"there is no such option; the style's weight is weights.style={value}"
     return f"there is no such option; {choices(value, options)}"
 
 
-def _options(group: str) -> list[str]:
+def options_of(group: str) -> list[str]:
+    """Return the names of a group's options."""
     return sorted(path.stem for path in (paths.configs() / group).glob("*.yaml"))
 
 

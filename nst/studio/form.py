@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from nst import paths
+from nst.config.mistakes import options_of
 from nst.config.schema import Config
 from nst.errors import UserError, written
 from nst.run import single
@@ -176,14 +177,9 @@ def presets() -> list[Preset]:
     return found
 
 
-def options(group: str) -> list[str]:
-    """Return the names of a group's options."""
-    return sorted(file.stem for file in (paths.configs() / group).glob("*.yaml"))
-
-
 def bundled(group: str) -> dict[str, Path]:
     """Return the bundled pictures of a group, content or style, by the name of their option."""
-    return {name: paths.bundled(group, name) for name in options(group)}
+    return {name: paths.bundled(group, name) for name in options_of(group)}
 
 
 def _picture(group: str, picture: str | Path) -> str:
@@ -208,9 +204,9 @@ def _holds(key: str, value: str) -> bool:
     if key in RANGES:
         return value.isdecimal() and RANGES[key][0] <= int(value) <= RANGES[key][1]
     if key in ("content", "style"):
-        return value in options(key)
+        return value in options_of(key)
     if key in ("content.path", "style.path"):
         return Path(value).is_file()
     if key == "experiment":
         return value in [preset.name for preset in presets()]
-    return (key == "color" and value in COLORS) or (key == "objective" and value in options("objective"))
+    return (key == "color" and value in COLORS) or (key == "objective" and value in options_of("objective"))
