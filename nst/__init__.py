@@ -1,11 +1,18 @@
 """nst: a laboratory for neural style transfer (Gatys, Ecker and Bethge, arXiv:1508.06576)."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nst.api import Result, stylize
 
 __all__ = ["Result", "stylize"]
+
+#: How often a thread of torch asks for its next work before it sleeps. GNU's OpenMP would ask 300,000 times, and take
+#: the processor from other runs on the same cores (docs/benchmarks.md). torch reads it when it is imported.
+SPIN = "3000"
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = SPIN
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nst.encoder import architecture as arch
-from nst.encoder import layers as frozen
+from nst.encoder import layers, signs
 from nst.encoder import weights as encoder
 from nst.encoder.pooling import L2Pool2d, RescaledAvgPool2d
 from nst.encoder.vgg import MEAN, STD, VGG
@@ -70,14 +70,14 @@ def scalar(features: dict[str, Tensor]) -> Tensor:
     )  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("few", [0, frozen.FEW], ids=["bits", "activations"])
+@pytest.mark.parametrize("few", [0, signs.FEW], ids=["bits", "activations"])
 @pytest.mark.parametrize("size", [(20, 28), (23, 37)])
 @pytest.mark.parametrize("pooling", POOLS)
 def test_the_gradient_is_autograds(
     pooling: str, size: tuple[int, int], few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not few:
-        monkeypatch.setattr(frozen, "_signs", packed)
+        monkeypatch.setattr(layers, "signs", packed)
     ours, theirs = (image(1, *size).requires_grad_() for _ in range(2))
     scalar(make(pooling, LAYERS)(ours)).backward()
     scalar(reference(theirs, POOLS[pooling](), LAYERS, torch.float64)).backward()
@@ -124,11 +124,11 @@ def packed(activations: Tensor) -> Tensor:
 def test_bits_are_the_signs(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     activations = torch.randn(1, 16, 7, 5, generator=torch.Generator().manual_seed(0)).relu().to(dtype)
     activations = activations.contiguous(memory_format=torch.channels_last)
-    monkeypatch.setattr(frozen, "FEW", 64)
-    bits = frozen._signs(activations)
+    monkeypatch.setattr(signs, "FEW", 64)
+    bits = signs.signs(activations)
     assert torch.equal(bits, packed(activations))
     gradient = torch.randn(1, 16, 7, 5, generator=torch.Generator().manual_seed(1)).to(dtype)
-    assert torch.equal(frozen._keep_positive(gradient, bits), gradient * (activations > 0))
+    assert torch.equal(signs.keep_positive(gradient, bits), gradient * (activations > 0))
 
 
 def test_bf16_is_no_further_from_the_truth_than_autograds() -> None:
@@ -144,6 +144,24 @@ def test_bf16_is_no_further_from_the_truth_than_autograds() -> None:
     assert ours < plain
 
 
+@pytest.mark.parametrize("margin", ["zeros", "reflect", "replicate"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_split_convolution_is_as_exact_as_its_outputs(dtype: torch.dtype, margin: str) -> None:
+    """Its outputs are those of the exact convolution, rounded; a plain one's are ten times as far away."""
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(8, 3, 3, 3, generator=generator).double(), torch.zeros(8, dtype=torch.float64)
+    pixels = torch.rand(1, 3, 12, 10, generator=generator).double()
+    truth = layers.Convolution(weight, bias, relu=False, dtype=torch.float64, margin=margin)
+    split = layers.SplitConvolution(weight.float(), bias.float(), relu=False, dtype=dtype, margin=margin)
+    gradient = torch.randn(1, 8, 12, 10, generator=generator).to(dtype)
+    exact = truth(pixels)
+    rounding = (exact.to(dtype).double() - exact).norm()
+    assert (split(pixels.float()).double() - exact).norm() < 1.1 * rounding
+    wanted, found = truth.backward(gradient.double(), None), split.backward(gradient, None)
+    assert found.dtype == torch.float32
+    assert (found.double() - wanted).norm() < torch.finfo(dtype).eps * wanted.norm()
+
+
 def test_a_layer_that_nothing_depends_on_has_no_gradient() -> None:
     picture = image(1, 24, 24).requires_grad_()
     features = make("average", ["relu1_1", "relu3_1"])(picture)
@@ -153,7 +171,7 @@ def test_a_layer_that_nothing_depends_on_has_no_gradient() -> None:
 
 
 def test_activations_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frozen, "FEW", 0)
+    monkeypatch.setattr(signs, "FEW", 0)
     seen: list[weakref.ref[Tensor]] = []
     network = make("average", ["relu3_1"])
     for layer in network.sequence.values():

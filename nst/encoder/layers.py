@@ -9,11 +9,12 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from nst.encoder.signs import keep_positive, signs, signs_bytes
 
 
 class Layer(nn.Module):
@@ -86,18 +87,18 @@ class Convolution(Layer):
         return y.relu_() if self.relu else y
 
     def trace(self, inputs: Tensor, outputs: Tensor) -> Tensor | None:
-        return _signs(outputs) if self.relu else None
+        return signs(outputs) if self.relu else None
 
     def trace_bytes(self, before: int, after: int, itemsize: int) -> int:
-        return _signs_bytes(after, itemsize) if self.relu else 0
+        return signs_bytes(after, itemsize) if self.relu else 0
 
     def backward(self, gradient: Tensor, trace: Tensor | None) -> Tensor:
         if trace is not None:
-            gradient = _keep_positive(gradient, trace)
+            gradient = keep_positive(gradient, trace)
         gradient = gradient.to(self.weight.dtype)
         if self.margin == "zeros":
-            return functional.conv_transpose2d(gradient, self.weight, padding=1)
-        padded = functional.conv_transpose2d(gradient, self.weight)
+            return self.transposed(gradient, padding=1)
+        padded = self.transposed(gradient, padding=0)
         inward = 1 if self.margin == "reflect" else 0  # distance of the margin's source from the edge
         for axis in (2, 3):
             size = padded.shape[axis] - 2
@@ -105,6 +106,37 @@ class Convolution(Layer):
                 padded.narrow(axis, place + 1, 1).add_(padded.narrow(axis, edge, 1))
             padded = padded.narrow(axis, 1, size)
         return padded
+
+    def transposed(self, gradient: Tensor, padding: int) -> Tensor:
+        """Return the gradient with respect to the inputs, and to a margin around them unless ``padding`` is 1."""
+        return functional.conv_transpose2d(gradient, self.weight, padding=padding)
+
+
+class SplitConvolution(Convolution):
+    """A convolution of inputs with more than 16 bits, such as pixels, by a 16-bit convolution.
+
+    Inputs and weights are each the sum of two 16-bit numbers, ``x = x1 + x2`` and ``w = w1 + w2``. A convolution
+    with three times the channels computes ``x1 w1 + x2 w1 + x1 w2``, and adds it up in 32 bits. What is left out,
+    ``x2 w2``, is smaller than the rounding of the outputs. A 32-bit convolution would take longer, and its outputs
+    would have to be written and read once more to round them.
+    """
+
+    back: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor, *, relu: bool, dtype: torch.dtype, margin: str = "zeros") -> None:
+        first, second = _split(weight, dtype)
+        joined = torch.cat([first, first, second], dim=1)
+        super().__init__(joined, bias.to(dtype, copy=True), relu=relu, dtype=dtype, margin=margin)
+        self.register_buffer("back", torch.cat([first, second], dim=1).contiguous(memory_format=torch.channels_last))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = _split(x, self.dtype)
+        return super().forward(torch.cat([first, second, first], dim=1))
+
+    def transposed(self, gradient: Tensor, padding: int) -> Tensor:
+        both = functional.conv_transpose2d(gradient, self.back, padding=padding)
+        first, second = both.float().chunk(2, dim=1)
+        return first + second
 
 
 class ReLU(Layer):
@@ -116,13 +148,13 @@ class ReLU(Layer):
         return x.relu()
 
     def trace(self, inputs: Tensor, outputs: Tensor) -> Tensor:
-        return _signs(outputs)
+        return signs(outputs)
 
     def trace_bytes(self, before: int, after: int, itemsize: int) -> int:
-        return _signs_bytes(after, itemsize)
+        return signs_bytes(after, itemsize)
 
     def backward(self, gradient: Tensor, trace: Tensor) -> Tensor:
-        return _keep_positive(gradient, trace)
+        return keep_positive(gradient, trace)
 
 
 class Averaging(Layer):
@@ -227,51 +259,7 @@ class Features(torch.autograd.Function):
         return gradient, None, None, None
 
 
-#: Up to this many activations of a layer are kept unpacked, which is quicker. Also the number of bits unpacked at a
-#: time.
-FEW = 2**21
-
-#: Integer types by item size in bytes, to view the bits of floating-point numbers.
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def _signs(activations: Tensor) -> Tensor:
-    """Return a bit for each activation, 1 if it is positive, with 8 bits in a byte.
-
-    The activations must not be negative. At most ``FEW`` activations are returned unchanged.
-    """
-    if activations.numel() <= FEW:
-        return activations
-    positive = _flat(activations) > 0
-    if positive.device.type == "cpu":
-        return torch.from_numpy(np.packbits(positive.numpy(), bitorder="little"))
-    # Eight bytes of 0 or 1 are viewed as one number; the highest byte of the product has their bits side by side.
-    return (positive.view(torch.int64) * 0x0102040810204080 >> 56).to(torch.uint8)
-
-
-def _signs_bytes(activations: int, itemsize: int) -> int:
-    """Return the bytes that ``_signs`` takes for ``activations`` bytes, with ``itemsize`` bytes a number."""
-    numbers = activations // itemsize
-    return activations if numbers <= FEW else numbers // 8
-
-
-def _keep_positive(gradient: Tensor, signs: Tensor) -> Tensor:
-    """Return the gradient, with 0 at positions with an activation that isn't positive.
-
-    More than ``FEW`` values are changed in place if they are in channels-last order.
-    """
-    gradient = gradient.contiguous(memory_format=torch.channels_last)
-    if signs.shape == gradient.shape:
-        return torch.ops.aten.threshold_backward(gradient, signs, 0)  # type: ignore[no-any-return]
-    numbers = _flat(gradient).view(-1, 8)
-    # The eight masks of each byte of signs; a mask keeps all bits of a number, or none.
-    places = torch.arange(8, device=signs.device)
-    masks = (-(torch.arange(256, device=signs.device).unsqueeze(1) >> places & 1)).to(numbers.dtype)
-    for part, packed in zip(torch.split(numbers, FEW // 8), torch.split(signs, FEW // 8), strict=True):
-        part.bitwise_and_(masks.index_select(0, packed.int()))
-    return gradient
-
-
-def _flat(x: Tensor) -> Tensor:
-    """Return the values in memory order (channels last), as integers with the same bits."""
-    return x.permute(0, 2, 3, 1).reshape(-1).view(_INTEGERS[x.element_size()])
+def _split(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return two tensors of a 16-bit type whose sum is ``x`` except for about 16 bits."""
+    first = x.to(dtype)
+    return first, (x - first).to(dtype)

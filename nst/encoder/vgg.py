@@ -11,7 +11,7 @@ from nst.encoder import PIXELS
 from nst.encoder import architecture as arch
 from nst.encoder.base import Encoder
 from nst.encoder.checkpoint import State
-from nst.encoder.layers import Convolution, Features, Layer, ReLU
+from nst.encoder.layers import Convolution, Features, Layer, ReLU, SplitConvolution
 from nst.encoder.layers import pooling as frozen_pooling
 from nst.encoder.precision import round_filters
 
@@ -53,10 +53,10 @@ class VGG(Encoder):
         convention: input that the weights expect, a key of CONVENTIONS.
         reach: number of positions beyond its own, to the right and below, that a tile needs of each layer.
         padding: values around the picture and around each layer's features: ``zeros``, ``reflect`` or ``replicate``.
-        dtype: type of the weights and the features. The first convolution's weights have 32 bits or more: with 16 bits
-            the pixels would be rounded, and the rounding error would dominate the gradient of a picture that is nearly
-            done (with the bundled encoder, after 100 evaluations of the main job, it was twice as large as the
-            gradient).
+        dtype: type of the weights and the features. The first convolution takes pixels and weights of 32 bits or more,
+            or each as a sum of two numbers of 16 bits. With one number of 16 bits the pixels would be rounded, and the
+            rounding error would dominate the gradient of a picture that is nearly done (with the bundled encoder, after
+            100 evaluations of the main job, it was twice as large as the gradient).
     """
 
     mean: Tensor
@@ -155,7 +155,7 @@ def _sequence(
     """Yield the layers up to the deepest wanted one, by name.
 
     A ReLU is merged with its convolution unless the values between them are wanted. The weights have the type
-    ``dtype``, rounded by error diffusion, and those of the first convolution ``exact``.
+    ``dtype``, rounded by error diffusion; those of the first convolution have the type ``exact`` or twice 16 bits.
     """
     deepest = arch.deepest(architecture, list(wanted))
     for name, index in arch.convolution_indices(architecture).items():
@@ -165,12 +165,13 @@ def _sequence(
         weight = round_filters(state[f"features.{index}.weight"], kind)
         bias = state[f"features.{index}.bias"].to(kind, copy=True)
         relu = name.replace("conv", "relu")
+        make = SplitConvolution if kind.itemsize > dtype.itemsize else Convolution
         if name in wanted:
-            yield name, Convolution(weight, bias, relu=False, dtype=dtype, margin=padding)
+            yield name, make(weight, bias, relu=False, dtype=dtype, margin=padding)
             if name == deepest:
                 return
             yield relu, ReLU()
         else:
-            yield relu, Convolution(weight, bias, relu=True, dtype=dtype, margin=padding)
+            yield relu, make(weight, bias, relu=True, dtype=dtype, margin=padding)
         if relu == deepest:
             return

@@ -1,0 +1,55 @@
+"""The signs of a ReLU's outputs, which are all that its backward pass needs of them."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+#: A layer's activations of at most this many bytes are kept as they are, which is quicker.
+FEW = 2**25
+
+#: The number of bits that are unpacked at a time.
+_UNPACKED = 2**21
+
+#: Integer types by item size in bytes, to view the bits of floating-point numbers.
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def signs(activations: Tensor) -> Tensor:
+    """Return a bit for each activation, 1 if it is positive, with 8 bits in a byte.
+
+    The activations must not be negative. If they have at most ``FEW`` bytes, they are returned unchanged.
+    """
+    if activations.nbytes <= FEW:
+        return activations
+    positive = _flat(activations) > 0
+    if positive.device.type == "cpu":
+        return torch.from_numpy(np.packbits(positive.numpy(), bitorder="little"))
+    # Eight bytes of 0 or 1 are viewed as one number; the highest byte of the product has their bits side by side.
+    return (positive.view(torch.int64) * 0x0102040810204080 >> 56).to(torch.uint8)
+
+
+def signs_bytes(activations: int, itemsize: int) -> int:
+    """Return the bytes that ``signs`` takes for ``activations`` bytes, with ``itemsize`` bytes a number."""
+    return activations if activations <= FEW else activations // itemsize // 8
+
+
+def keep_positive(gradient: Tensor, kept: Tensor) -> Tensor:
+    """Return the gradient, with 0 at positions with an activation that isn't positive.
+
+    A gradient of more than ``FEW`` bytes is changed in place if it is in channels-last order.
+    """
+    gradient = gradient.contiguous(memory_format=torch.channels_last)
+    if kept.shape == gradient.shape:
+        return torch.ops.aten.threshold_backward(gradient, kept, 0)  # type: ignore[no-any-return]
+    numbers = _flat(gradient).view(-1, 8)
+    # The eight masks of each byte; a mask keeps all bits of a number, or none.
+    places = torch.arange(8, device=kept.device)
+    masks = (-(torch.arange(256, device=kept.device).unsqueeze(1) >> places & 1)).to(numbers.dtype)
+    for part, packed in zip(torch.split(numbers, _UNPACKED // 8), torch.split(kept, _UNPACKED // 8), strict=True):
+        part.bitwise_and_(masks.index_select(0, packed.int()))
+    return gradient
+
+
+def _flat(x: Tensor) -> Tensor:
+    """Return the values in memory order (channels last), as integers with the same bits."""
+    return x.permute(0, 2, 3, 1).reshape(-1).view(_INTEGERS[x.element_size()])
