@@ -42,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> int:
         from nst.run.follow import follow
 
         return follow(torchrun.hear())
-    words = sys.argv[1:] if words is None else list(words)
+    words = _with_help(sys.argv[1:] if words is None else words)
     try:
         check_encoding(words)
         arguments = hydra_edge.arguments(words)
@@ -61,6 +61,13 @@ def main(words: Sequence[str] | None = None) -> int:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":  # Hydra's switch for tracebacks
             raise
         return _report(error, arguments)
+
+
+def _with_help(words: Sequence[str]) -> list[str]:
+    """Return the command line with ``--help-all`` replaced by Hydra's own help, which configs/hydra/help/ shortens."""
+    if "--help-all" not in words:
+        return list(words)
+    return [*(word for word in words if word != "--help-all"), "--help", "hydra/help=default"]
 
 
 def _run(arguments: argparse.Namespace, others: Sequence[str]) -> int:
