@@ -3,10 +3,14 @@
 import os
 from typing import TYPE_CHECKING, Any
 
+from nst.errors import DivergedError, UserError
+
 if TYPE_CHECKING:
     from nst.api import Result, stylize
 
-__all__ = ["Result", "stylize"]
+    __version__: str
+
+__all__ = ["DivergedError", "Result", "UserError", "__version__", "stylize"]
 
 #: How often a thread of torch asks for its next work before it sleeps. GNU's OpenMP would ask 300,000 times, and take
 #: the processor from other runs on the same cores (docs/benchmarks.md). torch reads it when it is imported.
@@ -17,8 +21,20 @@ if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
 
 def __getattr__(name: str) -> Any:
     """Import an attribute from ``nst.api`` on first use, because the import takes a second."""
+    if name == "__version__":
+        return _version()
     if name not in __all__:
         raise AttributeError(f"module 'nst' has no attribute {name!r}")
     from nst import api
 
     return getattr(api, name)
+
+
+def _version() -> str:
+    """Return the version of the installed package, which ``pyproject.toml`` sets."""
+    from importlib import metadata  # a slow import
+
+    try:
+        return metadata.version("nst")
+    except metadata.PackageNotFoundError:  # run from a checkout that isn't installed
+        return "unknown"

@@ -9,14 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.types import Override
 from PIL import Image
 
 from nst import paths
 from nst.config import hydra_edge
 from nst.config.hydra_edge import quoted
 from nst.config.mistakes import check_groups
-from nst.config.overrides import with_quoted_paths
-from nst.errors import UserError
+from nst.config.overrides import from_keywords, with_quoted_paths
+from nst.errors import UserError, problem
 from nst.files.run_folder import RunFolder
 from nst.image import given as in_memory
 from nst.image.given import Given
@@ -59,10 +60,12 @@ class Result:
         return RunFolder(self.folder).result.read_bytes()
 
 
-def stylize(content: Picture, style: Picture, overrides: Sequence[str] = (), *, preview: bool = False) -> Result:
+def stylize(
+    content: Picture, style: Picture, overrides: Sequence[str] = (), *, preview: bool = False, **settings: object
+) -> Result:
     """Paint the content in the style, like ``python -m nst.train content=… style=… OVERRIDES``.
 
-    ``nst.stylize("tubingen", "painting.jpg", ["size=512", "optimizer=adam"], preview=True).picture``
+    ``nst.stylize("tubingen", "painting.jpg", size=512, optimizer="adam", optimizer__lr=0.05).picture``
 
     The state of the process (random numbers, threads, logging, signals and so on) is afterwards as it was before. Calls
     from several threads are executed one after another.
@@ -73,8 +76,11 @@ def stylize(content: Picture, style: Picture, overrides: Sequence[str] = (), *, 
             of a picture file, also as an open file. A picture in memory is saved in the run's folder: bytes as they
             are, the others as an 8-bit PNG.
         style: like ``content``.
-        overrides: overrides as on the command line.
+        overrides: overrides as on the command line: ``["size=512", "+weights.style_layers.relu1_1=0.5"]``.
         preview: whether to show the picture in a notebook while it is optimized (``callbacks=notebook``).
+        settings: groups and keys of the configuration, with a double underscore instead of each dot or slash:
+            ``size=512, weights__style=1e5, layers__content=["relu4_2"], objective__style=["gram", "mean_std"]``.
+            Overrides with ``+`` or ``~``, and interpolations, can only be given in ``overrides``.
 
     Raises:
         UserError: the arguments contain mistakes, or the memory is too small; raised before anything is written.
@@ -82,6 +88,8 @@ def stylize(content: Picture, style: Picture, overrides: Sequence[str] = (), *, 
         OSError: a disk is full, or can't be written.
         KeyboardInterrupt: the run was stopped; its folder has the best picture and everything needed to resume it.
     """
+    if isinstance(overrides, str):
+        raise UserError(problem("overrides", overrides, "this is a text; give a list of texts"))
     given = {"content": content, "style": style}
     words = [*(["callbacks=notebook"] if preview else []), *overrides]
     memory = {}
@@ -91,7 +99,7 @@ def stylize(content: Picture, style: Picture, overrides: Sequence[str] = (), *, 
         else:
             memory[group] = picture
     with host.untouched():
-        return Result(_run(words, memory))
+        return Result(_run(words, from_keywords(settings), memory))
 
 
 def _override(group: str, picture: str | Path) -> str:
@@ -101,7 +109,7 @@ def _override(group: str, picture: str | Path) -> str:
     return f"{group}.path={quoted(paths.of_user(str(picture)).absolute())}"
 
 
-def _run(words: list[str], memory: Mapping[str, Given]) -> Path:
+def _run(words: list[str], keywords: list[str], memory: Mapping[str, Given]) -> Path:
     """Run the overrides, with pictures in memory that have no files yet; return the run's folder."""
     with tempfile.TemporaryDirectory(prefix="nst-") as scratch:
         files = {group: in_memory.save(picture, Path(scratch), key=group) for group, picture in memory.items()}
@@ -115,7 +123,8 @@ def _run(words: list[str], memory: Mapping[str, Given]) -> Path:
             )
 
         named = [f"{group}.path={quoted(file)}" for group, file in files.items()]
-        overrides = with_quoted_paths([*words, *named], sweep=False)
+        others = with_quoted_paths([*words, *named], sweep=False)
+        overrides = [*others, *keywords]
         arguments = hydra_edge.arguments([])
         arguments.overrides = overrides
         try:
@@ -123,7 +132,20 @@ def _run(words: list[str], memory: Mapping[str, Given]) -> Path:
                 given = hydra_edge.parse(overrides)
                 if any(override.key_or_group == "hydra.mode" for override in given):
                     raise UserError("hydra.mode: stylize makes a single run; leave this key out")
+                _check_once(given[: len(others)], given[len(others) :])
                 check_groups(given)
                 return single.run(arguments, own_logging=False, settle=keep).path
         except SystemExit:  # raised by a run that received a signal
             raise KeyboardInterrupt from None
+
+
+def _check_once(others: Sequence[Override], keywords: Sequence[Override]) -> None:
+    """Raise UserError for keys that are given by a keyword and otherwise, too."""
+    elsewhere = {override.key_or_group: override.input_line for override in others}
+    lines = [
+        f"{override.input_line}: this key is given twice, by a keyword and by {elsewhere[override.key_or_group]}"
+        for override in keywords
+        if override.key_or_group in elsewhere
+    ]
+    if lines:
+        raise UserError(lines)

@@ -1,10 +1,13 @@
 """``nst.stylize``: the command line's run, from Python."""
 
+import importlib.metadata
 import io
 import logging
+import math
 import os
 import random
 import signal
+import subprocess
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +19,13 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from IPython.display import DisplayHandle
+from omegaconf import OmegaConf
 from PIL import Image, ImageFile
 
 import nst
 from nst import image, paths
+from nst.config.hydra_edge import parse
+from nst.config.overrides import from_keywords
 from nst.errors import DivergedError, UserError
 
 from .conftest import NOWHERE, Command, assert_equal
@@ -46,6 +52,86 @@ def test_it_is_the_command_lines_run(
     assert min(result.losses["total"]) == result.summary["losses"]["total"]
     assert np.array_equal(np.asarray(result.picture), np.asarray(Image.open(result.folder / "result.png")))
     assert result._repr_png_() == (result.folder / "result.png").read_bytes()
+
+
+def test_keywords_beside_overrides(few: list[str], pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    """They make the same picture, and a text stays a text."""
+    few = [word for word in few if word != "metrics=null"] + ["evaluations=2"]
+    words = [
+        *few,
+        "metrics=null",
+        "optimizer=adam",
+        "optimizer.lr=0.05",
+        "layers.content=[relu2_1]",
+        "objective/style=[gram,mean_std]",
+    ]
+    written = nst.stylize(*pictures, [*words, "init=image", f"init.path={pictures[0]}", "schedule=single", "color=lab"])
+    result = nst.stylize(
+        *pictures,
+        few,
+        optimizer="adam",
+        optimizer__lr=np.float32(0.05),
+        layers__content=("relu2_1",),
+        objective__style=["gram", "mean_std"],
+        init="image",
+        init__path=pictures[0],
+        schedule="single",
+        color="lab",
+        metrics=None,
+        trainer__deterministic=False,
+        hydra__run__dir=tmp_path / "a, b = [c]",
+        name="512",
+    )
+    assert result.folder.name == "a, b = [c]"
+    assert result.summary["name"] == "512"
+    assert result.picture.tobytes() == written.picture.tobytes()
+
+
+def test_keywords_are_written_in_hydras_grammar() -> None:
+    values = [
+        None, True, False, 0, -3, 10**20, 0.1, 1e-5, 1e300, -2.5e16, math.inf, -math.inf, "adam", "null", "True", "nan",
+        "512", "1e5", "", "a b", "it's", "${x}", "a,b", "[a]", "choice(a,b)", "ü", "x=y", "end\\",
+        [], ["a", "1", None, [0.5, "b c"]],
+    ]  # fmt: skip
+    for value in values:
+        [override] = parse(from_keywords({"key": value}))
+        assert not override.is_sweep_override()
+        read = OmegaConf.to_container(OmegaConf.create({"key": override.value()}), resolve=True)
+        assert read == {"key": value}
+        assert type(read["key"]) is type(value)
+    names = ["style__more", "style__more__scream__weight", "objective__content", "weights__style", "size"]
+    keys = ["style/more", "style.more.scream.weight", "objective/content", "weights.style", "size"]
+    assert [override.key_or_group for override in parse(from_keywords(dict.fromkeys(names, 1)))] == keys
+
+
+@pytest.mark.parametrize(
+    ("overrides", "settings", "said"),
+    [
+        (["size=32"], {"size": 48}, "size=48: this key is given twice, by a keyword and by size=32"),
+        ([], {"content__path": "a.png"}, "content.path=.*given twice, by a keyword and by content.path="),
+        ([], {"siz": 3, "optimizer__lrr": 1}, "no key siz; did you mean size(.|\n)*did you mean optimizer.lr"),
+        ([], {"optimizer": "sgd"}, "optimizer=sgd: there is no such option"),
+        ([], {"weights": {"style": 1}}, "weights=.*: a mapping is given by its keys, as weights__style=…"),
+        ([], {"size": object()}, "size=.*: object; choices: None, a bool"),
+        ([], {"size": "32"}, "size=32: "),
+        ("size=32", {}, "overrides=size=32: this is a text; give a list of texts"),
+    ],
+)
+def test_mistakes_in_keywords(
+    pictures: tuple[Path, Path], few: list[str], overrides: list[str], settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(nst.UserError, match=said):
+        nst.stylize(*pictures, overrides, **settings)
+    assert not list(Path.cwd().iterdir())
+
+
+def test_the_package_has_its_version_and_its_exceptions() -> None:
+    assert nst.__version__ == importlib.metadata.version("nst")
+    assert (nst.UserError, nst.DivergedError) == (UserError, DivergedError)
+    quick = (
+        "import sys, nst; nst.UserError, nst.__version__; assert not {'torch', 'hydra', 'pydantic'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", quick], check=True)
 
 
 def test_pictures_that_are_no_files(few: list[str], pictures: tuple[Path, Path], tmp_path: Path) -> None:

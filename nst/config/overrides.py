@@ -1,10 +1,13 @@
-"""Overrides as users type them: the value of a key that names a file needs no quotes for Hydra's grammar."""
+"""Overrides as users write them, in Hydra's grammar: file names without quotes, and keyword arguments of Python."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral, Real
+from pathlib import Path
 
 from nst import paths
 from nst.config.hydra_edge import quoted
+from nst.errors import UserError, problem
 
 #: Keys that name a file or a folder, besides those that end in one of ``_ENDINGS``.
 _KEYS = ("encoder.weights", "encoder.normalize_on", "resume", "rerun", "hydra.run.dir", "hydra.sweep.dir")
@@ -13,7 +16,48 @@ _ENDINGS = ("path", "mask", "region")
 #: What Hydra's grammar reads as it stands, strings in quotes, and functions of a sweep.
 _PLAIN = re.compile(r"[\w./:@%+-]*", re.ASCII)
 _QUOTED = re.compile(r"'([^'\\]|\\.)*'|\"([^\"\\]|\\.)*\"")
+#: Texts that Hydra's grammar reads as texts without quotes, except for the constants.
+_WORD = re.compile(r"(?!(null|true|false|inf|nan)$)[a-z_][\w./-]*", re.ASCII | re.IGNORECASE)
 _FUNCTION = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag|extend_list)\(.*\)", re.DOTALL)
+
+
+def from_keywords(settings: Mapping[str, object]) -> list[str]:
+    """Return keyword arguments as overrides. A double underscore stands for the dot or the slash.
+
+    ``weights__style=1e5`` is ``weights.style=100000.0``, ``objective__style=["gram"]`` is ``objective/style=[gram]``.
+    A text is never read as a number, a constant or an interpolation.
+
+    Raise UserError for values that Hydra's grammar doesn't have.
+    """
+    return [f"{_key(name)}={_value(name, value)}" for name, value in settings.items()]
+
+
+def _key(name: str) -> str:
+    group = name.replace("__", "/")
+    return group if (paths.configs() / group).is_dir() else name.replace("__", ".")
+
+
+def _value(name: str, value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case Integral():
+            return str(int(value))
+        case Real():
+            return repr(float(value))
+        case str() if _WORD.fullmatch(value):
+            return value
+        case str() | Path():
+            return quoted(value)
+        case list() | tuple():
+            return f"[{','.join(_value(name, each) for each in value)}]"
+        case Mapping():
+            why = f"a mapping is given by its keys, as {name}__{next(iter(value), 'KEY')}=…"
+        case _:
+            why = f"{type(value).__name__}; choices: None, a bool, a number, a text, a path, or a list of these"
+    raise UserError(problem(name, value, why))
 
 
 def with_quoted_paths(words: Sequence[str], *, sweep: bool) -> list[str]:
