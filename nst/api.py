@@ -14,9 +14,8 @@ from PIL import Image
 
 from nst import paths
 from nst.config import hydra_edge
-from nst.config.hydra_edge import quoted
 from nst.config.mistakes import check_groups
-from nst.config.overrides import from_keywords, with_quoted_paths
+from nst.config.overrides import from_keywords, quoted, with_quoted_paths
 from nst.errors import UserError, problem
 from nst.files.run_folder import RunFolder
 from nst.image import given as in_memory

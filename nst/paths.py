@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import pooch
-
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -39,6 +37,8 @@ def bundled_encoder() -> Path:
 
 def picture_cache(kind: str) -> Path:
     """Return the cache folder of downloaded pictures; the environment variable ``NST_CACHE`` changes its location."""
+    import pooch  # a slow import
+
     return Path(os.environ.get("NST_CACHE") or pooch.os_cache("nst")) / kind
 
 

@@ -12,7 +12,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from nst.config import hydra_edge, identity, keys
+from nst.config import hydra_edge, identity, keys, overrides
 from nst.config import nodes as making
 from nst.config.schema import Config
 from nst.encoder.vgg import VGG
@@ -136,7 +136,7 @@ def test_names_of_before_mean_the_same() -> None:
 
 @pytest.mark.parametrize("value", ["a b", "it's", "C:\\new", "ends\\", "\\'", "'", "a=b,[c]{d}", "${x}"])
 def test_a_quoted_value_is_read_back(value: str) -> None:
-    [override] = hydra_edge.parse([f"name={hydra_edge.quoted(value)}"])
+    [override] = hydra_edge.parse([f"name={overrides.quoted(value)}"])
     assert OmegaConf.create({"name": override.value()}).name == value
 
 

@@ -20,7 +20,7 @@ one row of the table, with the mean and the range of their results.
 @unfailing_streams()
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, or 2 if the user made a mistake, reported in one message."""
-    arguments = _parser().parse_args(_joined(sys.argv[1:] if words is None else words))
+    arguments = parser().parse_args(_joined(sys.argv[1:] if words is None else words))
     from nst.compare.report import report  # would slow down --help
     from nst.errors import UserError
 
@@ -33,7 +33,7 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m nst.compare", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -6,8 +6,7 @@ upper bound for Hydra's version.
 """
 
 import argparse
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from hydra.types import HydraContext, RunMode
 from hydra.utils import get_original_cwd
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from nst.config.overrides import literal, quoted
 from nst.errors import UserError
 
 #: Hydra's basic sweeper, which runs a grid, and the Optuna sweeper, which searches.
@@ -36,9 +36,17 @@ GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
 
 
+def flags() -> Any:
+    """Return the argument parser of Hydra's command line."""
+    parser = get_args_parser()
+    for action in parser._actions:  # Hydra finds out how to complete itself when its help is shown
+        action.help = action.help if isinstance(action.help, str) else "Install or uninstall Hydra's own completion"
+    return parser
+
+
 def arguments(words: Sequence[str]) -> argparse.Namespace:
     """Return a command line as parsed by Hydra's argument parser. Raise UserError for options that it doesn't have."""
-    parser: Any = get_args_parser()
+    parser = flags()
 
     def refuse(message: str) -> None:
         why = "overrides have no dashes, as style=picasso; --help shows the options"
@@ -81,21 +89,6 @@ def parse(overrides: list[str], options: ConfigLoader | None = None) -> list[Ove
     Raise HydraException if an override can't be parsed.
     """
     return OverridesParser.create(options).parse_overrides(overrides)
-
-
-def quoted(value: object) -> str:
-    """Return a value as a string that Hydra's grammar and OmegaConf read back unchanged, whatever characters it has."""
-    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), literal(str(value)))
-    return f"'{escaped}'"
-
-
-def literal(value: Any) -> Any:
-    """Return a resolved value so that OmegaConf reads its strings back unchanged, at any depth: ``${x}`` as text."""
-    if isinstance(value, Mapping):
-        return {key: literal(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [literal(each) for each in value]
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)

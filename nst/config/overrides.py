@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 from nst import paths
-from nst.config.hydra_edge import quoted
 from nst.errors import UserError, problem
 
 #: Keys that name a file or a folder, besides those that end in one of ``_ENDINGS``.
@@ -19,6 +19,21 @@ _QUOTED = re.compile(r"'([^'\\]|\\.)*'|\"([^\"\\]|\\.)*\"")
 #: Texts that Hydra's grammar reads as texts without quotes, except for the constants.
 _WORD = re.compile(r"(?!(null|true|false|inf|nan)$)[a-z_][\w./-]*", re.ASCII | re.IGNORECASE)
 _FUNCTION = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag|extend_list)\(.*\)", re.DOTALL)
+
+
+def quoted(value: object) -> str:
+    """Return a value as a string that Hydra's grammar and OmegaConf read back unchanged, whatever characters it has."""
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), literal(str(value)))
+    return f"'{escaped}'"
+
+
+def literal(value: Any) -> Any:
+    """Return a resolved value so that OmegaConf reads its strings back unchanged, at any depth: ``${x}`` as text."""
+    if isinstance(value, Mapping):
+        return {key: literal(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [literal(each) for each in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def from_keywords(settings: Mapping[str, object]) -> list[str]:
@@ -68,10 +83,15 @@ def with_quoted_paths(words: Sequence[str], *, sweep: bool) -> list[str]:
     return [_with_quoted_path(word, sweep=sweep) for word in words]
 
 
+def names_file(key: str) -> bool:
+    """Return whether the value of a key is the name of a file or a folder."""
+    return key in _KEYS or key.rpartition(".")[2] in _ENDINGS
+
+
 def _with_quoted_path(word: str, *, sweep: bool) -> str:
     key, equals, value = word.partition("=")
     name = key.lstrip("+")
-    if not equals or not (name in _KEYS or name.rpartition(".")[2] in _ENDINGS):
+    if not equals or not names_file(name):
         return word
     swept = sweep and not name.startswith("hydra.") and not _exists(value)
     values = _split(value) if swept else [value]

@@ -18,9 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nst import paths
 from nst.config import hydra_edge
-from nst.config.hydra_edge import Composed, parse, quoted
+from nst.config.hydra_edge import Composed, parse
 from nst.config.identity import FIRST_LINE, HOW, MAY_CHANGE
 from nst.config.keys import renamed
+from nst.config.overrides import quoted
 from nst.config.schema import Config
 from nst.errors import UserError, one_line, problem
 from nst.files.atomic import write_text

@@ -17,7 +17,7 @@ The measures are kept in each run's folder, in metrics.json; pictures that were 
 @unfailing_streams()
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0; 1 if a picture can't be measured; 2 for the user's mistake."""
-    arguments = _parser().parse_args(words)
+    arguments = parser().parse_args(words)
     from nst.errors import UserError  # would slow down --help
     from nst.metrics.artfid import lay_out
     from nst.metrics.report import report
@@ -34,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m nst.metrics", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )

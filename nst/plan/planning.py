@@ -18,9 +18,9 @@ from torch import Tensor
 from nst import image, paths
 from nst.callbacks.checkpoint_io import shape_in
 from nst.config import nodes as making
-from nst.config.hydra_edge import literal
 from nst.config.identity import identity
 from nst.config.nodes import Nodes
+from nst.config.overrides import literal
 from nst.config.schema import Config, styles_in
 from nst.config.source import keys
 from nst.encoder import PIXELS, precision

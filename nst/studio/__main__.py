@@ -25,7 +25,7 @@ PASSWORD = "NST_STUDIO_PASSWORD"  # noqa: S105 - its name, not its value
 @unfailing_streams()
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, or 2 if the user made a mistake, reported in one message."""
-    arguments = _parser().parse_args(sys.argv[1:] if words is None else words)
+    arguments = parser().parse_args(sys.argv[1:] if words is None else words)
     if importlib.util.find_spec("gradio") is None:
         print("error: the studio needs an extra: pip install 'nst[studio]'", file=sys.stderr)
         return 2
@@ -48,7 +48,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m nst.studio", description=DESCRIPTION)
     add = parser.add_argument
     add("--outputs", type=Path, default=Path("outputs"), help="folder of the runs (default: outputs)")
