@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import nst
 from nst import paths
 
 TOP = paths.PACKAGE.parent
@@ -72,8 +73,11 @@ def test_the_wheel_paints_in_an_environment_of_its_own(wheel: Path, small: list[
         [python, "-c", where], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert Path(told.stdout.strip()).is_relative_to(site)
+    command = [python.with_name("nst"), "--version"]
+    told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout == f"nst {nst.__version__}\n"
     finished = subprocess.run(
-        [python, "-m", "nst.train", *small, "hydra.run.dir=run"],
+        [python.with_name("nst"), "train", *small, "hydra.run.dir=run"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
