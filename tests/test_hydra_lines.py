@@ -47,14 +47,18 @@ def test_a_run_a_sweep_and_a_mistake(newer: dict[str, str], small: list[str], tm
         ["resume=run", "evaluations=8"],
         ["-m", *small, "weights.style=1e4,1e5", "hydra.sweep.dir=sweep"],
         ["weights.style=-1", "optimzer=adam"],
+        ["--help"],
+        ["--help-all"],
     ]
     command = [sys.executable, "-c", SCRIPT, json.dumps(lines)]
     finished = subprocess.run(command, cwd=tmp_path, env=newer, capture_output=True, text=True, check=True)
     version, statuses = json.loads(finished.stdout.splitlines()[-1])
     assert version.startswith("1.4.")
-    assert statuses == [0, 0, 0, 2], finished.stderr
+    assert statuses == [0, 0, 0, 2, 0, 0], finished.stderr
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["evaluations"] == 8
     assert "2 of 2 runs are complete" in finished.stdout
+    assert "  python -m nst.train experiment=strotss style=scream\n" in finished.stdout
+    assert "\nschedule: pyramid, pyramid_upsample, single\n" in finished.stdout
     assert "optimzer=adam: there is no key optimzer" in finished.stderr
     assert "Traceback" not in finished.stderr
     assert len(list((tmp_path / "sweep").glob("*/result.png"))) == 2

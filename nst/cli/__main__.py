@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from nst.cli import COMMANDS
 from nst.errors import choices
 from nst.files.streams import unfailing_streams
 
@@ -16,7 +17,7 @@ A laboratory for neural style transfer.
 
 Commands:
   train WORD...           paint a picture: python -m nst.train WORD...
-  sweep WORD...           paint every combination of values: nst train -m WORD...
+  sweep WORD...           paint all combinations of values: nst train -m WORD...
   resume FOLDER WORD...   continue a run: nst train resume=FOLDER WORD...
   compare FOLDER...       compare runs: a table, a page, a sheet of pictures
   metrics FOLDER...       measure the pictures of runs
@@ -33,8 +34,6 @@ Examples:
 
 More: nst COMMAND --help, nst --version"""
 
-COMMANDS = ("train", "sweep", "resume", "compare", "metrics", "studio", "info", "completion")
-
 
 @unfailing_streams()
 def main(words: Sequence[str] | None = None) -> int:
@@ -43,7 +42,8 @@ def main(words: Sequence[str] | None = None) -> int:
         from nst.cli import completion
 
         completion.answer()
-    command, *rest = (sys.argv[1:] if words is None else words) or ["--help"]
+    words = sys.argv[1:] if words is None else words
+    command, *rest = words or ["--help"]
     if command in ("-h", "--help"):
         print(HELP)
         return 0
@@ -53,7 +53,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"nst {__version__}")
         return 0
     if command not in COMMANDS:
-        return _refuse(_unknown(command))
+        return _refuse(_unknown(words))
     return _run(command, rest)
 
 
@@ -99,9 +99,10 @@ def _resume(words: list[str]) -> int:
     return train([f"resume={folder}", *rest])
 
 
-def _unknown(command: str) -> str:
+def _unknown(words: Sequence[str]) -> str:
+    command = words[0]
     if "=" in command or command.startswith("-"):
-        return f"{command}: the command comes first: nst train {shlex.join(sys.argv[1:])}"
+        return f"{command}: the command comes first: nst train {shlex.join(words)}"
     return f"{command}: there is no such command; {choices(command, COMMANDS)}"
 
 

@@ -14,7 +14,7 @@ from argcomplete.completers import BaseCompleter, DirectoriesCompleter, FilesCom
 from argcomplete.shell_integration import shellcode
 
 from nst import paths
-from nst.cli import vocabulary
+from nst.cli import COMMANDS, vocabulary
 from nst.files.run_folder import RunFolder
 
 HELP = """\
@@ -26,18 +26,6 @@ Print the completion of nst for a shell. To use it from now on:
   fish  nst completion fish > ~/.config/fish/completions/nst.fish"""
 
 SHELLS = ("bash", "zsh", "fish")
-
-#: The commands, as a shell describes them.
-COMMANDS = {
-    "train": "paint a picture",
-    "sweep": "paint every combination of values",
-    "resume": "continue a run",
-    "compare": "compare runs",
-    "metrics": "measure the pictures of runs",
-    "studio": "serve a page that paints, watches and compares",
-    "info": "describe this installation",
-    "completion": "print the completion for a shell",
-}
 
 
 def main(words: Sequence[str]) -> int:
