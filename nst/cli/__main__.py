@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+import nst
 from nst.cli import COMMANDS
 from nst.errors import choices
 from nst.files.streams import unfailing_streams
@@ -48,9 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(HELP)
         return 0
     if command in ("-V", "--version"):
-        from nst import __version__
-
-        print(f"nst {__version__}")
+        print(f"nst {nst.__version__}")
         return 0
     if command not in COMMANDS:
         return _refuse(_unknown(words))
