@@ -12,8 +12,8 @@ from nst import paths
 #: From the inside out: a package may import those before it, and no other of ours.
 ORDER = [
     "nst.errors", "nst.paths", "nst.files", "nst.image", "nst.encoder", "nst.objective", "nst.metrics", "nst.optimizer",
-    "nst.config", "nst.live", "nst.callbacks", "nst.plan", "nst.run", "nst.sweep", "nst.compare", "nst.api",
-    "nst.studio", "nst.train", "nst.cli",
+    "nst.config", "nst.live", "nst.logger", "nst.callbacks", "nst.plan", "nst.run", "nst.sweep", "nst.compare",
+    "nst.api", "nst.studio", "nst.train", "nst.cli",
 ]  # fmt: skip
 
 #: The packages that run Hydra; of ``nst.config`` these modules, and no other, know it.

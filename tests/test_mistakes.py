@@ -201,7 +201,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
         ["tile=32, trainer.devices=1: objective.style.sliced_wasserstein.statistic", "choices: tile=off on one device"],
     ),
     (["optimizer._target_=torch.optim.SGD"], ["optimizer: got an unexpected keyword argument 'history_size'"]),
-    (["logger._target_=nowhere.Logger"], ["logger", "nowhere"]),
+    (["logger.tensorboard._target_=nowhere.Logger"], ["logger", "nowhere"]),
     (["schedule.patience=0"], ["schedule.patience=0: must be greater than 0"]),
     (["schedule.min_improvement=1"], ["schedule.min_improvement=1: must be less than 1"]),
     (["schedule=single", "schedule.scales=2"], ["schedule.scales=2: there is no key schedule.scales"]),

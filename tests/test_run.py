@@ -185,7 +185,7 @@ def test_event_files_are_where_tensorboard_shows_a_run_s_name_once(
     ("logger", "folder", "file"),
     [
         (["logger=csv"], "csv", "metrics.csv"),
-        (["logger=csv", "logger._target_=tests.test_run.DiaryLogger"], "diary", "metrics.csv"),
+        (["logger=csv", "logger.csv._target_=tests.test_run.DiaryLogger"], "csv", "metrics.csv"),
         (["logger=none"], None, ""),
     ],
 )
@@ -194,7 +194,7 @@ def test_each_logger_has_its_own_folder(
 ) -> None:
     assert inside(*small, *logger, "hydra.run.dir=run").returncode == 0
     made = {path.name for path in (tmp_path / "run").iterdir()}
-    assert made & {"tensorboard", "csv", "diary", "logs"} == ({folder} if folder else set())
+    assert made & {"tensorboard", "csv", "logs"} == ({folder} if folder else set())
     assert folder is None or (tmp_path / "run" / folder / file).is_file()
     assert inside("resume=run", "evaluations=8").returncode == 0
     sessions = sorted(path.relative_to(tmp_path / "run") for path in (tmp_path / "run").rglob("metrics.csv"))

@@ -1,7 +1,6 @@
 """TensorBoard in a real browser: a sweep's runs, what varies, its curves and its pictures."""
 
 import contextlib
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ import requests
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.wait import WebDriverWait
 
-from .conftest import Command
+from .conftest import Command, free_port
 
 #: What a page shows, within the shadow roots of its elements, too: texts, and the widths of its pictures.
 SHOWN = """
@@ -28,12 +27,6 @@ const walk = (node) => {
 walk(document.body);
 return [texts.filter((text) => text), widths];
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from nst.optimizer.module import StyleTransfer
 
 
 class Snapshot(pl.Callback):
-    """A callback that saves the best picture so far to ``snapshots/`` and to TensorBoard, at regular intervals.
+    """A callback that saves the best picture so far to ``snapshots/`` and to the loggers, at regular intervals.
 
     With one stage, a snapshot is the picture that a run of that many evaluations would have saved.
 

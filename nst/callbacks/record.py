@@ -1,24 +1,23 @@
 """Callbacks that write losses and pictures to the loggers."""
 
-import textwrap
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from nst import image as images
 from nst.errors import DivergedError
 from nst.files.run_folder import LossTable, RunFolder
+from nst.logger import RunLogger
 from nst.optimizer.module import StyleTransfer
 
 
 class Record(pl.Callback):
     """A callback that writes every evaluation's losses to ``losses.csv`` and to every logger.
 
-    It also writes the picture to TensorBoard when the run ends, and measures the seconds spent, over all sessions of a
+    It also shows the picture to the loggers when the run ends, and measures the seconds spent, over all sessions of a
     run.
 
     Attributes:
@@ -62,12 +61,12 @@ class Record(pl.Callback):
             logger.log_metrics(scalars, step=evaluation.number)
 
     def show(self, trainer: pl.Trainer, module: StyleTransfer) -> None:
-        """Write the best picture so far to TensorBoard, unless the latest evaluation has been shown."""
+        """Show the loggers the best picture so far, unless the latest evaluation has been shown."""
         if self._shown < module.evaluation.number and module.best.number:
             self._shown = module.evaluation.number
             for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_image("picture", images.to_bytes(module.picture), self._shown)
+                if isinstance(logger, RunLogger):
+                    logger.picture("picture", module.picture, self._shown)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._flush(trainer)
@@ -95,40 +94,26 @@ class Record(pl.Callback):
             logger.save()
 
 
-#: Layout of TensorBoard's page of custom scalars: charts of several curves, given as regular expressions of tags.
-LAYOUT = {
-    "losses": {
-        "total": ["Multiline", ["loss/total"]],
-        "content, before its weight": ["Multiline", ["loss/content"]],
-        "style, before its weight": ["Multiline", ["loss/style"]],
-    },
-    "shares of the total": {
-        "content layers": ["Multiline", ["share/content/.*"]],
-        "style layers": ["Multiline", ["share/style/.*"]],
-    },
-}
-
-
 class Overview(pl.Callback):
-    """A callback that writes to TensorBoard once: the input pictures, the configuration and the layout of its page.
+    """A callback that begins the loggers with what doesn't change: the input pictures, the configuration and its files.
 
     Args:
         pictures: image tensors by name.
-        config: the resolved configuration, as YAML.
-        assets: the sources of the pictures and the weights, as YAML.
+        texts: YAML by name: the configuration, and the sources of the pictures and the weights.
+        hyperparameters: what distinguishes the run from others.
     """
 
-    def __init__(self, *, pictures: dict[str, Tensor], config: str, assets: str) -> None:
+    def __init__(
+        self, *, pictures: Mapping[str, Tensor], texts: Mapping[str, str], hyperparameters: Mapping[str, str | float]
+    ) -> None:
         self.pictures = pictures
-        self.texts = {"configuration": config, "assets": assets}
+        self.texts = texts
+        self.hyperparameters = hyperparameters
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger) and module.evaluation.number == 0:
-                for name, picture in self.pictures.items():
-                    logger.experiment.add_image(f"input/{name}", images.to_bytes(picture), 0)
-                logger.experiment.add_custom_scalars(LAYOUT)
-                # Four spaces make any text a code block in Markdown.
-                for name, text in self.texts.items():
-                    logger.experiment.add_text(name, textwrap.indent(text, "    "), 0)
+            if isinstance(logger, RunLogger):
+                logger.begin(self.hyperparameters, self.texts)
+                for name, picture in self.pictures.items() if module.evaluation.number == 0 else ():
+                    logger.picture(f"input/{name}", picture, 0)

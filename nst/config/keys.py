@@ -62,6 +62,7 @@ def without(keys: frozenset[str], node: Any) -> Any:
 
 #: Modules that have moved: the prefix of their names in older configurations, and the current prefix.
 MOVED = {
+    "pytorch_lightning.loggers.TensorBoardLogger": "nst.logger.TensorBoard",
     "nst.init.": "nst.optimizer.start.",
     "nst.pooling.": "nst.encoder.pooling.",
     "nst.schedule.": "nst.optimizer.schedule.",
@@ -84,3 +85,12 @@ def _renamed(name: str, back: bool) -> str:
         if name.startswith(old):
             return new + name.removeprefix(old)
     return name
+
+
+def with_named_loggers(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with its loggers by name; older ones have a single logger, without a name."""
+    logger = config.get("logger")
+    if not isinstance(logger, Mapping) or "_target_" not in logger:
+        return dict(config)
+    name = str(logger["_target_"]).rpartition(".")[2].lower().removesuffix("logger") or "logs"
+    return {**config, "logger": {name: logger}}

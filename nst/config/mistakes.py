@@ -42,7 +42,7 @@ ELSEWHERE = {
 }
 
 #: Groups of which several options can be chosen at once.
-SEVERAL = ("objective/style", "style/more")
+SEVERAL = ("logger", "objective/style", "style/more")
 
 
 def check_groups(given: list[Override]) -> None:

@@ -1,5 +1,6 @@
 """Schemas of the nodes that Hydra instantiates, by their ``_target_``."""
 
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -220,6 +221,31 @@ class FilmConfig(Node):
     format: Literal["mp4", "gif"]
 
 
+class ExtraNode(Node):
+    """A node that needs an extra of nst."""
+
+    @model_validator(mode="after")
+    def _is_installed(self) -> "ExtraNode":
+        module = self.target.rpartition(".")[2].lower()
+        if find_spec(module) is None:
+            raise ValueError(f"needs an extra: pip install 'nst[{module}]'")
+        return self
+
+
+class MLflowConfig(ExtraNode):
+    experiment_name: Text
+    tracking_uri: Text | None
+    save_dir: Text
+
+
+class WandBConfig(ExtraNode):
+    project: Text
+    entity: Text | None
+    group: Text | None
+    tags: list[Text] | None
+    mode: Literal["offline", "online"]
+
+
 #: Schemas of the nodes with known keys. The keys of other nodes are checked when they are instantiated.
 NODES: dict[str, type[BaseModel]] = {
     "torch.nn.AvgPool2d": Pooling,
@@ -255,6 +281,8 @@ NODES: dict[str, type[BaseModel]] = {
     "torch.optim.RMSprop": RMSpropConfig,
     "nst.optimizer.schedule.single": SingleConfig,
     "nst.optimizer.schedule.pyramid": PyramidConfig,
+    "nst.logger.MLflow": MLflowConfig,
+    "nst.logger.WandB": WandBConfig,
     "nst.callbacks.Snapshot": Periodic,
     "nst.callbacks.Live": LiveConfig,
     "nst.callbacks.Preview": PreviewConfig,

@@ -16,6 +16,9 @@ from nst.objective.terms import not_tiled
 #: Groups that are instantiated as partials, which the run completes once it knows its picture.
 LATER = ("pooling", "init", "optimizer", "schedule", "trainer")
 
+#: Groups that hold any number of nodes by name; null stands for none.
+NAMED = ("logger", "callbacks")
+
 
 @dataclass(frozen=True)
 class Nodes:
@@ -28,7 +31,7 @@ class Nodes:
         optimizer: makes the optimizer from a list of tensors.
         schedule: makes the schedule from a shape and a number of evaluations.
         trainer: makes Lightning's trainer.
-        logger: makes the loggers; None if there are none.
+        logger: make Lightning's loggers, by name.
         callbacks: Lightning callbacks, or factories that take the run's folder, by name.
         network: makes the user's own encoder; None for any other encoder.
     """
@@ -39,7 +42,7 @@ class Nodes:
     optimizer: Callable[..., Any]
     schedule: Callable[..., Any]
     trainer: Callable[..., Any]
-    logger: Callable[..., Any] | None
+    logger: Mapping[str, functools.partial[Any]]
     callbacks: Mapping[str, Any]
     network: Callable[..., Any] | None
 
@@ -51,7 +54,7 @@ def make(raw: Mapping[str, Any]) -> Nodes:
     """
     lines: list[str] = []
     made = {}
-    for group in (*LATER, "objective", "logger", "callbacks"):
+    for group in (*LATER, "objective", *NAMED):
         try:
             # The run gives the start image's path. Hydra would read ${ in it as an interpolation.
             made[group] = _made(group, {key: raw[group][key] for key in raw[group] if (group, key) != ("init", "path")})
@@ -60,7 +63,7 @@ def make(raw: Mapping[str, Any]) -> Nodes:
             continue
         if group in LATER and not isinstance(made[group], functools.partial):
             lines.append(f"{group}._partial_: must be true, as what {raw[group].get('_target_')} makes is made later")
-        for name, each in made[group].items() if group == "callbacks" else [("", made[group])]:
+        for name, each in made[group].items() if group in NAMED else [("", made[group])]:
             if isinstance(each, functools.partial):
                 try:
                     inspect.signature(each.func).bind_partial(*each.args, **each.keywords)
@@ -74,8 +77,8 @@ def make(raw: Mapping[str, Any]) -> Nodes:
             lines += error.problems
     if lines:
         raise UserError(lines)
-    logger = made["logger"] if callable(made["logger"]) else None
-    return Nodes(**{**made, "logger": logger}, network=network)
+    given = {group: {name: each for name, each in made[group].items() if each is not None} for group in NAMED}
+    return Nodes(**{**made, **given}, network=network)
 
 
 def _made(key: str, node: Any) -> Any:

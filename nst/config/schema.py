@@ -228,7 +228,7 @@ class Config(Strict):
     optimizer: Annotated[dict[str, Any], Key(shared=())]
     schedule: Annotated[dict[str, Any], Key(shared=())]
     trainer: Annotated[TrainerConfig, Key(decides=False, may_change=True)]
-    logger: Annotated[dict[str, Any], Key(decides=False)]
+    logger: Annotated[dict[Annotated[str, Field(pattern=r"^\w+$")], Own | None], Key(decides=False)]
     callbacks: Annotated[dict[str, Callback | None], Key(decides=False, may_change=True)]
     size: Annotated[PositiveInt | None, Key(shared=("content", "style"))]
     max_pixels: Annotated[PositiveInt, Key(decides=False, may_change=True)]

@@ -66,8 +66,8 @@ class RunFolder:
         return self._tensorboard if named else self._tensorboard / name
 
     def logs(self, logger: str) -> Path:
-        """Return the folder of a logger other than TensorBoard's, by the name of its class: ``csv/`` of CSVLogger."""
-        return self.path / (logger.lower().removesuffix("logger") or "logs")
+        """Return the folder of a logger other than TensorBoard's, by its name: ``csv/``."""
+        return self.path / logger
 
     def snapshot(self, evaluation: int) -> Path:
         """Return the path of the snapshot after a number of evaluations."""

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nst import paths
 from nst.config.identity import DIGESTS
-from nst.config.keys import renamed
+from nst.config.keys import renamed, with_named_loggers
 from nst.config.schema import Config, is_address, styles_in
 from nst.config.source import read_note
 from nst.config.validation import validated
@@ -31,7 +31,7 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Config]:
         found: Any = OmegaConf.to_container(own, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from error
-    raw: dict[str, Any] = renamed(found)
+    raw: dict[str, Any] = renamed(with_named_loggers(found))
     config, lines = validated(raw)
     missing = list(_missing(own))
     if config is None or missing:

@@ -27,6 +27,7 @@ from nst.encoder import PIXELS, precision
 from nst.encoder import architecture as arch
 from nst.errors import UserError, attempt, problem, written
 from nst.files.run_folder import RunFolder
+from nst.logger import kind_of
 from nst.optimizer.schedule import Schedule
 from nst.plan import devices, forecast, inputs, pictures
 from nst.plan.checking import check
@@ -119,6 +120,7 @@ def make_plan(
     _quieten_lightning()
     raw, config = checked or check(cfg)
     nodes = making.make(raw)
+    _check_loggers(nodes)
     trainer = devices.make_trainer(config, nodes)
     device = trainer.strategy.root_device
     narrow = config.encoder.kind == "vgg"
@@ -147,6 +149,17 @@ def make_plan(
     return Plan(
         title, settled, config, nodes, files, painted, replace(layout, config=config), start, trainer, device, taken
     )
+
+
+def _check_loggers(nodes: Nodes) -> None:
+    """Raise UserError for loggers that can't work, such as that of a server that isn't there."""
+    lines: list[str] = []
+    for name, make in nodes.logger.items():
+        kind = kind_of(make)
+        if kind is not None:
+            lines += kind.problems(f"logger.{name}", make.keywords)
+    if lines:
+        raise UserError(lines)
 
 
 def _settled(raw: Mapping[str, Any], decided: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Run:
     """The objects of a run.
 
     Attributes:
-        hyperparameters: what TensorBoard shows as such.
+        hyperparameters: what loggers show as such.
         format: the file format of the picture.
         note: the text that is embedded in the picture.
     """
@@ -107,16 +107,18 @@ def build(plan: Plan, folder: RunFolder, *, choices: Mapping[str, str], shown: S
     """Make the objects of a run in a folder.
 
     ``choices`` are the names of the chosen options, by group. ``shown`` are the keys and groups that distinguish the
-    run from others; they become TensorBoard's hyperparameters. With ``goes_on``, the run is resumed from its newest
+    run from others; they become the loggers' hyperparameters. With ``goes_on``, the run is resumed from its newest
     checkpoint, or restarted if it has none.
     """
     _seed(plan)
     checkpoint = folder.newest_checkpoint() if goes_on else None
     record, stop = Record(folder=folder), Stop()
+    hyperparameters = loggers.hyperparameters(plan, choices, shown)
+    assets = OmegaConf.to_yaml(OmegaConf.create(plan.files.provenance()))
     overview = Overview(
         pictures={**plan.pictures.tensors, "start": plan.start},
-        config=plan.yaml,
-        assets=OmegaConf.to_yaml(OmegaConf.create(plan.files.provenance())),
+        texts={"configuration": plan.yaml, "assets": assets},
+        hyperparameters=hyperparameters,
     )
     trainer: Any = plan.trainer
     trainer.callbacks.extend([record, overview, stop, *loggers.make_callbacks(plan, folder)])
@@ -129,7 +131,7 @@ def build(plan: Plan, folder: RunFolder, *, choices: Mapping[str, str], shown: S
         stop=stop,
         checkpoint=checkpoint,
         forecast=plan.forecast,
-        hyperparameters=loggers.hyperparameters(plan, choices, shown),
+        hyperparameters=hyperparameters,
         format=plan.config.output,
         note=note(plan.raw, plan.files.digests()),
     )

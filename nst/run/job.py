@@ -62,7 +62,7 @@ def log_to(folder: RunFolder) -> Iterator[None]:
 def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -> float:
     """Build, fit and report a run; return the value that ``minimize`` selects.
 
-    The keys and groups ``shown`` become TensorBoard's hyperparameters.
+    The keys and groups ``shown`` become the loggers' hyperparameters.
     """
     config, files = plan.config, plan.files
     try:
@@ -105,11 +105,13 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
             **provenance.of_machine(plan.device),
         }
     )
-    losses = _fit(built, folder)
-    made, hyperparameters, last = built.trainer.loggers, built.hyperparameters, built.module.evaluation.number
-    del built  # the measures need its memory
-    measures = measuring.measured(config, folder, plan.device)
-    loggers.log_hyperparameters(made, hyperparameters, losses, measures, step=last)
+    made, hyperparameters = built.trainer.loggers, built.hyperparameters
+    with loggers.ended(made):
+        losses = _fit(built, folder)
+        last = built.module.evaluation.number
+        del built  # the measures need its memory
+        measures = measuring.measured(config, folder, plan.device)
+        loggers.log_results(made, hyperparameters, losses, measures, step=last)
     return measuring.value(config, losses, measures)
 
 
@@ -152,9 +154,7 @@ def _fit(built: Run, folder: RunFolder) -> Mapping[str, float]:
                 folder.update_summary({"status": status, "error": error})
     if status == "interrupted" or built.stop.signal is not None:
         last = built.module.evaluation.number
-        loggers.log_hyperparameters(
-            built.trainer.loggers, built.hyperparameters, built.module.best.losses, {}, step=last
-        )
+        loggers.log_results(built.trainer.loggers, built.hyperparameters, built.module.best.losses, {}, step=last)
         built.stop.pass_on()
         raise SystemExit(128 + (built.stop.signal or signal.SIGINT))
     return built.module.best.losses
@@ -183,7 +183,7 @@ def _report(built: Run, folder: RunFolder, status: str, error: str | None) -> No
 
 
 def tell_what_next(plan: Plan, folder: RunFolder, words: Sequence[str]) -> None:
-    """Log what a completed run has made, and commands that go on from there: a larger picture, a page, its curves."""
+    """Log what a completed run has made, and commands that go on from there."""
     summary, size = folder.read_summary(), plan.config.size
     made = summary["width"], summary["height"], count(summary["evaluations"], "evaluation"), summary["seconds"]
     log.info("The picture has %d x %d px, after %s in %.1f s", *made)
@@ -193,8 +193,8 @@ def tell_what_next(plan: Plan, folder: RunFolder, words: Sequence[str]) -> None:
     log.info(
         "To see its inputs, losses and settings: %s", shlex.join(["python", "-m", "nst.compare", str(folder.path)])
     )
-    if plan.config.logger.get("_target_") == loggers.TENSORBOARD:
-        log.info("To see its curves: %s", shlex.join(["tensorboard", "--logdir", str(folder.path)]))
+    for hint in loggers.hints(plan, folder):
+        log.info(hint)
 
 
 def _ending(built: Run, status: str, error: str | None) -> dict[str, Any]:
