@@ -57,7 +57,7 @@ class WandB(RunLogger, WandbLogger):
         except wandb.Error as error:
             raise UserError(problem(f"logger.{self.session.logger}.mode", self.mode, str(error))) from error
         finally:
-            sys.exit, sys.excepthook = hooks  # type: ignore[assignment]
+            sys.exit, sys.excepthook = hooks
         self._begun = True
         self.log_hyperparams({**hyperparameters, **{name: yaml.safe_load(text) for name, text in texts.items()}})
 
