@@ -22,7 +22,6 @@ import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from nst import callbacks, image, paths
@@ -30,6 +29,7 @@ from nst.callbacks.checkpoint_io import WholeCheckpointIO
 from nst.encoder import vgg
 from nst.encoder import weights as encoder
 from nst.files.run_folder import RunFolder
+from nst.logger import Session, TensorBoard
 from nst.objective import Objective, Style, Weights, content_targets, style_targets
 from nst.optimizer import schedule
 from nst.optimizer.lbfgs import LBFGS
@@ -115,7 +115,7 @@ def measure(size: int, architecture: str, pairs: int, block: int) -> list[tuple[
         trainer = pl.Trainer(
             accelerator="cpu",
             max_epochs=-1,
-            logger=TensorBoardLogger(folder.events("benchmark"), name="", version=""),
+            logger=TensorBoard(session=Session(folder, "benchmark", "tensorboard", None, None), name="", version=""),
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

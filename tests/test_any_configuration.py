@@ -19,8 +19,8 @@ from nst.encoder import architecture as arch
 from .conftest import Command
 
 LAYERS = arch.layer_names("slim")
-#: Options that need another beside them.
-OTHERS = ("image", "resnet")
+#: Options that need another beside them, and loggers whose first value takes seconds (``test_loggers`` runs those).
+OTHERS = ("image", "resnet", "mlflow", "wandb")
 #: Options that differ from another one in a rate or in their layers only; ``test_studies`` runs each of them.
 ALIKE = ("adam_lr0.01", "adam_lr0.05", "adam_lr0.1", "figure3_b", "figure3_c", "figure3_d")
 
@@ -50,7 +50,7 @@ KEYS: dict[str, st.SearchStrategy[object]] = {
     "init": options("init", without=OTHERS),
     "optimizer": options("optimizer"),
     "schedule": options("schedule"),
-    "logger": options("logger"),
+    "logger": options("logger", without=OTHERS),
     "layers.content": layers | st.just("[]"),
     "layers.style": layers,
     "weights.content": weights,
