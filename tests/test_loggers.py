@@ -83,11 +83,11 @@ def test_a_sweep_is_read_back(inside: Command, small: list[str], tmp_path: Path)
         told = offline(session)
         assert (told["run"].run_group, told["run"].project, told["exit"]) == ("sweep", "nst", 0)
         assert set(told["steps"]) == {0, 1, 2, 3, 4, 5, 6}
-        assert told["steps"][3]["picture"]["_type"] == "images/separated"
+        assert told["steps"][3]["picture._type"] == "images/separated"
         assert set(told["steps"][6]) >= LOSSES
         assert told["summary"]["summary/total"] == pytest.approx(losses["total"])
         assert told["config"]["configuration"]["weights"]["style"] == float(weight)
-        assert (session / "files" / told["steps"][3]["picture"]["filenames"][0]).is_file()
+        assert (session / "files" / told["steps"][3]["picture.filenames"][0]).is_file()
     goes_on(inside, client, runs["10000.0"])
 
 

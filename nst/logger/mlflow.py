@@ -5,7 +5,7 @@ import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -76,11 +76,29 @@ class MLflow(RunLogger, MLFlowLogger):
                 why = f"this server can't be reached ({type(error).__name__}); start it, or choose another"
                 yield problem(f"{key}.tracking_uri", _without_password(address), why)
 
+    @property
+    def experiment(self) -> Any:
+        """MLflow's client, once the experiment and the run are made or found. MLflow's variable stays as it was."""
+        if self._begun:
+            return super().experiment
+        before = os.environ.get(ADDRESS)  # which Lightning sets
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(self._reached())
+                if self.folder is not None:  # or two runs would make the same experiment
+                    stack.enter_context(locked(self.folder / ".lock"))
+                client = super().experiment
+        finally:
+            os.environ.pop(ADDRESS, None)
+            if before is not None:
+                os.environ[ADDRESS] = before
+        self._begun = True
+        return client
+
     def begin(self, hyperparameters: Hyperparameters, texts: Mapping[str, str]) -> None:
         """Open the run. MLflow can't change a parameter, so one that an earlier session has logged stays."""
         with self._reached():
-            client = self._open()
-            self._begun = True
+            client = self.experiment
             address = {"tracking_uri": _without_password(str(self.address))}
             place = address if self.folder is None else {"save_dir": str(self.folder)}
             self.session.keep({"run_id": self.run_id, **place})
@@ -89,19 +107,6 @@ class MLflow(RunLogger, MLFlowLogger):
             self.log_hyperparams({key: value for key, value in hyperparameters.items() if key not in there})
             for name, text in texts.items():
                 client.log_text(self.run_id, text, f"{name}.yaml")
-
-    def _open(self) -> Any:
-        """Make the experiment and the run, or find them. Lightning sets MLflow's variable, which stays as it was."""
-        before = os.environ.get(ADDRESS)
-        try:
-            if self.folder is None:
-                return self.experiment
-            with locked(self.folder / ".lock"):  # or two runs would make the same experiment
-                return self.experiment
-        finally:
-            os.environ.pop(ADDRESS, None)
-            if before is not None:
-                os.environ[ADDRESS] = before
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log values, which are written with the next ones."""

@@ -32,8 +32,13 @@ class WandB(RunLogger, WandbLogger):
     def __init__(
         self, *, session: Session, mode: Literal["offline", "online"], group: str | None, **arguments: Any
     ) -> None:
+        if mode == "offline":
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # which would ask a server even then
+            os.environ.setdefault("WANDB_SILENT", "true")
+        import wandb
+
         self.session, self.mode = session, mode
-        self._begun = self._own = False
+        self._begun, self._own = False, wandb.run is None
         super().__init__(
             name=session.run,
             id=session.known().get("id", uuid.uuid4().hex[:8]),
@@ -44,21 +49,25 @@ class WandB(RunLogger, WandbLogger):
             **arguments,
         )
 
-    def begin(self, hyperparameters: Hyperparameters, texts: Mapping[str, str]) -> None:
-        if self.mode == "offline":
-            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # which would ask a server even then
-            os.environ.setdefault("WANDB_SILENT", "true")
+    @property
+    def experiment(self) -> Any:
+        """The run of W&B, begun when it is first asked for. W&B replaces hooks of the process, which are restored."""
+        if self._begun:
+            return super().experiment
         import wandb
 
-        self._own = wandb.run is None
         hooks = sys.exit, sys.excepthook
         try:
-            self.session.keep({"id": self.experiment.id})
+            run = super().experiment
         except wandb.Error as error:
             raise UserError(problem(f"logger.{self.session.logger}.mode", self.mode, str(error))) from error
         finally:
             sys.exit, sys.excepthook = hooks
         self._begun = True
+        return run
+
+    def begin(self, hyperparameters: Hyperparameters, texts: Mapping[str, str]) -> None:
+        self.session.keep({"id": self.experiment.id})
         self.log_hyperparams({**hyperparameters, **{name: yaml.safe_load(text) for name, text in texts.items()}})
 
     def picture(self, name: str, picture: Tensor, step: int) -> None:
