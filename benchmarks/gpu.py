@@ -1,9 +1,11 @@
-"""Check on a GPU what can go wrong there alone; print one table and write JSON.
+"""Check on a GPU what can go wrong there alone, then measure its speed; print tables and write JSON.
 
-    python -m benchmarks.gpu
+    python -m benchmarks.gpu [--results outputs/gpu.json] [--seconds 480]
 
-Each check has a bound; the exit status is 1 if one fails. The reference is float64 on the CPU. On a machine without a
-GPU, ``--device cpu`` runs the same checks where they have a meaning.
+Each check has a bound; the exit status is 1 if one fails. The reference is float64 on the CPU. The speed is measured by
+``benchmarks.against_baseline``, on the same device: an evaluation and its share of the device's rate, peak memory, and
+the seconds until the picture is as good as the best of the baseline's recipe. A part doesn't begin after ``--seconds``.
+On a machine without a GPU, ``--device cpu`` runs the same where it has a meaning.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import json
 import statistics as numbers
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -22,8 +25,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.against_baseline import __main__ as against_baseline
 from benchmarks.against_baseline import ours
 from benchmarks.against_baseline.clock import seconds
+from nst import paths
 from nst.config.source import quoted
 from nst.encoder.precision import full_float32
 from nst.errors import UserError
@@ -256,13 +261,17 @@ CHECKS: Sequence[Callable[[Case], Iterator[Check]]] = (
 
 def main(words: list[str] | None = None) -> int:
     """Run every check; return 1 if one fails."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="What can go wrong on a GPU alone.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="Checks and speed on a GPU.")
     parser.add_argument("--device", type=torch.device, default=torch.device("cuda"))
     parser.add_argument("--size", type=int, default=192, help="px, the longest side")
     parser.add_argument("--evaluations", type=int, default=150, help="after which a picture is nearly done")
     parser.add_argument("--results", type=Path, default=Path("outputs/gpu.json"))
-    parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="of every configuration")
-    options = parser.parse_args(words)
+    parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="of every check")
+    parser.add_argument("--sizes", nargs="+", default=["512", "1024", "2048", "4096"], help="px; of an evaluation")
+    parser.add_argument("--largest", default="8192", help="px; of the peak memory")
+    parser.add_argument("--race", default="600", help="evaluations of the race against the baseline's recipe")
+    parser.add_argument("--seconds", type=float, default=480, help="after which no part begins")
+    options, began = parser.parse_args(words), time.monotonic()
     if options.device.type == "cuda" and not torch.cuda.is_available():
         print("error: --device=cuda: there is none; choose --device=cpu", file=sys.stderr)
         return 2
@@ -285,7 +294,29 @@ def main(words: list[str] | None = None) -> int:
         "checks": [{**asdict(check), "passed": check.passed} for check in found],
     }
     options.results.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    return 0 if all(check.passed for check in found) else 1
+    statuses = [measure(part, options) for part in speed(options) if time.monotonic() - began < options.seconds]
+    return 0 if all(check.passed for check in found) and not any(statuses) else 1
+
+
+def speed(options: argparse.Namespace) -> list[list[str]]:
+    """Return the parts of ``benchmarks.against_baseline`` that measure the device, in the order of what they tell."""
+    precisions = ["32", "bf16", "16"] if options.device.type == "cuda" else ["32"]
+    pictures = ["--pictures", str(paths.PACKAGE / "assets"), "--contents", "tubingen", "--styles", "starry_night"]
+    return [
+        ["evaluation", "--pairs", "5", "--sizes", *options.sizes, "--precision", *precisions],
+        ["quality", *pictures, "--start", "noise", "--size", options.sizes[0], "--evaluations", options.race],
+        ["memory", "--sides", "ours", "--sizes", options.sizes[-1], options.largest],
+    ]
+
+
+def measure(part: list[str], options: argparse.Namespace) -> int:
+    """Measure a part; return the exit status. A device whose memory is too small doesn't end the others."""
+    results = options.results.with_name(f"{options.results.stem}_speed.json")
+    try:
+        return against_baseline.main([*part, "--device", options.device.type, "--results", str(results)])
+    except torch.OutOfMemoryError as error:
+        print(f"{part[0]}: {error}", file=sys.stderr)
+        return 0
 
 
 if __name__ == "__main__":

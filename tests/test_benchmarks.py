@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import against_peer, baseline, gpu
+from benchmarks import against_peer, baseline, gpu, roofline, side_by_side
 from benchmarks.against_baseline import __main__ as command
 from benchmarks.against_baseline import evaluation, memory, ours, packaged, pictures, quality, race
 from nst import paths
@@ -319,11 +319,38 @@ def test_memory_tells_a_mistake_that_its_process_met(folder: Path) -> None:
 def test_the_checks_of_a_gpu_run_on_a_cpu(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All of it runs, and what has a meaning there is right."""
     words = ["content.path=content/shore.jpg", "style.path=style/waves.jpg", "encoder=slim", "threads=1"]
-    status = gpu.main(["--device", "cpu", "--size", "40", "--evaluations", "4", "--overrides", *words])
+    checks = ["--device", "cpu", "--size", "40", "--evaluations", "4", "--overrides", *words]
+    status = gpu.main([*checks, "--sizes", "32", "--largest", "48", "--race", "2"])
     told = json.loads(Path("outputs/gpu.json").read_text())
     failed = [check["name"] for check in told["checks"] if not check["passed"]]
     assert not failed, capsys.readouterr().out
     assert status == 0
     names = {check["name"].partition(":")[0] for check in told["checks"]}
     assert {"cosine of the gradient", "distance of Gaussians", "weights of a region, from odd sizes"} <= names
+    speed = json.loads(Path("outputs/gpu_speed.json").read_text())
+    assert {record["part"] for record in speed} == {"evaluation", "reference", "quality", "memory"}
     assert gpu.main(["--device", "cuda"]) == 2
+
+
+def test_the_roofline_counts_what_a_run_computes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--sizes", "32", "--precision", "32", "--evaluations", "6", "--each", "2", "--products", "64"]
+    assert roofline.main([*words, "--device", "cpu", "--overrides", "threads=1", "logger=csv"]) == 0
+    told = json.loads(Path("outputs/roofline.json").read_text())
+    [run] = told["runs"]
+    parts = run["parts"]
+    assert "convolutions, backward" in capsys.readouterr().out
+    convolutions = evaluation.convolution_flops("vgg19", ["relu4_2", "relu5_1"], (32, 32))
+    counted = [parts[f"convolutions, {way}"]["operations"]["torch.float32"] for way in ("forward", "backward")]
+    assert counted == [convolutions / 2] * 2
+    # Each layer's Gram matrix, and its gradient: two products of (C, M) and (M, C) each.
+    grams = sum(4 * channels**2 * (32 // 2**block) ** 2 for block, channels in enumerate((64, 128, 256, 512, 512)))
+    assert parts["losses and statistics"]["operations"]["torch.float32"] == grams
+    assert all(part["seconds"] > 0 for part in parts.values())
+    assert sum(part["seconds"] for part in parts.values()) == pytest.approx(run["seconds"], rel=1)
+    assert roofline.main(["--sizes", "32", "--overrides", "tyle=3"]) == 2
+
+
+def test_side_by_side_tells_ratios(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["content.path=content/shore.jpg", "style.path=style/waves.jpg", "encoder=slim", "threads=1"]
+    side_by_side.main(["--pairs", "1", "--spin", "300000", "--size", "32", "--evaluations", "2", "--overrides", *words])
+    assert "300000: alone 1.00 (1.00 to 1.00) times that, 2 at once" in capsys.readouterr().out
