@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # One process more than there are processors, because some tests wait.
 JOBS    = $(shell $(BIN)/python -c "import os; print(min(8, (os.cpu_count() or 1) + 1))")
 
-.PHONY: help setup demo test fast soak lint format benchmark clean
+.PHONY: help setup demo test fast soak lint format docs benchmark clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ soak: setup  ## the tests that take hours: every way to stop a run, 20,000 evalu
 format: setup  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: setup  ## build the documentation, build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 benchmark: setup  ## time ours against a bare loop and the baseline's recipe, slim against VGG-19, and a sweep's next run
 	$(BIN)/python -m benchmarks.overhead

@@ -1,19 +1,17 @@
 """What docs/extending.md shows works as it stands there."""
 
 import json
-import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from .conftest import Command
-
-PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
+from .helpers import pages
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return [block.text for block in pages.blocks(language) if block.page == "docs/extending.md"]
 
 
 @pytest.fixture
