@@ -39,6 +39,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Let links between ``docs/`` and the rest of the project lead to the same page on the site."""
     here = page.file.src_uri
+    if page.is_homepage:
+        page.meta["hide"] = ["navigation"]
     generated = here.startswith(reference.FOLDER)
     inside = "" if page.file.generated_by and not generated else "docs/"
 
@@ -64,7 +66,8 @@ def _formula(found: re.Match[str]) -> str:
 def _expanded(nav: Any, pages: list[str]) -> Any:
     """Replace each folder in the navigation, such as ``learn/``, by its pages, the index first; none if it has none."""
     if isinstance(nav, dict):
-        return {title: _expanded(each, pages) for title, each in nav.items()}
+        sections = {title: _expanded(each, pages) for title, each in nav.items()}
+        return {title: each for title, each in sections.items() if each}
     if not isinstance(nav, list):
         return nav
     found = []
@@ -74,4 +77,4 @@ def _expanded(nav: Any, pages: list[str]) -> Any:
             found += sorted(mine, key=lambda page: (Path(page).stem not in ("index", "README"), page))
         else:
             found.append(_expanded(each, pages))
-    return [each for each in found if each not in ([], {})]
+    return [each for each in found if each]
