@@ -63,7 +63,7 @@ def read(path: Path) -> Option:
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     group = path.relative_to(paths.configs()).parent.as_posix().removeprefix(".")
-    head = [line.removeprefix("#").strip() for line in _leading(lines)]
+    head = [line.removeprefix("#").removeprefix(" ") for line in _leading(lines)]
     named = [line.removeprefix("@package ") for line in head if line.startswith("@package ")]
     package = (named[0] if named else group.replace("/", ".")).replace("_global_", "")
     body = "\n".join(lines[len(head) :]).strip()
@@ -95,7 +95,8 @@ def groups() -> dict[str, tuple[str, str]]:
             matched = re.match(r"  - ([a-z/]+): (\S+)\s+# (.*)", line)
             if matched:
                 found[prefix + matched[1]] = (matched[2], matched[3])
-    return found
+    tops = [group.partition("/")[0] for group in found]
+    return dict(sorted(found.items(), key=lambda each: tops.index(each[0].partition("/")[0])))
 
 
 def _leading(lines: list[str]) -> Iterator[str]:
@@ -106,12 +107,16 @@ def _leading(lines: list[str]) -> Iterator[str]:
 
 
 def _paragraphs(lines: Iterator[str]) -> list[str]:
-    """Join the lines of a comment. A line that begins with a command is a paragraph of its own."""
+    """Join the lines of a comment. A line that begins with a command is a paragraph, with the indented lines below."""
     found = [""]
     for line in lines:
         if line.startswith("python -m"):
             found += [line, ""]
+        elif line.startswith(" ") and len(found) > 1 and not found[-1]:
+            found[-2] += f" {line.strip()}"
         else:
+            # A command at the end of a line ends there.
+            line = re.sub(r"(?<!`)(python -m [^`,;]*[^`,;.])$", r"`\1`.", line)
             found[-1] = f"{found[-1]} {line}".strip()
     return [each for each in found if each]
 

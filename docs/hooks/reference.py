@@ -22,7 +22,7 @@ WHOLE = ("pair", "pair/adam", "experiment")
 ELSEWHERE = ("hydra/job_logging",)
 #: What is shown as code within a comment: commands, assignments, keys, files and what is quoted already.
 CODE = re.compile(
-    r"(`[^`]+`|python -m .*?(?=$|;| (?:is|are)\b)"
+    r"(`[^`]+`|python -m [\w.]*\w"
     r"|[+~]?[\w/.@]+=(?:\[[^\]]*\]|\{[^}]*\}|[^\s,;:)]*[^\s,;:).])"
     rf"|\b(?:{'|'.join(Config.model_fields)}|configs|docs|hydra)[./][\w./*]*\w)"
 )
@@ -136,6 +136,8 @@ def _option(option: Option, found: Options, *, deep: bool) -> Iterator[str]:
         return
     for base in option.bases:
         yield f"Like [`{base}`](#{_slug(option.group)}-{_slug(base)}), but for the following.\n"
+        if not option.keys:
+            yield f"```yaml\n{option.body}\n```\n"
     explained = [replace(key, comment=_comment(key, option, found)) for key in option.keys]
     yield from _keys(explained, _slug(f"{option.group}-{option.name}"), option.targets)
 
@@ -147,20 +149,20 @@ def _keys(keys: list[Key], prefix: str, targets: dict[str, str] | None = None) -
         if not any(key.name == node for key in keys):
             yield f"`{node}` is made by `{target}`.\n"
     for key in keys:
-        value = f" = `{key.value}`" if key.value else ""
-        yield f"`{key.name}`{{ #{prefix}-{_slug(key.name)} .key }}{value}"
         text = [_sentence(marked(key.comment, key.choices))] if key.comment else []
         if key.name in made:
             text.append(f"Made by `{made[key.name]}`.")
         if key.values and key.value:
             text.append(f"Values: {key.values}.")
-        yield f":   {' '.join(text) or 'Keys:'}\n"
+        if text:
+            value = f" = `{key.value}`" if key.value else ""
+            yield f"`{key.name}`{{ #{prefix}-{_slug(key.name)} .key }}{value}\n:   {' '.join(text)}\n"
 
 
 def marked(text: str, choices: list[str] | None = None) -> str:
     """Return a comment as Markdown, with commands, keys and the names of values as code."""
     named = "|".join(map(re.escape, [*sorted(choices or [], key=len, reverse=True), "null", "true", "false"]))
-    text = re.sub(rf"(?<![\w`=.])({named})(?=[:,] )", r"`\1`", text)
+    text = re.sub(rf"(?<![\w`=.])({named})(?=[:,] |;| or |$)", r"`\1`", text)
     found = CODE.split(text)
     return "".join(_code(part) if place % 2 else _escaped(part) for place, part in enumerate(found))
 
@@ -174,8 +176,9 @@ def _escaped(part: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    """Return a text that begins with a capital, unless it begins with code, and ends with a full stop."""
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '…')) else '.'}"
+    """Return a text that begins with a capital, unless it begins with code or a formula, and ends with a full stop."""
+    formula = re.match(r"\w+\(", text)
+    return f"{text[:1] if formula else text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '…')) else '.'}"
 
 
 def _slug(text: str) -> str:

@@ -12,7 +12,7 @@ PAGES = [
 ]  # fmt: skip
 
 _FENCED = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-_INDENTED = re.compile(r"(?:^ {4}\S.*\n)+", re.MULTILINE)
+_INDENTED = re.compile(r"(?:^ {4,}\S.*\n)+", re.MULTILINE)
 _INLINE = re.compile(r"`(python -m nst\.\w+ [^`]+)`")
 #: Words that stand for something of the reader's.
 _PLACEHOLDER = re.compile(r"…|\bFOLDER\b(?!/)|\bFILE\b|\bDIR\b|\bSIZE\b|\bPART\b|\bPARTITION\b|OVERRIDES|PICTURE")
