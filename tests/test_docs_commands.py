@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra.types import RunMode
 
 import nst as library
 from benchmarks import against_peer
@@ -23,11 +22,9 @@ from nst import paths
 from nst.compare import __main__ as compare
 from nst.config import hydra_edge
 from nst.config.overrides import with_quoted_paths
-from nst.config.source import source_of
 from nst.metrics import __main__ as metrics
 from nst.run import single
 from nst.studio import __main__ as studio
-from nst.sweep.command import expected_runs
 from nst.train import main
 
 from .conftest import NOWHERE, Command
@@ -57,33 +54,27 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@functools.cache
+def composes(*words: str) -> None:
+    """Compose and check the configuration of a run."""
+    single.checked(words)
+
+
 def train(words: list[str]) -> None:
-    """Compose and check a run, or the first and the last run of a sweep. A study as it stands has a test of its own."""
+    """Check a run, or the last run of a sweep. What a study sweeps has tests of its own."""
     if {"--help", "--cfg"} & set(words):
         assert main(words) == 0
         return
     if "-m" not in words:
-        single.checked(words)
+        composes(*words)
         return
     words = [word for word in words if word != "-m"]
-    studies = [word for word in words if word.removeprefix("experiment=") in STUDIES]
-    if words == studies:
-        return
-    arguments = hydra_edge.arguments([])
-    arguments.overrides = with_quoted_paths(words, sweep=True)
-    overrides = hydra_edge.parse(arguments.overrides)
-    if studies:
-        source = source_of(arguments)
-        params = source.compose(RunMode.MULTIRUN).cfg.hydra.sweeper.params
-        assert expected_runs(source.parse([f"{key}={value}" for key, value in params.items()]), overrides) > 1
-        return
+    others = [word for word in words if word.removeprefix("experiment=") not in STUDIES]
+    overrides = hydra_edge.parse(with_quoted_paths(others, sweep=True))
     swept = [each for each in overrides if each.is_sweep_override()]
-    assert swept
-    fixed = [each.input_line for each in overrides if each not in swept]
-    values = [_values(each) for each in swept]
-    for place in (0, -1):
-        point = [each[place] for each in values]
-        single.checked([*fixed, *(word for word in point if not word.endswith("=null"))])  # no option, the default
+    assert swept or others != words, "nothing is swept"
+    point = [each.input_line for each in overrides if each not in swept] + [_values(each)[-1] for each in swept]
+    composes(*(word for word in point if not word.endswith("=null")))  # no option, the default
 
 
 def _values(override: Any) -> list[str]:
