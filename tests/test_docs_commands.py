@@ -88,9 +88,9 @@ def module(name: str) -> Callable[[list[str]], object]:
     """Say how the command of a module is checked: by its parser, or by whether there is such a module."""
     parsers: dict[str, Callable[[list[str]], object]] = {
         "nst.train": train,
-        "nst.compare": lambda words: compare._parser().parse_args(compare._joined(words)),
-        "nst.metrics": lambda words: metrics._parser().parse_args(words),
-        "nst.studio": lambda words: studio._parser().parse_args(words),
+        "nst.compare": lambda words: compare.parser().parse_args(compare._joined(words)),
+        "nst.metrics": lambda words: metrics.parser().parse_args(words),
+        "nst.studio": lambda words: studio.parser().parse_args(words),
         "benchmarks.against_baseline": against_baseline.parse,
         "benchmarks.against_peer": against_peer.parse,
     }
