@@ -62,7 +62,7 @@ def composes(*words: str) -> None:
 
 def train(words: list[str]) -> None:
     """Check a run, or the last run of a sweep. What a study sweeps has tests of its own."""
-    if {"--help", "--cfg"} & set(words):
+    if {"--help", "--help-all", "--cfg"} & set(words):
         assert main(words) == 0
         return
     if "-m" not in words:
@@ -119,12 +119,26 @@ def container(words: list[str]) -> None:
         assert f"ARG {name}=" in (TOP / "Dockerfile").read_text(encoding="utf-8")
 
 
+def command(words: list[str]) -> None:
+    """Check a command of `nst` as that of the module that it stands for."""
+    first, *others = words
+    stands_for = {"train": ("train", []), "sweep": ("train", ["-m"]), "info": ("cli", []), "completion": ("cli", [])}
+    if first == "resume":
+        others[0] = f"resume={others[0]}"
+        first = "train"
+    name, before = stands_for.get(first, (first, []))
+    module(f"nst.{name}")([*before, *others])
+
+
 #: What is checked of the other programs.
 PROGRAMS: dict[str, Callable[[list[str]], object]] = {
     "pip": extras,
     "make": targets,
     "docker": container,
     "tensorboard": lambda words: None,
+    "mlflow": lambda words: None,
+    "wandb": lambda words: None,
+    "nst": command,
     "source": lambda words: None,
 }
 
@@ -174,6 +188,8 @@ def test_the_commands_of_a_page_are_right(
         "python -m nst.paint",
         "pip install 'nst[studios]'",
         "make coffee",
+        "nst sweep style=picasso,nobody",
+        "nst paint style=picasso",
         "sudo reboot",
     ],
 )
@@ -211,7 +227,9 @@ def test_a_python_block_runs(block: Block, reader: Path, monkeypatch: pytest.Mon
     from nst import api
 
     def small(content: Any, style: Any, overrides: Any = (), **options: Any) -> Any:
-        return api.stylize(content, style, [*overrides, *TINY, "hydra.run.dir=python"], **options)
+        tiny = [word for word in TINY if word.partition("=")[0].replace(".", "__") not in {*options} - {"size"}]
+        given = {name: value for name, value in options.items() if name != "size"}
+        return api.stylize(content, style, [*overrides, *tiny, "hydra.run.dir=python"], **given)
 
     monkeypatch.chdir(reader)
     monkeypatch.setattr(library, "stylize", small, raising=False)
