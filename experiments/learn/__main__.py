@@ -2,7 +2,7 @@
 
     python -m experiments.learn [--folder outputs/learn] [--only content style …]
 
-The runs are in ``--folder``; those that have a picture are not painted again. All of them take about half an hour on
+The runs are in ``--folder``; those that are complete are not painted again. All of them take about half an hour on
 one core. ``features`` and ``gram`` need no run.
 """
 

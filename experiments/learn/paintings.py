@@ -1,5 +1,6 @@
 """The runs behind the pictures of ``docs/learn``: FIGURES has the rows of each sheet."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,28 +38,27 @@ class Bundled:
 
 @dataclass(frozen=True)
 class Painting:
-    """One run on the bundled pictures.
+    """One run on the bundled pictures, of tubingen after starry_night.
 
     Attributes:
         name: the name of its folder.
         label: the text below its picture.
         words: overrides, after COMMON.
-        style: the name of the style picture; the content is ``tubingen``.
         after: numbers of evaluations after which the picture is shown, too.
     """
 
     name: str
     label: str
     words: Sequence[str] = ()
-    style: str = "starry_night"
     after: Sequence[int] = ()
 
     def paint(self, folder: Path) -> RunFolder:
-        """Return the run's folder below ``folder``; paint it if it has no picture yet."""
+        """Return the run's folder below ``folder``; paint it anew if it isn't complete."""
         run = RunFolder(folder / self.name)
-        if not run.result.is_file():
+        if run.read_summary().get("status") != "completed":
+            shutil.rmtree(run.path, ignore_errors=True)
             words = [*COMMON, *self.words, f"hydra.run.dir={run.path}"]
-            nst.stylize(paths.bundled("content", "tubingen"), paths.bundled("style", self.style), words)
+            nst.stylize(paths.bundled("content", "tubingen"), paths.bundled("style", "starry_night"), words)
         return run
 
     def tiles(self, folder: Path) -> list[Tile]:
@@ -115,17 +115,5 @@ FIGURES: dict[str, list[list[Bundled | Painting]]] = {
     "scales": [
         [Painting("scales-single", "at 320 px", [*LARGE, "schedule=single"], after=[20, 60])],
         [Painting("scales-pyramid", "coarse to fine", [*LARGE, "schedule.sizes=[80,160]"], after=[20, 60])],
-    ],
-    "beyond": [
-        [
-            Bundled("style", "picasso"),
-            Painting("beyond-gram", "Gram matrices", style="picasso"),
-            Painting("beyond-mean_std", "means and deviations", ["objective=mean_std"], style="picasso"),
-        ],
-        [
-            Painting("beyond-sliced", "sliced Wasserstein", ["objective=sliced_wasserstein"], style="picasso"),
-            Painting("beyond-strotss", "STROTSS", ["experiment=strotss", "evaluations=400"], style="picasso"),
-            Painting("beyond-nnst", "NNST", ["experiment=nnst", "evaluations=400"], style="picasso"),
-        ],
     ],
 }  # fmt: skip
