@@ -32,7 +32,7 @@ from .helpers.pages import TOP, Block, blocks, commands
 from .test_studies import STUDIES
 
 #: Pages whose blocks belong together, and the tests that run them.
-ELSEWHERE = {"docs/extending.md": "tests/test_extending.py"}
+ELSEWHERE = {"docs/extending.md": "tests/test_extending.py", "docs/research/studies.md": "tests/test_learn.py"}
 
 #: A run that takes no network and hardly any time.
 TINY = [
@@ -140,6 +140,7 @@ PROGRAMS: dict[str, Callable[[list[str]], object]] = {
     "wandb": lambda words: None,
     "nst": command,
     "source": lambda words: None,
+    "cmp": lambda words: None,
 }
 
 
@@ -222,14 +223,14 @@ PYTHON = [block for block in blocks("python") if block.page not in ELSEWHERE]
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.page)
-def test_a_python_block_runs(block: Block, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_block_runs(block: Block, reader: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With small pictures, whatever it asks for."""
     from nst import api
 
     def small(content: Any, style: Any, overrides: Any = (), **options: Any) -> Any:
         tiny = [word for word in TINY if word.partition("=")[0].replace(".", "__") not in {*options} - {"size"}]
         given = {name: value for name, value in options.items() if name != "size"}
-        return api.stylize(content, style, [*overrides, *tiny, "hydra.run.dir=python"], **given)
+        return api.stylize(content, style, [*overrides, *tiny, f"hydra.run.dir={tmp_path}/run"], **given)
 
     monkeypatch.chdir(reader)
     monkeypatch.setattr(library, "stylize", small, raising=False)

@@ -126,6 +126,7 @@ def prepare(page: Path, folder: Path) -> None:
         Image.radial_gradient("L").rotate(30 * number).resize((40, 32)).convert("RGB").save(folder / name)
 
 
+@pytest.mark.soak  # takes a minute; tests/test_docs_commands.py composes most of the commands each time
 @pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))], ids=lambda page: page.stem)
 def test_every_command_runs(inside: Command, tmp_path: Path, page: Path, capfd: pytest.CaptureFixture[str]) -> None:
     prepare(DOCS / "research" / "studies.md", tmp_path)
