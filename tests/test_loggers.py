@@ -25,6 +25,12 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for MLflow's database, which takes seconds to make. Its name has characters that addresses quote."""
+    return tmp_path_factory.mktemp("own place#1")
+
+
 def kept(folder: Path) -> dict[str, Any]:
     """What a run's summary has kept for its loggers."""
     found: dict[str, Any] = RunFolder(folder).read_summary()["loggers"]
@@ -51,14 +57,21 @@ def offline(session: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_sweep_is_read_back(inside: Command, small: list[str], tmp_path: Path) -> None:
+def test_a_sweep_is_read_back(inside: Command, small: list[str], place: Path) -> None:
     """One run for each point, with all that TensorBoard gets; one that goes on is the same run."""
     from mlflow.tracking import MlflowClient
 
-    words = [*small, BOTH, "metrics=[slim]", "callbacks.snapshot.every_evaluations=3", "callbacks.film=null"]
+    words = [
+        *small,
+        BOTH,
+        f"logger.mlflow.save_dir='{place}'",
+        "metrics=[slim]",
+        "callbacks.snapshot.every_evaluations=3",
+        "callbacks.film=null",
+    ]
     finished = inside("-m", *words, "weights.style=1e4,1e5", "hydra.sweep.dir=sweep")
     assert finished.returncode == 0, finished.stderr
-    client = MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow/mlflow.db")
+    client = MlflowClient(f"sqlite:///{place}/mlflow.db")
     experiment = client.get_experiment_by_name("nst")
     assert experiment is not None
     runs = {run.data.params["weights.style"]: run for run in client.search_runs([experiment.experiment_id])}
@@ -92,7 +105,7 @@ def test_a_sweep_is_read_back(inside: Command, small: list[str], tmp_path: Path)
 
 def goes_on(inside: Command, client: Any, run: Any) -> None:
     folder = Path(run.data.tags["folder"])
-    finished = inside(f"resume={folder}", "evaluations=8")
+    finished = inside(f"resume={folder}", "evaluations=8", "metrics=null")
     assert finished.returncode == 0, finished.stderr
     again = client.get_run(run.info.run_id)
     steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "loss/total")]
@@ -102,15 +115,14 @@ def goes_on(inside: Command, client: Any, run: Any) -> None:
     assert [sorted(told["steps"]) for told in sessions] == [[0, 1, 2, 3, 4, 5, 6], [7, 8]]
 
 
-def test_a_run_that_fails_ends_there_too(inside: Command, small: list[str], tmp_path: Path) -> None:
+def test_a_run_that_fails_ends_there_too(inside: Command, small: list[str], tmp_path: Path, place: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     words = ["optimizer=adam", "optimizer.lr=1e30", "recovery.at_most=0", "weights.style=1e30"]
-    finished = inside(*small, BOTH, *words, "hydra.run.dir=run", "logger.mlflow.save_dir='own place#1'")
+    finished = inside(*small, BOTH, *words, "hydra.run.dir=run", f"logger.mlflow.save_dir='{place}'")
     assert finished.returncode == 1, finished.stderr
-    run = MlflowClient(f"sqlite:///{tmp_path}/own place#1/mlflow.db").get_run(
-        kept(tmp_path / "run")["mlflow"]["run_id"]
-    )
+    run = MlflowClient(f"sqlite:///{place}/mlflow.db").get_run(kept(tmp_path / "run")["mlflow"]["run_id"])
+    assert run.info.run_name == "content-style-slim-random-size32-adam-lr1e30-style1e30"
     assert run.info.status == "FAILED"
     [session] = (tmp_path / "run" / "wandb").glob("offline-run-*")
     assert offline(session)["exit"] == 1

@@ -153,7 +153,7 @@ class MLflow(RunLogger, MLFlowLogger):
     def hint(cls, folder: RunFolder, known: Mapping[str, Any]) -> str:
         if "save_dir" not in known:
             return f"To see its curves: MLflow at {known['tracking_uri']}, run {known['run_id']}"
-        command = ["mlflow", "ui", "--backend-store-uri", _database(Path(known["save_dir"]))]
+        command = ["pipx", "run", "mlflow", "ui", "--backend-store-uri", _database(Path(known["save_dir"]))]
         return f"To see its curves: {shlex.join(command)}"
 
     @contextmanager

@@ -243,7 +243,8 @@ def _title(config: Config, named: Sequence[str], words: Sequence[str]) -> str:
     pictures = f"{config.content.title}-{config.style.title}"
     said = ("content", "style", "content.path", "style.path", "assets", "threads", "name", "pair", "resume")
     values = {key: word.partition("=")[2] for key, word in zip(keys(words), words, strict=True)}
-    chosen = {key: value for key, value in values.items() if key in named and key not in said}
+    told = [key for key in named if key not in said and key.partition(".")[0] != "logger"]
+    chosen = {key: value for key, value in values.items() if key in told}
     short = {key: re.split(r"[./]", key)[-1] for key in chosen}
     name = {key: last if list(short.values()).count(last) == 1 else key for key, last in short.items()}
     parts = [pictures, *(_short(name[key], value) for key, value in chosen.items())]
