@@ -59,6 +59,8 @@ class MLflow(RunLogger, MLFlowLogger):
         self._values: list[Any] = []
         self._written = time.monotonic()
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # which would ask a server of MLflow's
+        import mlflow  # noqa: F401  # sets the level of its logger
+
         for name in ("mlflow", "alembic", "pytorch_lightning.loggers.mlflow"):  # they tell how a database is made
             logging.getLogger(name).setLevel(logging.ERROR)
         with self._reached():
