@@ -3,7 +3,7 @@ FROM python:3.11-slim
 ARG TORCH_INDEX=""
 RUN useradd --create-home --uid 1000 nst && mkdir -p /work/outputs && chown -R nst /work
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE.md ./
 COPY configs configs
 COPY nst nst
 RUN python -m pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -c constraints.txt '.[studio]'

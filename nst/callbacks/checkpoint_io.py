@@ -1,5 +1,6 @@
 """Checkpoints on disk: written atomically, and read without executing code in them."""
 
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -9,6 +10,10 @@ from lightning_fabric.plugins.io import TorchCheckpointIO
 
 from nst.errors import UserError, problem
 from nst.files.atomic import replacing
+
+#: Mapped tensors take no memory; otherwise the history of L-BFGS would be in memory twice. Windows doesn't remove or
+#: replace a file that is mapped.
+_MAPPED = sys.platform != "win32"
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -23,8 +28,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         check_whole(Path(path))
-        # Mapped tensors take no memory; otherwise the history of L-BFGS would be in memory twice.
-        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True, mmap=True)
+        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True, mmap=_MAPPED)
         return checkpoint
 
 
@@ -49,7 +53,7 @@ def shape_in(path: Path) -> tuple[int, int]:
     """
     check_whole(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=_MAPPED)
         missing = sorted(KEYS - set(checkpoint))
         height, width = checkpoint["state_dict"]["best_image"].shape[-2:]
     except Exception as error:  # torch raises many types for damaged files

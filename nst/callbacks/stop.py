@@ -9,8 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-#: The signals that ask a process to end.
-ENDINGS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+from nst.files.signals import ENDINGS, REQUEUE
 
 
 def _ends(number: int) -> bool:
@@ -22,9 +21,9 @@ def _ends(number: int) -> bool:
 class Stop(pl.Callback):
     """A callback that ends a run between two iterations on Ctrl-C or SIGTERM, when a checkpoint can be saved.
 
-    SIGHUP, sent when the terminal is closed, does the same unless it is ignored (nohup). So does SIGUSR2 if a launcher
-    handles it: submitit's jobs receive it before their time is over. A second Ctrl-C ends a run at once; evaluations
-    since the last checkpoint must then be computed again.
+    SIGHUP (SIGBREAK on Windows), sent when the terminal is closed, does the same unless it is ignored (nohup). So does
+    SIGUSR2 if a launcher handles it: submitit's jobs receive it before their time is over. A second Ctrl-C ends a run
+    at once; evaluations since the last checkpoint must then be computed again.
 
     Attributes:
         signal: the signal received, or None.
@@ -45,7 +44,7 @@ class Stop(pl.Callback):
                     print("Stopping after this iteration; Ctrl-C to stop at once.", file=sys.stderr, flush=True)
 
         if threading.current_thread() is threading.main_thread():  # Lightning restores the handlers it found
-            for number in (*ENDINGS, signal.SIGUSR2):
+            for number in (*ENDINGS, *REQUEUE):
                 if _ends(number) or callable(signal.getsignal(number)):
                     signal.signal(number, stop)
 
@@ -74,5 +73,5 @@ class Stop(pl.Callback):
 
     def pass_on(self) -> None:
         """Raise SIGUSR2 again for the launcher, after the checkpoint is saved: submitit then requeues the job."""
-        if self.signal == signal.SIGUSR2:
+        if self.signal in REQUEUE:
             signal.raise_signal(self.signal)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from nst.encoder.device import abilities
 from nst.errors import UserError, problem
 
 Precision = Literal["bf16", 16, 32, 64]
@@ -38,12 +39,11 @@ def settle(asked: Precision | Literal["auto"], device: torch.device, *, narrow: 
         asked = 32 if asked == "auto" else asked
     if asked == "auto":
         return "bf16" if _has_bf16(device) else 32
-    if asked == 64 and device.type == "mps":
-        raise UserError(
-            problem("precision", 64, "MPS doesn't support float64; choices: 32, or trainer.accelerator=cpu")
-        )
-    if asked == 16 and device.type != "cuda":
-        raise UserError(problem("precision", 16, "float16 needs CUDA; choices: auto, bf16, 32, 64"))
+    known = abilities(device).precisions
+    if asked not in known:
+        choices = ", ".join(map(str, ("auto", *known)))
+        why = f"runs on {device.type.upper()} don't have it; choices: {choices}"
+        raise UserError(problem("precision", asked, why))
     return asked
 
 

@@ -4,13 +4,18 @@ import errno
 import hashlib
 import itertools
 import os
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 #: Prefix of a file's name until the file is complete. Files that a killed process has left may be removed.
 UNFINISHED = ".unfinished-"
+
+#: How often a file is renamed before the error counts; a reader may have it open for a moment.
+_TRIES = 40 if sys.platform == "win32" else 1
 
 
 @contextmanager
@@ -32,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         with suppress(PermissionError, NotImplementedError):  # a file system without modes refuses them
             temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        _rename(temporary, path)
         _settle(path.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
@@ -58,6 +63,17 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Rename a file over another one. Windows refuses this while any process has the other one open."""
+    for _ in range(_TRIES - 1):
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            time.sleep(0.05)
+    source.replace(target)
 
 
 def _settle(folder: Path) -> None:

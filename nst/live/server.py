@@ -1,7 +1,6 @@
 """A page on loopback that shows one run while it is optimized, and can stop it."""
 
 import html
-import os
 import secrets
 import signal
 import threading
@@ -112,7 +111,7 @@ def _handler(live: LiveServer) -> type[BaseHTTPRequestHandler]:
                 self._answer(HTTPStatus.FORBIDDEN)
                 return
             self._answer(HTTPStatus.OK, "stopping")
-            os.kill(os.getpid(), signal.SIGTERM)  # a second one, unlike a second Ctrl-C, changes nothing
+            signal.raise_signal(signal.SIGTERM)  # a second one, unlike a second Ctrl-C, changes nothing
 
         def _own_host(self) -> bool:
             """Return whether the request names this server; another name may be a site's that resolves to loopback."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from nst.encoder.device import exact
 from nst.objective.products import widened
 from nst.objective.statistics import (
     channel_moments,
@@ -93,18 +94,15 @@ def gaussian_wasserstein(found: Tensor, target: Tensor, *, eps: float) -> Tensor
     channels = found.shape[0]
     if not found.isfinite().all():  # eigenvalues need finite values
         return found.sum() * float("nan")
-    exact, style = (
-        (each.cpu() if each.device.type == "mps" else each).double()  # MPS supports neither the type nor eigenvalues
-        for each in (found, target)
-    )
+    own, style = (exact(each, "factors") for each in (found, target))
     floor = eps * style[:, :-1].trace() / channels + _TINY
     covariance, other = (
-        _covariance(each) + floor * torch.eye(channels, dtype=each.dtype, device=each.device) for each in (exact, style)
+        _covariance(each) + floor * torch.eye(channels, dtype=each.dtype, device=each.device) for each in (own, style)
     )
     # Σ'^½ Σ Σ'^½ has the eigenvalues of Lᵀ Σ L with Σ' = L Lᵀ, and a Cholesky factor is fast to compute.
     factor = _factor(other)
     root = _TraceOfRoot.apply(factor.T @ covariance @ factor)
-    apart = (exact[:, -1] - style[:, -1]).square().sum()
+    apart = (own[:, -1] - style[:, -1]).square().sum()
     distance = apart + covariance.trace() + other.trace() - 2 * root
     return (distance / channels).to(found)  # type: ignore[no-any-return]
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nst.encoder.device import able
 from nst.image import detail
 from nst.objective.products import TINY, as_rows, unit_rows, widened
 from nst.objective.reading import Reading
@@ -266,7 +267,7 @@ def _grid_weights(reading: Reading) -> Tensor | None:
         return None
     weights = reading.weights[reading.finest]
     shape = [max(1, side // 4) for side in weights.shape[-2:]]
-    return functional.interpolate(weights, size=shape, mode="area")
+    return functional.interpolate(able(weights, "area_means"), size=shape, mode="area").to(weights.device)
 
 
 def _within(rows: Tensor, weights: Tensor | None) -> Tensor:

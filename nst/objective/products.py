@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nst.encoder.device import abilities
+
 #: Lengths of vectors below this are rounded up to it, so that a vector of length 0 has a direction.
 TINY = 1e-8
 
@@ -31,7 +33,7 @@ def sum_of_products(positions: Tensor, others: Tensor | None = None, *, weights:
         others = positions
     if positions.element_size() >= 4:
         return positions.T @ (others if weights is None else others * as_column(weights, others))
-    if positions.device.type == "cuda" and weights is None:
+    if weights is None and abilities(positions.device).wide_products:
         return torch.mm(positions.T, others, out_dtype=torch.float32)
     total = positions.new_zeros((positions.shape[1],) * 2, dtype=torch.float32)
     for (part, weight), other in zip(weighted_chunks(positions, weights), chunks(others), strict=True):

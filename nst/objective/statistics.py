@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from nst.encoder.device import abilities, exact
 from nst.objective.products import (
     as_rows,
     gram_gradient,
@@ -50,7 +51,7 @@ def region_weights(mask: Tensor, size: tuple[int, int]) -> Tensor:
     as far as it is within the region; the surroundings that it reads may be outside (the simplest of the guidance
     channels of Gatys et al. 2017, arXiv:1611.07865, section 4).
     """
-    weights = functional.interpolate(mask.cpu().double(), size=size, mode="area")  # MPS lacks this mode for odd sizes
+    weights = functional.interpolate(exact(mask, "area_means"), size=size, mode="area")
     return (weights / weights.mean()).to(mask)
 
 
@@ -160,12 +161,12 @@ def _sorted(values: Tensor, weights: Tensor | None) -> Tensor:
     values, order = values.sort(dim=1)
     if weights is None:
         return values
-    exact = weights.flatten().to(torch.float32 if weights.device.type == "mps" else torch.float64)
-    levels = (torch.arange(len(exact), device=exact.device, dtype=exact.dtype) + 0.5) / len(exact) * exact.sum()
+    wide = weights.flatten().to(abilities(weights.device).widest)
+    levels = (torch.arange(len(wide), device=wide.device, dtype=wide.dtype) + 0.5) / len(wide) * wide.sum()
     places = torch.empty_like(order)
     for place, row in zip(places, order, strict=True):  # one direction at a time, to spare memory
-        torch.searchsorted(exact[row].cumsum(0), levels, out=place)
-    return values.gather(1, places.clamp_(max=len(exact) - 1))
+        torch.searchsorted(wide[row].cumsum(0), levels, out=place)
+    return values.gather(1, places.clamp_(max=len(wide) - 1))
 
 
 @lru_cache(maxsize=32)

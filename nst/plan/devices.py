@@ -5,7 +5,6 @@ its folder, and write nothing. Either the first process starts the others, or ``
 """
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -27,6 +27,7 @@ from nst.callbacks.checkpoint_io import WholeCheckpointIO
 from nst.config.nodes import Nodes
 from nst.config.schema import Config
 from nst.errors import UserError, one_line, problem
+from nst.files.signals import APART
 from nst.plan import torchrun
 
 #: Seconds that the first process has for its report after another process has failed.
@@ -58,6 +59,9 @@ def make_trainer(config: Config, nodes: Nodes) -> pl.Trainer:
             enable_model_summary=False,
         )
     except (MisconfigurationException, TypeError, ValueError) as error:
+        if "MPS accelerator" in str(error):  # it refuses the strategy of several processes
+            why = "there is one MPS device; choices: 1, or trainer.accelerator=cpu"
+            raise UserError(problem("trainer.devices", number, why)) from error
         if "backend found" in str(error):  # MisconfigurationException has no finer type
             why = "this machine has none that torch can use; choices: auto, cpu"
             raise UserError(problem("trainer.accelerator", config.trainer.accelerator, why)) from error
@@ -131,14 +135,14 @@ class Launcher(_Launcher):
             raise
         finally:
             self._over.set()
-            self.kill(signal.SIGKILL)
+            for process in self.processes:
+                process.kill()
+                process.wait()
 
     def kill(self, signum: Any) -> None:
         """Send a signal to the processes that are alive."""
         for process in self.processes:
             process.send_signal(signum)
-            if signum == signal.SIGKILL:
-                process.wait()
 
     def _start(self, address: str, port: int) -> None:
         for rank in range(1, self.strategy.num_processes):
@@ -149,7 +153,7 @@ class Launcher(_Launcher):
                     env={**os.environ, **place},
                     stdin=subprocess.PIPE,  # end of file means that the first process has ended
                     stdout=subprocess.DEVNULL,
-                    start_new_session=True,  # only the first process gets Ctrl-C
+                    **APART,  # only the first process gets Ctrl-C
                 )
             )
         threading.Thread(target=self._watch, daemon=True).start()
@@ -162,7 +166,7 @@ class Launcher(_Launcher):
                 print(f"error: a process of the run ended with status {failed[0].returncode}", file=sys.stderr)
                 for process in self.processes:
                     process.kill()
-                os.kill(os.getpid(), signal.SIGKILL)
+                psutil.Process().kill()
 
     def _explain(self, error: RuntimeError) -> None:
         """Raise RuntimeError that names the failed process, if any; ``error`` only says that one doesn't answer."""

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from nst.encoder.precision import full_float32
 from nst.errors import DivergedError, UserError
 from nst.files.run_folder import RunFolder
+from nst.files.signals import REQUEUE
 from nst.plan.planning import make_plan
 from nst.run.build import build_follower
 
@@ -48,7 +49,7 @@ def _end_with_the_first() -> None:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):  # the first process handles them
+    for number in (signal.SIGINT, signal.SIGTERM, *REQUEUE):  # the first process handles them
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_first, daemon=True).start()
     sys.exit(follow(Path(sys.argv[1])))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from nst.config.schema import Config
+from nst.encoder.device import abilities
 from nst.errors import UserError, of_disk, problem
 from nst.files.run_folder import RunFolder
 from nst.metrics.measure import measure
@@ -27,7 +28,7 @@ def measured(config: Config, folder: RunFolder, device: torch.device) -> dict[st
         return {}
     try:
         for name in config.metrics:
-            measure(folder, observer(name, device if device.type == "cuda" else CPU))
+            measure(folder, observer(name, device if abilities(device).widest == torch.float64 else CPU))
     except UserError as error:
         if config.minimize.metric is not None:
             raise

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import resource
 import subprocess
 import sys
 from contextlib import suppress
@@ -11,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from nst import paths
@@ -53,6 +53,10 @@ def peak_memory(device: torch.device) -> int:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         for kilobytes in (line.split()[1] for line in lines if line.startswith("VmHWM:")):
             return int(kilobytes) * 1024
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return int(getattr(psutil.Process().memory_info(), "peak_wset"))  # noqa: B009 # no attribute elsewhere
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -24,6 +24,7 @@ import psutil
 from nst.errors import UserError
 from nst.files.atomic import write_text
 from nst.files.run_folder import RunFolder, make_folder
+from nst.files.signals import APART, ASK
 from nst.live.progress import Progress, progress
 from nst.studio.uploads import Uploads
 
@@ -150,7 +151,7 @@ class Queue:
             _write(replace(now, stopped=True))
         with suppress(psutil.Error):
             process.resume()  # a paused process receives no signal
-            process.terminate()
+            process.send_signal(ASK)
 
     def pause(self, job: Job) -> None:
         """Pause a run, or let a paused one go on."""
@@ -210,8 +211,8 @@ class Queue:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    start_new_session=True,
                     env=environment,
+                    **APART,
                 )
             try:
                 _write(replace(job, process=(process.pid, psutil.Process(process.pid).create_time())))
