@@ -61,6 +61,9 @@ class OnMPS(Tensor):
     def __repr__(self, **_: Any) -> str:
         return f"OnMPS({self.inner})"
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.inner.detach().__reduce_ex__(protocol)
+
     @property
     def device(self) -> torch.device:  # type: ignore[override]
         return MPS
@@ -79,7 +82,9 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     inputs = []
     tree_map(lambda each: inputs.append(each) if isinstance(each, Tensor) else None, (args, kwargs))
     here = any(isinstance(each, OnMPS) for each in inputs)
-    there = here if target is None else torch.device(target).type == "mps"
+    if name.startswith("new_"):  # a gradient made by C++, which sees another device
+        target = None
+    there = here if target is None else _is_mps(target)
     if name.startswith(("copy_", "_local_scalar_dense", "_to_copy")):
         pass
     elif here and any(not isinstance(each, OnMPS) and each.dim() for each in inputs) and not name.startswith("index"):
