@@ -39,6 +39,7 @@ for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGQUIT", "SIGALRM", "SIGSTOP", "S
 
 import pytorch_lightning.trainer.connectors.signal_connector as lightning
 lightning._IS_WINDOWS = True
+signal.valid_signals = lambda: {signal.SIGABRT, signal.SIGFPE, signal.SIGINT, signal.SIGSEGV, signal.SIGTERM}
 import nst
 for module in pkgutil.walk_packages(nst.__path__, "nst."):
     if not module.name.endswith("__main__"):
