@@ -57,23 +57,19 @@ def region(tmp_path: Path) -> Path:
     return tmp_path / "region.png"
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["objective=wasserstein", "precision=32"],
-        ["objective=nnst", "optimizer=adam", "style.region=REGION", "precision=32"],
-        ["objective=sliced_wasserstein", "style.region=REGION", "precision=bf16"],
-    ],
-    ids=lambda words: words[0],
-)
-def test_a_run_on_mps_has_the_losses_of_one_on_the_cpu(
-    words: list[str], inside: Command, small: list[str], region: Path, tmp_path: Path
+@pytest.mark.parametrize("precision", [32, "bf16"])
+def test_a_run_on_mps_goes_on_and_has_the_losses_of_one_on_the_cpu(
+    precision: object, inside: Command, small: list[str], region: Path, tmp_path: Path
 ) -> None:
-    line = [*small, *(word.replace("REGION", str(region)) for word in words), "logger=none", "evaluations=3"]
+    terms = "[gram,wasserstein,sliced_wasserstein,shifted_gram,nearest_neighbors]"
+    line = [*small, f"objective/style={terms}", f"style.region={region}", "optimizer=adam", "schedule=single"]
+    line += [f"precision={precision}", "logger=none"]
     assert inside(*line, "hydra.run.dir=cpu").returncode == 0
     with fake_mps():
-        found = inside(*line, "trainer.accelerator=mps", "hydra.run.dir=mps")
-    assert found.returncode == 0, found.stderr
+        begun = inside(*line, "trainer.accelerator=mps", "evaluations=3", "hydra.run.dir=mps")
+        assert begun.returncode == 0, begun.stderr
+        ended = inside("resume=mps", "evaluations=6")
+    assert ended.returncode == 0, ended.stderr
     losses = [
         [
             float(row["total"])
@@ -81,15 +77,8 @@ def test_a_run_on_mps_has_the_losses_of_one_on_the_cpu(
         ]
         for name in ("cpu", "mps")
     ]
-    assert len(losses[1]) == 3
+    assert len(losses[1]) == 6
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
-
-
-def test_a_run_on_mps_goes_on(inside: Command, small: list[str]) -> None:
-    with fake_mps():
-        assert inside(*small, "trainer.accelerator=mps", "evaluations=3", "hydra.run.dir=run").returncode == 0
-        found = inside("resume=run", "evaluations=6")
-    assert found.returncode == 0, found.stderr
 
 
 @pytest.mark.parametrize(
