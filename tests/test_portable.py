@@ -74,7 +74,7 @@ def test_signals_are_those_that_the_system_has(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 512, raising=False)
     there = runpy.run_path(str(signals.__file__))
     assert there["ENDINGS"] == (signal.SIGINT, signal.SIGTERM, 21)
-    assert (there["REQUEUE"], there["ASK"], there["APART"]["creationflags"]) == ((), 1, 512)
+    assert (there["REQUEUE"], there["ASK"], there["APART"]) == ((), 1, {"creationflags": 512})
 
 
 def test_the_peak_of_the_memory_without_proc_and_resource(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,8 @@ REQUEUE = _existing("SIGUSR2")
 ASK: int = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
 
 #: Arguments of ``subprocess.Popen`` for a process that doesn't get the signals of this terminal, but can get ``ASK``.
-APART: dict[str, Any] = {
-    "start_new_session": True,  # ignored by Windows
-    "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-}
+APART: dict[str, Any] = (
+    {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    if hasattr(subprocess, "CREATE_NEW_PROCESS_GROUP")
+    else {"start_new_session": True}
+)
