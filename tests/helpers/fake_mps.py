@@ -21,8 +21,9 @@ MPS = torch.device("mps")
 
 #: Operators that have a kernel for MPS in torch 2.15, but not in 2.11, or (the last) not for all sizes.
 RESTRICTED = (
-    "_linalg_eigh", "linalg_eigh", "_linalg_svd", "linalg_qr", "_cdist_backward", "_upsample_bicubic2d_aa_backward",
-    "_upsample_bilinear2d_aa_backward", "grid_sampler_2d_backward", "index_reduce", "take", "put_", "_adaptive_avg_pool2d",
+    "_linalg_eigh", "linalg_eigh", "_linalg_svd", "linalg_qr", "_cdist_backward", "grid_sampler_2d_backward",
+    "_upsample_bicubic2d_aa_backward", "_upsample_bilinear2d_aa_backward", "index_reduce", "take", "put_",
+    "_adaptive_avg_pool2d",
 )  # fmt: skip
 
 
