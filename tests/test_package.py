@@ -28,9 +28,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (TOP / name).is_file() and name.startswith(copied):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes((TOP / name).read_bytes())
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", "."], cwd=folder, check=True
-    )
+    # Without --wheel, the wheel is built from the source distribution, which must have all that it takes.
+    subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", "."], cwd=folder, check=True)
     [built] = (folder / "dist").glob("nst-*.whl")
     return built
 
@@ -55,6 +54,7 @@ def test_the_wheel_carries_every_file_it_needs(wheel: Path) -> None:
     }
     assert configs | package <= names
     assert not {name for name in names if name.split("/")[0] in ("tests", "benchmarks", "experiments", "configs")}
+    assert {"LICENSE", "NOTICE.md"} == {name.rpartition("/")[2] for name in names if "/licenses/" in name}
 
 
 def test_the_wheel_paints_in_an_environment_of_its_own(wheel: Path, small: list[str], tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_wheel_paints_in_an_environment_of_its_own(wheel: Path, small: list[
     run = [str(python), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]
     site = Path(subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip())
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*install, str(wheel)], check=True)
+    subprocess.run([*install, "--ignore-installed", str(wheel)], check=True)  # a checkout on PYTHONPATH counts, too
     # A plain path entry: unlike site.addsitedir it does not run the .pth file of an editable install.
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
