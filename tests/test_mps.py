@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nst.encoder.device import TABLE, abilities, able, exact
+from nst.encoder.precision import TABLE, abilities, able, exact
 
 from .conftest import Command
 from .helpers.fake_mps import MPS, OnMPS, fake_mps

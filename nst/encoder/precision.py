@@ -1,4 +1,4 @@
-"""The floating-point types of a run: ``precision=auto``, ``bf16``, ``16``, ``32`` or ``64``.
+"""What devices can do, and the floating-point types of a run: ``precision=auto``, ``bf16``, ``16``, ``32`` or ``64``.
 
 The pixels, the losses and the optimizer's memory have 32 bits, or 64 if ``precision=64``. ``bf16`` and ``16`` apply to
 the weights and features of the encoder only; sums over the features are computed in 32 bits.
@@ -6,12 +6,12 @@ the weights and features of the encoder only; sums over the features are compute
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from nst.encoder.device import abilities
 from nst.errors import UserError, problem
 
 Precision = Literal["bf16", 16, 32, 64]
@@ -23,6 +23,51 @@ ENCODER: dict[Precision, torch.dtype] = {
     32: torch.float32,
     64: torch.float64,
 }
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What one kind of device can do.
+
+    Attributes:
+        precisions: the values of ``precision`` that a run may have there. Only where its hardware is known to be built
+            for bf16, ``precision=auto`` is bf16.
+        widest: the widest floating-point type.
+        factors: whether it has Cholesky factors and eigenvalues.
+        area_means: whether ``interpolate(mode="area")`` works for all sizes.
+        wide_products: whether ``torch.mm`` of 16-bit matrices can return 32 bits.
+    """
+
+    precisions: tuple[object, ...]
+    widest: torch.dtype = torch.float64
+    factors: bool = True
+    area_means: bool = True
+    wide_products: bool = False
+
+
+#: By ``torch.device.type``. Of MPS, Apple's GPUs, only what every torch that may be used has there.
+TABLE = {
+    "cpu": Abilities(precisions=("bf16", 32, 64)),
+    "cuda": Abilities(precisions=("bf16", 16, 32, 64), wide_products=True),
+    "mps": Abilities(precisions=("bf16", 32), widest=torch.float32, factors=False, area_means=False),
+}
+
+
+def abilities(device: torch.device) -> Abilities:
+    """Return what a device can do; an unknown kind as much as the CPU."""
+    return TABLE.get(device.type, TABLE["cpu"])
+
+
+def able(x: Tensor, *needs: str) -> Tensor:
+    """Return a tensor on a device that has the abilities: its own, or else the CPU."""
+    known = abilities(x.device)
+    return x if all(getattr(known, need) for need in needs) else x.cpu()
+
+
+def exact(x: Tensor, *needs: str) -> Tensor:
+    """Return a tensor in 64 bits, on a device that has them and the abilities: its own, or else the CPU."""
+    x = able(x, *needs)
+    return (x if abilities(x.device).widest == torch.float64 else x.cpu()).double()
 
 
 def settle(asked: Precision | Literal["auto"], device: torch.device, *, narrow: bool = True) -> Precision:

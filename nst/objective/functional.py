@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nst.encoder.device import exact
+from nst.encoder.precision import exact
 from nst.objective.products import widened
 from nst.objective.statistics import (
     channel_moments,

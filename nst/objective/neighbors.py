@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nst.encoder.device import able
+from nst.encoder.precision import able
 from nst.image import detail
 from nst.objective.products import TINY, as_rows, unit_rows, widened
 from nst.objective.reading import Reading

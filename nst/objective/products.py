@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nst.encoder.device import abilities
+from nst.encoder.precision import abilities
 
 #: Lengths of vectors below this are rounded up to it, so that a vector of length 0 has a direction.
 TINY = 1e-8

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nst.encoder.device import abilities, exact
+from nst.encoder.precision import abilities, exact
 from nst.objective.products import (
     as_rows,
     gram_gradient,

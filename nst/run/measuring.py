@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from nst.config.schema import Config
-from nst.encoder.device import abilities
+from nst.encoder.precision import abilities
 from nst.errors import UserError, of_disk, problem
 from nst.files.run_folder import RunFolder
 from nst.metrics.measure import measure
