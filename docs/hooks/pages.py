@@ -16,7 +16,7 @@ TOP = Path(__file__).parents[2]
 
 #: Files of the project that are pages or pictures of the site, at the same paths.
 INCLUDED = (
-    "README.md", "CHANGELOG.md", "CITATION.cff", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "NOTICE.md",
+    "README.md", "CHANGELOG.md", "CITATION.cff", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "LICENSE", "NOTICE.md",
     "experiments/README.md", "experiments/*/README.md",
     "experiments/**/*.jpg", "experiments/**/*.png", "experiments/**/*.yaml", "nst/assets/content/*.jpg",
     "nst/assets/style/*.jpg",
