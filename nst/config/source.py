@@ -60,7 +60,9 @@ class Source:
 
     def parse(self, overrides: list[str]) -> list[Override]:
         """Return the overrides as parsed by Hydra; globs can find the options of their group."""
-        with hydra_edge.loader(self.folder) as options:
+        given = {override.key_or_group: override for override in parse(self.overrides)}
+        searched: Any = given["hydra.searchpath"].value() if "hydra.searchpath" in given else []
+        with hydra_edge.loader(self.folder, [str(each) for each in searched]) as options:
             return parse(overrides, options)
 
     def compose(self, mode: RunMode = RunMode.RUN) -> Composed:
