@@ -71,7 +71,7 @@ def explain(error: Exception, arguments: argparse.Namespace) -> list[str]:
         return unreadable
     try:
         source = source_of(arguments)
-        with hydra_edge.loader(source.folder) as options:
+        with source.options() as options:
             lines = list(_override_problems(options, source))
     except (UserError, HydraException, OmegaConfBaseException):
         lines = []
