@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nst import paths
-from nst.config import hydra_edge
 from nst.config.hydra_edge import parse
 from nst.config.source import PRESETS, Source, source_of
 from nst.encoder import architecture as arch
