@@ -78,7 +78,8 @@ def _index(train: Option, about: dict[str, tuple[str, str]]) -> Iterator[str]:
         "This reference lists every key with its default, its meaning and its values. It is generated from the YAML "
         "files in `configs/`. `group=option` selects a file of a group, and `group.key=value` changes one of its "
         "values. Quote a list for the shell: `'layers.content=[relu4_1]'`. `_target_` names the Python class or "
-        "function that a node instantiates. With `_partial_: true`, the run adds further arguments, such as the pixels.\n"
+        "function that a node instantiates. With `_partial_: true`, the run adds further arguments, such as the "
+        "pixels.\n"
     )
     yield "## Groups\n"
     for group, (default, text) in about.items():
