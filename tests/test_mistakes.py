@@ -100,7 +100,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["seed=-1"], ["seed=-1: must be greater than or equal to 0"]),
     (
         ["precision=16", "trainer.accelerator=cpu"],
-        ["precision=16: float16 needs CUDA; choices: auto, bf16"],
+        ["precision=16: runs on CPU don't have it; choices: auto, bf16, 32, 64"],
     ),
     (["precision=8"], ["precision=8: must be 'auto', 'bf16', 16, 32 or 64"]),
     (["assets=maybe"], ["assets=maybe: must be 'auto' or 'strict'"]),
