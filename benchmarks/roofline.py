@@ -12,6 +12,7 @@ nothing stayed in the processor's cache: a part whose tensors fit into the cache
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -280,24 +281,26 @@ def main(words: list[str] | None = None) -> int:
     options = parser.parse_args(words)
     if options.evaluations < 2 * options.each + 2:
         parser.error(f"--evaluations={options.evaluations}: at least twice --each and 2 are needed")
+    try:
+        for precision in options.precision:
+            filters = ours.random_filters(*pictures.BUNDLED, options.device)
+            ours.settle([*filters, f"precision={precision}", *options.overrides])
+    except (UserError, HydraException) as error:
+        lines = error.problems if isinstance(error, UserError) else [one_line(error)]
+        print("\n".join(f"error: {line}" for line in lines), file=sys.stderr)
+        return 2
     dtypes = {DTYPES[each] for each in (*options.precision, "32")}
     rates = measure_rates(options.device, sorted(dtypes, key=str), options.products)
     console, told = Console(width=120), []
     for dtype, rate in rates.product.items():
         console.print(f"matrix product, {dtype}: {rate / 1e9:.0f} GFLOP/s")
     console.print(f"copy: {rates.copy / 1e9:.1f} GB/s")
-    for size in options.sizes:
-        for precision in options.precision:
-            given = [f"precision={precision}", *options.overrides]
-            try:
-                parts, whole = measure(size, given, options.device, each=options.each, evaluations=options.evaluations)
-            except (UserError, HydraException) as error:
-                lines = error.problems if isinstance(error, UserError) else [one_line(error)]
-                print("\n".join(f"error: {line}" for line in lines), file=sys.stderr)
-                return 2
-            console.print(table(f"{size} x {size} px, precision={precision}", parts, whole, rates))
-            told.append({"size": size, "precision": precision, "seconds": whole,
-                         "parts": {name: asdict(part) for name, part in parts.items()}})  # fmt: skip
+    for size, precision in itertools.product(options.sizes, options.precision):
+        given = [f"precision={precision}", *options.overrides]
+        parts, whole = measure(size, given, options.device, each=options.each, evaluations=options.evaluations)
+        console.print(table(f"{size} x {size} px, precision={precision}", parts, whole, rates))
+        kept = {name: asdict(part) for name, part in parts.items()}
+        told.append({"size": size, "precision": precision, "seconds": whole, "parts": kept})
     options.results.parent.mkdir(parents=True, exist_ok=True)
     made = {**provenance.of_machine(options.device), "rates": asdict(rates), "overrides": options.overrides}
     options.results.write_text(json.dumps({**made, "runs": told}, indent=2) + "\n", encoding="utf-8")
