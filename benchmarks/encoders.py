@@ -26,8 +26,8 @@ def seconds(objective: Objective, picture: torch.Tensor) -> float:
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description="Times an evaluation of slim against one of VGG-19.")
-    parser.add_argument("--size", type=int, default=256, help="px, both sides")
+    parser = argparse.ArgumentParser(description="Compares the time of an evaluation of slim and of VGG-19.")
+    parser.add_argument("--size", type=int, default=256, help="side of the picture in px")
     parser.add_argument("--pairs", type=int, default=20)
     options = parser.parse_args()
     objectives = {name: make_objective(options.size, name) for name in ("slim", "vgg19")}

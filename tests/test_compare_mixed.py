@@ -247,7 +247,10 @@ def test_marks_that_every_run_has_are_told_once(tmp_path: Path) -> None:
         (["weigths.style<1"], ["--where=weigths.style: there is no such key; did you mean weights.style"]),
         (["padding=zero"], ["--where=padding: there is no such key; did you mean encoder.padding?"]),
         (["zzz=1"], ["--where=zzz: there is no such key; choices: run, status, style, "]),
-        (["style=pcasso"], ["--where=style=pcasso: no run has it; did you mean picasso? choices: picasso, scream"]),
+        (
+            ["style=pcasso"],
+            ["--where=style=pcasso: no run has this value; did you mean picasso? choices: picasso, scream"],
+        ),
         (["style"], ["--where=style: must be KEY=VALUE, or KEY<NUMBER with <, >, <= or >="]),
         (["size="], ["--where=size=: must be KEY=VALUE"]),
         (["size<big"], ["--where=size<big: big must be a number"]),

@@ -387,7 +387,7 @@ def test_no_two_runs_share_a_folder(inside: Command, small: list[str], tmp_path:
     before = (tmp_path / "run" / "config.yaml").read_bytes()
     again = inside(*small, "seed=1", "hydra.run.dir=run")
     assert again.returncode == 2
-    assert "this folder already holds a run; resume it with resume=" in again.stderr
+    assert "this folder already contains a run; resume it with resume=" in again.stderr
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
     dated = [inside(*small, "evaluations=1", "hydra.run.dir=${now:%Y}") for _ in range(2)]
     assert [finished.returncode for finished in dated] == [0, 2]

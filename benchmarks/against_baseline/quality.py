@@ -29,17 +29,23 @@ FIRST_LAYERS = ["layers.content=[relu3_1]", "layers.style=[relu1_1,relu2_1,relu3
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What this part can be told."""
-    parser.add_argument("--pictures", type=Path, required=True, help="folder of content/NAME.jpg and style/NAME.jpg")
+    parser.add_argument("--pictures", type=Path, required=True, help="folder with content/NAME.jpg and style/NAME.jpg")
     parser.add_argument(
         "--weights", type=Path, help="a checkpoint of VGG-19, which may end at conv3_1; default: the packaged network"
     )
     parser.add_argument("--contents", nargs="+", default=["tubingen", "ballerina"], metavar="NAME")
     parser.add_argument("--styles", nargs="+", default=["starry_night", "picasso", "scream"], metavar="NAME")
     parser.add_argument("--start", default="content_noise", choices=["noise", "content_noise"])
-    parser.add_argument("--size", type=int, default=512, help="px, the longest side")
-    parser.add_argument("--evaluations", type=int, default=600, help="of the baseline, and at most of ours")
-    parser.add_argument("--block", type=int, default=5, help="evaluations of ours between two of the baseline's")
-    parser.add_argument("--whole", action="store_true", help="go on to the last evaluation when it is as good")
+    parser.add_argument("--size", type=int, default=512, help="longest side in px")
+    parser.add_argument(
+        "--evaluations", type=int, default=600, help="number of the baseline's evaluations; maximum for nst"
+    )
+    parser.add_argument(
+        "--block", type=int, default=5, help="evaluations of nst between two losses by the baseline's objective"
+    )
+    parser.add_argument(
+        "--whole", action="store_true", help="continue to the last evaluation after the picture is as good"
+    )
 
 
 @dataclass(frozen=True)
