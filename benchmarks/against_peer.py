@@ -118,7 +118,7 @@ def main(words: list[str] | None = None) -> int:
     except UserError as error:
         print("\n".join(f"error: {line}" for line in error.problems), file=sys.stderr)
         return 2
-    print(f"median of {len(ratios)} pairs: {statistics.median(ratios):.2f} times as soon")
+    print(f"median of {len(ratios)} pairs: nst is as good {statistics.median(ratios):.2f} times as soon")
     return 0
 
 

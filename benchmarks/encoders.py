@@ -39,7 +39,7 @@ def main() -> None:
         {name: seconds(objective, picture) for name, objective in objectives.items()} for _ in range(options.pairs)
     ]
     for name in objectives:
-        print(f"{name}: median {statistics.median(each[name] for each in rounds) * 1000:.0f} ms an evaluation")
+        print(f"{name}: median {statistics.median(each[name] for each in rounds) * 1000:.0f} ms per evaluation")
     ratios = sorted(each["vgg19"] / each["slim"] for each in rounds)
     middle = statistics.median(ratios)
     print(f"slim is {middle:.1f} times faster (median of {len(ratios)} pairs; {ratios[0]:.1f} to {ratios[-1]:.1f})")

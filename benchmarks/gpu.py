@@ -261,7 +261,9 @@ CHECKS: Sequence[Callable[[Case], Iterator[Check]]] = (
 
 def main(words: list[str] | None = None) -> int:
     """Run every check; return 1 if one fails."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="Checks and speed on a GPU.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description="Checks nst on a GPU and measures its speed."
+    )
     parser.add_argument("--device", type=torch.device, default=torch.device("cuda"))
     parser.add_argument("--size", type=int, default=192, help="longest side in px")
     parser.add_argument(

@@ -144,7 +144,7 @@ def main() -> None:
     ratios = sorted(ours / theirs for ours, theirs in times)
     ours, theirs = (statistics.median(side) / options.block for side in zip(*times, strict=True))
     print(f"{options.architecture} at {options.size} px, {len(ratios)} pairs of {options.block} evaluations:")
-    print(f"ours {ours:.4f} s, bare {theirs:.4f} s an evaluation (medians)")
+    print(f"ours {ours:.4f} s, bare {theirs:.4f} s per evaluation (medians)")
     print(f"ratio: median {statistics.median(ratios):.3f}, from {ratios[0]:.3f} to {ratios[-1]:.3f}")
 
 

@@ -265,7 +265,8 @@ def _row(part: Part, whole: float, limit: float) -> list[str]:
 def main(words: list[str] | None = None) -> int:
     """Measure every size at every precision, print the tables and write the results."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.roofline", description="The share of the machine's limit that an evaluation reaches."
+        prog="python -m benchmarks.roofline",
+        description="Measures which share of the machine's limit an evaluation reaches.",
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--sizes", nargs="+", type=int, default=[256, 512], help="sides of the picture in px")

@@ -287,7 +287,7 @@ def test_never_as_good_counts_as_nothing() -> None:
     never = {"baseline": {"seconds": 6.0}, "ours": {"reached": None}}
     assert quality.ratio(values) == 3.0
     assert quality.ratio(never) == 0.0
-    assert "as good 1.50 times as soon" in quality.median([{"values": values}, {"values": never}])
+    assert "best loss 1.50 times as soon" in quality.median([{"values": values}, {"values": never}])
 
 
 @pytest.mark.parametrize(

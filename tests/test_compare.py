@@ -290,7 +290,7 @@ def test_more_keys_than_two_go_along_the_rows_and_nothing_is_hidden(tmp_path: Pa
     assert len(grid.rows) * len(grid.columns) == 12
     assert not grid.crowded
     arranged, caption, _ = arranged_of(tmp_path, rows="style", columns="content")
-    assert "6 cells stand for several runs; each shows the one with the lowest total" in caption
+    assert "6 cells have several runs; each shows the run with the lowest total" in caption
     best = arranged[1][1]
     assert best is not None
     assert [text for text, _ in best.lines[:2]] == ["best of 2 by total", "seed=2"]

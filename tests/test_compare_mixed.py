@@ -135,8 +135,11 @@ def test_a_row_and_what_is_usual_say_everything_that_varies(
     lines = capsys.readouterr().out.splitlines()
     found = record(folder)
     header = [name for name in re.split(r"\s{2,}", lines[0].strip()) if name != "also"]
-    usual = next((line for line in lines if line.startswith("unless listed: ")), "unless listed: ")
-    known = pairs(usual.removeprefix("unless listed: "))
+    usual = next(
+        (line for line in lines if line.startswith("unless the table says otherwise: ")),
+        "unless the table says otherwise: ",
+    )
+    known = pairs(usual.removeprefix("unless the table says otherwise: "))
     values = {run["run"]: run["values"] for run in found["runs"]}
     for line in lines[1 : 1 + len(runs)]:
         cells = re.split(r"\s{2,}", line.strip(), maxsplit=len(header))

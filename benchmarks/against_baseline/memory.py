@@ -101,5 +101,5 @@ def _say(key: dict[str, Any], values: dict[str, Any]) -> None:
     if "failed" in values:
         told = f"did not fit into the memory: {values['failed']}"
     else:
-        told = f"peak {values['bytes'] / 1e9:.2f} GB, {values['seconds']:.3g} s an evaluation"
+        told = f"peak {values['bytes'] / 1e9:.2f} GB, {values['seconds']:.3g} s per evaluation"
     print(f"{key['size']} {label(key)}: {told}", flush=True)

@@ -189,8 +189,8 @@ def median(records: list[Record]) -> str:
     """Several pairs in a sentence."""
     ratios = [ratio(record["values"]) for record in records]
     return (
-        f"as good {statistics.median(ratios):.2f} times as soon as the baseline's best (median of {len(ratios)} pairs, "
-        f"{min(ratios):.2f} to {max(ratios):.2f}; never counts as 0)"
+        f"reaches the baseline's best loss {statistics.median(ratios):.2f} times as soon (median of {len(ratios)} "
+        f"pairs, {min(ratios):.2f} to {max(ratios):.2f}; a pair that never reaches it counts as 0)"
     )
 
 
@@ -198,11 +198,12 @@ def told(record: Record) -> str:
     """One pair in a sentence."""
     key, theirs, our = record["key"], record["values"]["baseline"], record["values"]["ours"]
     line = (
-        f"{key['pair']} {key['start']} {key['size']} px {described(key)}: the baseline's best takes "
-        f"{theirs['seconds']:.4g} s ({theirs['evaluations']} evaluations), all its {theirs['seconds_of_all']:.4g} s, "
+        f"{key['pair']} {key['start']} {key['size']} px {described(key)}: the baseline reaches its best loss after "
+        f"{theirs['seconds']:.4g} s ({theirs['evaluations']} evaluations), and ends after "
+        f"{theirs['seconds_of_all']:.4g} s; "
     )
     if not our["reached"]:
-        return f"{line}ours never within {our['curve'][-1][0] if our['curve'] else 0} evaluations ({our['status']})"
+        return f"{line}nst doesn't within {our['curve'][-1][0] if our['curve'] else 0} evaluations ({our['status']})"
     number, seconds, _ = our["reached"]
     return (
         f"{line}ours as good after {seconds:.4g} s ({number} evaluations), {ratio(record['values']):.2f} times as soon"

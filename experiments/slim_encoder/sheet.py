@@ -29,7 +29,7 @@ def lay_out(rows: list[list[Path | None]], cell: int) -> Image.Image:
 
 def main() -> None:
     """Paints and lays out."""
-    parser = argparse.ArgumentParser(description="All bundled pictures painted by the bundled encoder, on one sheet.")
+    parser = argparse.ArgumentParser(description="Paints all bundled pictures with the bundled encoder, on one sheet.")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("sheet.jpg"))
     parser.add_argument("--runs", type=Path, default=new_folder("sheet"), help="folder for the runs")
     parser.add_argument("--cell", type=int, default=300, help="side of a cell in px")

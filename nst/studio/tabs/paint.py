@@ -65,7 +65,7 @@ class Paint:
                     form.command(FIRST),
                     language="shell",
                     interactive=False,
-                    label="The same as a command",
+                    label="The same run as a command",
                     wrap_lines=True,
                 )
             with gr.Column(scale=1):
