@@ -91,7 +91,7 @@ def slopes(records: Sequence[Record]) -> list[str]:
             (small, less, short), (large, more, long) = sorted(points)[-2:]
             slope, growth = (more - less) / (large - small), long / large / (short / small)
             lines.append(
-                f"{side} on {device}: {slope:.2f} GB a megapixel, from {small:.3g} to {large:.3g} megapixels; "
+                f"{side} on {device}: {slope:.2f} GB per megapixel, from {small:.3g} to {large:.3g} megapixels; "
                 f"a megapixel takes {growth:.2f} times as long there"
             )
     return lines

@@ -203,8 +203,7 @@ def told(record: Record) -> str:
         f"{theirs['seconds_of_all']:.4g} s; "
     )
     if not our["reached"]:
-        return f"{line}nst doesn't within {our['curve'][-1][0] if our['curve'] else 0} evaluations ({our['status']})"
+        made = our["curve"][-1][0] if our["curve"] else 0
+        return f"{line}nst doesn't reach it within {made} evaluations ({our['status']})"
     number, seconds, _ = our["reached"]
-    return (
-        f"{line}ours as good after {seconds:.4g} s ({number} evaluations), {ratio(record['values']):.2f} times as soon"
-    )
+    return f"{line}nst reaches it after {seconds:.4g} s ({number} evaluations), {ratio(record['values']):.2f} times as soon"
