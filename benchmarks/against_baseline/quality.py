@@ -206,4 +206,5 @@ def told(record: Record) -> str:
         made = our["curve"][-1][0] if our["curve"] else 0
         return f"{line}nst doesn't reach it within {made} evaluations ({our['status']})"
     number, seconds, _ = our["reached"]
-    return f"{line}nst reaches it after {seconds:.4g} s ({number} evaluations), {ratio(record['values']):.2f} times as soon"
+    sooner = ratio(record["values"])
+    return f"{line}nst reaches it after {seconds:.4g} s ({number} evaluations), {sooner:.2f} times as soon"
