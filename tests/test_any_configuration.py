@@ -196,7 +196,7 @@ def refusals(words: list[str]) -> Iterator[str]:
     if any(word.startswith("optimizer=lbfgs") for word in words) and any(name in objective for name in DRAWN):
         yield "draws new samples at each evaluation; L-BFGS can't compare them"
     if "palette" in objective and "layers=strotss" not in words:
-        yield "Palette needs the layer pixels, too"
+        yield "Palette also needs the layer pixels"
 
 
 @pytest.mark.parametrize("words", pairs(), ids=lambda words: " ".join(words)[:60])

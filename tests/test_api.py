@@ -111,7 +111,7 @@ def test_keywords_are_written_in_hydras_grammar() -> None:
         ([], {"content__path": "a.png"}, "content.path=.*given twice, by a keyword and by content.path="),
         ([], {"siz": 3, "optimizer__lrr": 1}, "no key siz; did you mean size(.|\n)*did you mean optimizer.lr"),
         ([], {"optimizer": "sgd"}, "optimizer=sgd: there is no such option"),
-        ([], {"weights": {"style": 1}}, "weights=.*: a mapping is given by its keys, as weights__style=…"),
+        ([], {"weights": {"style": 1}}, "weights=.*: give a mapping by its keys, such as weights__style=…"),
         ([], {"size": object()}, "size=.*: object; choices: None, a bool"),
         ([], {"size": "32"}, "size=32: "),
         ("size=32", {}, "overrides=size=32: this is a text; give a list of texts"),

@@ -173,7 +173,7 @@ def test_a_slope_is_between_the_two_largest_sizes() -> None:
     ]
     records.append({"key": {**key, "size": "4000x4000"}, "values": {"failed": "no memory"}})
     assert memory.slopes(records) == [
-        "baseline on cpu: 3.00 GB a megapixel, from 1 to 2 megapixels; a megapixel takes 1.25 times as long there"
+        "baseline on cpu: 3.00 GB per megapixel, from 1 to 2 megapixels; a megapixel takes 1.25 times as long there"
     ]
 
 

@@ -99,7 +99,7 @@ def test_stand_ins_and_other_weights_are_marked(tmp_path: Path) -> None:
         "3": ["stand-in content", "stand-in weights", "other weights"],
         "4": ["random weights", "other weights"],
     }
-    told = "3 different sets of weights, whose losses don't compare: dcbb9e (2), "
+    told = "3 different sets of weights, whose losses can't be compared: dcbb9e (2), "
     assert any(notice.startswith(told) for notice in comparison.notices)
     assert comparison.varied == ["encoder"]
 

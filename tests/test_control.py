@@ -276,7 +276,7 @@ def test_a_style_is_not_named_as_a_key(inside: Command, small: list[str], second
     [
         (
             ["style.region=narrow.png"],
-            "style.region=narrow.png: the mask is 10 x 32 px, its picture (content) 40 x 32",
+            "style.region=narrow.png: the mask has 10 x 32 px, its picture (content) has 40 x 32",
         ),
         (["style.mask=black.png"], "style.mask=black.png: this mask is black everywhere"),
         (["style.mask=none.png"], "style.mask=none.png: there is no such file"),

@@ -64,12 +64,15 @@ def files(tmp_path: Path, pictures: tuple[Path, Path], checkpoint: Path, partial
 
 
 TABLE: list[tuple[list[str], list[str]]] = [
-    (["layers.style=[relu9_1]"], ["layers.style=relu9_1: no layer of slim; did you mean", "choices: conv1_1, relu1_1"]),
-    (["layers.content=[relu4]"], ["layers.content=relu4: no layer of slim"]),
+    (
+        ["layers.style=[relu9_1]"],
+        ["layers.style=relu9_1: this is no layer of slim; did you mean", "choices: conv1_1, relu1_1"],
+    ),
+    (["layers.content=[relu4]"], ["layers.content=relu4: this is no layer of slim"]),
     (["layers.content=[relu1_1,relu1_1]"], ["layers.content=relu1_1: named more than once"]),
     (
         ["encoder=vgg16", "layers.style=[relu3_4]", "encoder.weights=random"],
-        ["layers.style=relu3_4: no layer of vgg16"],
+        ["layers.style=relu3_4: this is no layer of vgg16"],
     ),
     (
         ["encoder=vgg19", "encoder.weights=PARTIAL", "layers.content=[relu2_2]", "layers.style=[relu3_1]"],
@@ -92,7 +95,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["weights.style=0", "weights.content=0"], ["weights: every part that has layers has the weight 0"]),
     (
         ["+weights.style_layers.relu4_4=2"],
-        ["weights.style_layers=relu4_4: not among layers.style; did you mean relu4_1?"],
+        ["weights.style_layers=relu4_4: this layer is not in layers.style; did you mean relu4_1?"],
     ),
     (["evaluations=0"], ["evaluations=0: must be greater than 0"]),
     (["evaluations=1.5"], ["evaluations=1.5: must be a valid integer"]),
@@ -100,7 +103,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["seed=-1"], ["seed=-1: must be greater than or equal to 0"]),
     (
         ["precision=16", "trainer.accelerator=cpu"],
-        ["precision=16: float16 needs CUDA; choices: auto, bf16"],
+        ["precision=16: runs on CPU don't support it; choices: auto, bf16, 32, 64"],
     ),
     (["precision=8"], ["precision=8: must be 'auto', 'bf16', 16, 32 or 64"]),
     (["assets=maybe"], ["assets=maybe: must be 'auto' or 'strict'"]),
@@ -121,8 +124,8 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["evaluation=3"], ["evaluation=3: there is no key evaluation; did you mean evaluations"]),
     (["+optimizer.speed=3"], ["optimizer.speed=3: there is no such key; keys: _target_", "lr"]),
     (["size=["], ["size=[: this override can't be read"]),
-    (["nonsense"], ["nonsense: an override is KEY=VALUE, as content.path=nonsense"]),
-    (["encoder.weights=SLIM", "encoder=vgg19"], ["encoder.weights=", "is of slim, not of vgg19: encoder=slim"]),
+    (["nonsense"], ["nonsense: an override has the form KEY=VALUE, such as content.path=nonsense"]),
+    (["encoder.weights=SLIM", "encoder=vgg19"], ["encoder.weights=", "is of slim, not of vgg19; choose encoder=slim"]),
     (["encoder.weights=LIST"], ["encoder.weights=", "no dictionary of weights"]),
     (["encoder.weights=TEXT"], ["encoder.weights=", "not a checkpoint of weights"]),
     (["encoder.weights=NONE.pth"], ["encoder.weights=NONE.pth: there is no such file"]),
@@ -138,16 +141,16 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["-m", "++resume=FOLDER", "size=32,64"], ["resume: continues a single run"]),
     (["--cfg", "job", "resume=FOLDER"], ["resume: continues a single run"]),
     (["pair=null"], ["pair=null: there is no such option; choices: ballerina-composition"]),
-    (["weights=5"], ["weights=5: there is no such option; the style's weight is weights.style=5"]),
+    (["weights=5"], ["weights=5: there is no such option; to set the style weight: weights.style=5"]),
     (["encoder=null"], ["encoder=null: there is no such option; choices: slim"]),
     (["trainer.accelerator=mps"], ["trainer: ", "MPSAccelerator"]),
     (["trainer.devices=0"], ["trainer.devices=0: must be greater than 0"]),
     (
         ["trainer.devices=2", "tile=off"],
-        ["tile=off: trainer.devices=2 need tiles to share", "choices: auto, or a size"],
+        ["tile=off: trainer.devices=2 needs tiles", "choices: auto, or a size"],
     ),
-    (["trainer.devices=2", "tile=40"], ["trainer.devices=2: tile=40 can cut the picture, 32 x 26 px, into 1 only"]),
-    (["trainer.devices=3"], ["trainer.devices=3: tile=auto can cut the picture, 32 x 26 px, into 2 only"]),
+    (["trainer.devices=2", "tile=40"], ["trainer.devices=2: tile=40 gives only 1 tile of the picture (32 x 26 px)"]),
+    (["trainer.devices=3"], ["trainer.devices=3: tile=auto gives only 2 tiles of the picture (32 x 26 px)"]),
     (["trainer.devices=2", "trainer.accelerator=gpu"], ["trainer.accelerator=gpu: ", "choices: auto, cpu"]),
     (["+trainer.strategy=ddp"], ["trainer: strategy: nst sets this itself"]),
     (

@@ -84,8 +84,8 @@ def test_a_run_on_mps_goes_on_and_has_the_losses_of_one_on_the_cpu(
 @pytest.mark.parametrize(
     ("word", "why"),
     [
-        ("precision=64", "precision=64: runs on MPS don't have it; choices: auto, bf16, 32"),
-        ("precision=16", "precision=16: runs on MPS don't have it; choices: auto, bf16, 32"),
+        ("precision=64", "precision=64: runs on MPS don't support it; choices: auto, bf16, 32"),
+        ("precision=16", "precision=16: runs on MPS don't support it; choices: auto, bf16, 32"),
         (
             "trainer.devices=2",
             "trainer.devices=2: there is only one MPS device; choices: 1, or trainer.accelerator=cpu",

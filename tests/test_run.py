@@ -582,7 +582,7 @@ def test_a_picture_much_smaller_than_its_content_is_told(inside: Command, small:
     for file, told in (("large.png", True), (small[0].removeprefix("content.path="), False)):
         finished = inside(*small, f"content.path={file}", "evaluations=1")
         assert finished.returncode == 0, finished.stderr
-        assert ("will have 32 x 26 px, its content has 100 x 80; size=N" in finished.stderr) is told
+        assert ("will have 32 x 26 px; the content picture has 100 x 80 px. size=N" in finished.stderr) is told
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a terminal of its own")

@@ -62,7 +62,7 @@ def test_a_study_that_cannot_be_opened_is_the_users_mistake(inside: Command, sma
 
 def test_losses_of_different_meaning_are_told(inside: Command, small: list[str]) -> None:
     search = ["-m", *small, "hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", "evaluations=1", "seed=choice(1,2)"]
-    meant = "its values change what minimize.loss={} measures"
+    meant = "the values of this key change what minimize.loss={} measures"
     told = inside(*search, "layers=choice(seed,paper)", "weights.style=choice(1e5,1e6)", "minimize.loss=style").stderr
     assert "warning: layers: " + meant.format("style") in told
     assert "warning: weights.style" not in told

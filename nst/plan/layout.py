@@ -11,7 +11,7 @@ from nst.config.schema import Config
 from nst.encoder import PIXELS
 from nst.encoder import architecture as arch
 from nst.encoder.base import Encoder
-from nst.errors import UserError, choices, problem
+from nst.errors import UserError, choices, count, problem
 from nst.image import Shape
 from nst.objective.terms import JointTerm
 from nst.objective.tiles import windows
@@ -163,8 +163,8 @@ class Layout:
             number = len(windows(self.geometry, self.shape, 1 if tile == "auto" else tile))
             if number < devices:
                 size = f"{self.shape[1]} x {self.shape[0]} px"
-                why = f"tile={tile} gives only {number} tiles of the picture ({size}); choose fewer devices or smaller"
-                yield problem("trainer.devices", devices, f"{why} tiles")
+                why = f"tile={tile} gives only {count(number, 'tile')} of the picture ({size})"
+                yield problem("trainer.devices", devices, f"{why}; choose fewer devices or smaller tiles")
 
 
 def network(config: Config, nodes: Nodes, architecture: str, **weights: Any) -> Network:
