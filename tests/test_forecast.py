@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_not_begun_and_what_would_is_said(
     less = round(taken["total"] - 0.7 * taken["optimizer"], 2)
     going_on = inside("resume=fits0", "evaluations=400", f"memory={less}")
     assert going_on.returncode == 2
-    assert "what would fit: tile=auto" in going_on.stderr or "nothing smaller would fit" in going_on.stderr
+    assert "choices that fit: tile=auto" in going_on.stderr or "nothing smaller would fit" in going_on.stderr
     assert "size=" not in going_on.stderr, "a run that goes on keeps its size and its history"
 
 

@@ -79,7 +79,11 @@ def test_the_last_scale_is_repeated_with_the_terms_of_finish(inside: Command, sm
 @pytest.mark.parametrize(
     ("method", "given", "said"),
     [
-        ("strotss", ["optimizer=lbfgs"], "objective.content._target_=nst.objective.joint.SelfSimilarity: draws at"),
+        (
+            "strotss",
+            ["optimizer=lbfgs"],
+            "objective.content._target_=nst.objective.joint.SelfSimilarity: draws new samples at",
+        ),
         ("nnst", ["optimizer=lbfgs"], "objective.style.feature_splitting._target_=nst.objective.neighbors.FeatureS"),
         (
             "nnst",

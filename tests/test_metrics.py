@@ -288,7 +288,7 @@ def test_a_measure_that_there_will_not_be_is_refused(inside: Command, small: lis
     region = "style.region=" + small[0].partition("=")[2]
     refused = inside(*small, "minimize.metric=palette", "metrics=[slim]", region)
     assert refused.returncode == 2
-    assert "minimize.metric=palette: several styles" in refused.stderr
+    assert "minimize.metric=palette: this measure needs a single style" in refused.stderr
     assert "choices: cfsd, lpips, ssim, edge_ssim, clipped" in refused.stderr
     refused = inside(*small, "minimize.metric=lpips", "metrics=[slim,alexnet]")
     assert (

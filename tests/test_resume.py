@@ -106,7 +106,7 @@ def test_fewer_evaluations_than_were_made_are_refused(inside: Command, small: li
     files = {name: (tmp_path / "run" / name).read_bytes() for name in ("config.yaml", "result.png", "summary.json")}
     refused = inside("resume=run", "evaluations=3")
     assert refused.returncode == 2
-    assert "error: evaluations=3: the run has made 6 already; choose more" in refused.stderr
+    assert "error: evaluations=3: the run has already made 6; choose more" in refused.stderr
     assert files == {name: (tmp_path / "run" / name).read_bytes() for name in files}
     again = inside("resume=run")
     assert again.returncode == 0

@@ -364,7 +364,7 @@ def test_going_on_with_anything_else_is_refused_and_nothing_is_lost(
 
     before = state()
     for overrides, message in [
-        (["size=48"], "size can't change when a run is resumed (32); keys that can: "),
+        (["size=48"], "size can't change when a run is resumed (32); keys that can change: "),
         (["optimizer=adam"], "optimizer can't change when a run is resumed"),
         (["weights.style=2"], "weights.style can't change when a run is resumed"),
         (["hydra.run.dir=other"], "hydra.run.dir can't change when a run is resumed"),
@@ -423,7 +423,7 @@ def test_the_packaged_network_is_told_calmly_and_recorded(
     finished = inside(*words, *layers, "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
     said = finished.stdout + finished.stderr
-    assert said.count("INFO: The encoder is Oxford's VGG-19, the paper's own network, at 8 bits a weight") == 1
+    assert said.count("INFO: The encoder is Oxford's VGG-19, the paper's own network, with 8 bits per weight") == 1
     assert ("other weights: not in the cache, and can't be downloaded from" in said) == (option == "vgg19")
     assert "WARNING" not in said
     weights = summary(tmp_path / "run")["assets"]["weights"]  # type: ignore[index]
