@@ -25,6 +25,7 @@ from unittest import mock
 
 import pytorch_lightning as pl
 import torch
+from hydra.errors import HydraException
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -37,7 +38,7 @@ from benchmarks.against_baseline.clock import now, seconds
 from benchmarks.against_baseline.evaluation import DTYPES
 from nst.encoder import layers
 from nst.encoder.vgg import VGG
-from nst.errors import UserError
+from nst.errors import UserError, one_line
 from nst.image import output
 from nst.objective import Objective
 from nst.optimizer.module import StyleTransfer
@@ -295,8 +296,9 @@ def main(words: list[str] | None = None) -> int:
             given = [f"precision={precision}", *options.overrides]
             try:
                 parts, whole = measure(size, given, options.device, each=options.each, evaluations=options.evaluations)
-            except UserError as error:
-                print("\n".join(f"error: {line}" for line in error.problems), file=sys.stderr)
+            except (UserError, HydraException) as error:
+                lines = error.problems if isinstance(error, UserError) else [one_line(error)]
+                print("\n".join(f"error: {line}" for line in lines), file=sys.stderr)
                 return 2
             console.print(table(f"{size} x {size} px, precision={precision}", parts, whole, rates))
             told.append({"size": size, "precision": precision, "seconds": whole,

@@ -140,6 +140,7 @@ PROGRAMS: dict[str, Callable[[list[str]], object]] = {
     "wandb": lambda words: None,
     "nst": command,
     "source": lambda words: None,
+    **dict.fromkeys(("git", "pipx", "uv"), lambda words: None),
     "cmp": lambda words: None,
 }
 

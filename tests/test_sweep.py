@@ -117,6 +117,18 @@ def test_a_sweep_without_runs_is_an_error(inside: Command, small: list[str], tmp
     assert not (tmp_path / "sweep").exists()
 
 
+def test_a_glob_finds_the_options_of_ones_own(inside: Command, small: list[str], tmp_path: Path) -> None:
+    for name, style in (("mine_weak", 1e4), ("mine_strong", 1e6)):
+        file = tmp_path / "options" / "weights" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"defaults: [default]\nstyle: {style}\n")
+    words = ["--config-dir", "options", "-m", *small, "weights=glob(mine_*)", "evaluations=1", "hydra.sweep.dir=sweep"]
+    finished = inside(*words)
+    assert finished.returncode == 0, finished.stderr
+    saved = [yaml.safe_load(path.read_text()) for path in tmp_path.glob("sweep/*/config.yaml")]
+    assert sorted(each["weights"]["style"] for each in saved) == [1e4, 1e6]
+
+
 def test_layers_on_either_side_are_told_apart(inside: Command, small: list[str], tmp_path: Path) -> None:
     """Content [a] with style [b, c] and content [a, b] with style [c] read the same layers."""
     words = ["layers.content=[relu2_1],[relu2_1,relu1_1]", "layers.style=[relu1_1,relu3_1],[relu3_1]"]

@@ -75,10 +75,11 @@ def _comments(option: Option, found: Options) -> dict[str, str]:
 def _index(train: Option, about: dict[str, tuple[str, str]]) -> Iterator[str]:
     yield "# Configuration\n"
     yield (
-        "Every key with its default, its meaning and its values, from the YAML files in `configs/`. `group=option` "
-        "selects a file of a group, and `group.key=value` changes one of its values. Quote a list for the shell: "
-        "`'layers.content=[relu4_1]'`. `_target_` names the Python class or function that a node makes, and "
-        "`_partial_: true` lets the run add what it computes, such as the pixels.\n"
+        "This reference lists every key with its default, its meaning and its values. It is generated from the YAML "
+        "files in `configs/`. `group=option` selects a file of a group, and `group.key=value` changes one of its "
+        "values. Quote a list for the shell: `'layers.content=[relu4_1]'`. `_target_` names the Python class or "
+        "function that a node instantiates. With `_partial_: true`, the run adds further arguments, such as the "
+        "pixels.\n"
     )
     yield "## Groups\n"
     for group, (default, text) in about.items():
@@ -92,13 +93,13 @@ def _index(train: Option, about: dict[str, tuple[str, str]]) -> Iterator[str]:
     role = parts(Config)
     groups = sorted(name for name, each in role.items() if each.may_change)
     yield "## What may change when a run is resumed\n"
-    yield f"With `resume=FOLDER`: {', '.join(f'`{each}`' for each in groups)}. Every other key keeps its value.\n"
-    yield "## What a run is known by\n"
+    yield f"With `resume=FOLDER`, these keys may change: {', '.join(f'`{each}`' for each in groups)}.\n"
+    yield "## What identifies a run\n"
     not_deciding = sorted(name for name, each in role.items() if not each.decides)
     yield (
-        "A sweep, the note in a picture and `nst.compare` tell runs apart by the keys that the picture depends on. "
-        f"These keys don't count: {', '.join(f'`{each}`' for each in not_deciding)}. A file counts by its SHA-256, not "
-        "by its path.\n"
+        "A sweep, the configuration in a picture's file and `nst.compare` identify a run by the keys that its picture "
+        f"depends on. These keys are not used: {', '.join(f'`{each}`' for each in not_deciding)}. A file is identified "
+        "by its SHA-256, not by its path.\n"
     )
 
 
@@ -135,7 +136,7 @@ def _option(option: Option, found: Options, *, deep: bool) -> Iterator[str]:
         yield f"```yaml\n{option.body}\n```\n"
         return
     for base in option.bases:
-        yield f"Like [`{base}`](#{_slug(option.group)}-{_slug(base)}), but for the following.\n"
+        yield f"Like [`{base}`](#{_slug(option.group)}-{_slug(base)}), except for the following.\n"
         if not option.keys:
             yield f"```yaml\n{option.body}\n```\n"
     explained = [replace(key, comment=_comment(key, option, found)) for key in option.keys]
@@ -147,11 +148,11 @@ def _keys(keys: list[Key], prefix: str, targets: dict[str, str] | None = None) -
     made = dict(targets or {})
     for node, target in made.items():
         if not any(key.name == node for key in keys):
-            yield f"`{node}` is made by `{target}`.\n"
+            yield f"`{node}` instantiates `{target}`.\n"
     for key in keys:
         text = [_sentence(marked(key.comment, key.choices))] if key.comment else []
         if key.name in made:
-            text.append(f"Made by `{made[key.name]}`.")
+            text.append(f"Instantiates `{made[key.name]}`.")
         if key.values and key.value:
             text.append(f"Values: {key.values}.")
         if text:

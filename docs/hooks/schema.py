@@ -80,7 +80,7 @@ def _one(schema: Schema, definitions: Schema) -> str:
     if kind == "array":
         one = words({**schema.get("items", {}), "definitions": definitions}) or "a value"
         return "a list of " + re.sub(r"^an? ([a-z]+)", r"\1s", one)
-    named = {"integer": "an integer", "number": "a number", "string": "a text", "boolean": "`true`, `false`"}
+    named = {"integer": "an integer", "number": "a number", "string": "a string", "boolean": "`true`, `false`"}
     return {**named, "null": "`null`"}.get(str(kind), "") + _bounds(schema)
 
 

@@ -57,15 +57,22 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
 
 
 @contextmanager
-def loader(folder: Path) -> Iterator[ConfigLoader]:
-    """Yield a Hydra config loader for a folder.
+def loader(folder: Path, searched: Sequence[str] = ()) -> Iterator[ConfigLoader]:
+    """Yield a Hydra config loader for a folder, and for the further places of ``hydra.searchpath``.
+
+    Hydra looks up the options for a glob in the loader, which doesn't know that key.
 
     On exit, restore the previous global Hydra instance of a program that uses Hydra itself.
     """
     others, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with initialize_config_dir(str(folder), job_name="train", version_base="1.3"):
-            yield GlobalHydra.instance().config_loader()
+            options: Any = GlobalHydra.instance().config_loader()
+            places = options.get_search_path()
+            for place in searched:
+                places.prepend("hydra.searchpath", place, anchor="schema")
+            options.repository.initialize_sources(places)
+            yield options
     finally:
         GlobalHydra.instance().hydra = others  # looked up again, as Hydra replaces the singleton
 
@@ -202,7 +209,7 @@ class ComposedOnce:
 
 def sweep(composed: Composed, task: Callable[[DictConfig], Any]) -> None:
     """Run a task over a sweep, with its launcher and sweeper. Raise the exception of the first run that failed."""
-    with loader(composed.folder) as options:
+    with loader(composed.folder, list(composed.cfg.hydra.searchpath)) as options:
         configure_log(composed.cfg.hydra.hydra_logging, composed.cfg.hydra.verbose)
         callbacks = Callbacks(composed.cfg)
         callbacks.on_multirun_start(config=composed.cfg, config_name=composed.name)

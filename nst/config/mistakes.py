@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nst import paths
-from nst.config import hydra_edge
 from nst.config.hydra_edge import parse
 from nst.config.source import PRESETS, Source, source_of
 from nst.encoder import architecture as arch
@@ -71,7 +70,7 @@ def explain(error: Exception, arguments: argparse.Namespace) -> list[str]:
         return unreadable
     try:
         source = source_of(arguments)
-        with hydra_edge.loader(source.folder) as options:
+        with source.options() as options:
             lines = list(_override_problems(options, source))
     except (UserError, HydraException, OmegaConfBaseException):
         lines = []

@@ -6,11 +6,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -60,8 +62,14 @@ class Source:
 
     def parse(self, overrides: list[str]) -> list[Override]:
         """Return the overrides as parsed by Hydra; globs can find the options of their group."""
-        with hydra_edge.loader(self.folder) as options:
+        with self.options() as options:
             return parse(overrides, options)
+
+    def options(self) -> AbstractContextManager[ConfigLoader]:
+        """Return a context manager for a config loader that knows the options, also those of ``--config-dir``."""
+        given = {override.key_or_group: override for override in parse(self.overrides)}
+        searched: Any = given["hydra.searchpath"].value() if "hydra.searchpath" in given else []
+        return hydra_edge.loader(self.folder, [str(each) for each in searched])
 
     def compose(self, mode: RunMode = RunMode.RUN) -> Composed:
         """Compose the configuration, including the ``hydra`` node; for a sweep, the one that its runs start from."""
