@@ -87,18 +87,22 @@ class Judge(nn.Module):
 
 def parse(words: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.against_peer", description="Ours against pastiche.")
-    parser.add_argument("--pictures", type=Path, required=True, help="folder of content/NAME.jpg and style/NAME.jpg")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.against_peer", description="Compares nst with pastiche."
+    )
+    parser.add_argument("--pictures", type=Path, required=True, help="folder with content/NAME.jpg and style/NAME.jpg")
     parser.add_argument("--contents", nargs="+", default=["tubingen", "ballerina"], metavar="NAME")
     parser.add_argument("--styles", nargs="+", default=["starry_night", "picasso", "scream"], metavar="NAME")
-    parser.add_argument("--size", type=int, default=384, help="px, the longest side")
-    parser.add_argument("--steps", type=int, default=500, help="of the peer, one evaluation each")
-    parser.add_argument("--evaluations", type=int, default=500, help="of ours, at most")
+    parser.add_argument("--size", type=int, default=384, help="longest side in px")
+    parser.add_argument("--steps", type=int, default=500, help="number of pastiche's steps, of one evaluation each")
+    parser.add_argument("--evaluations", type=int, default=500, help="maximum number of nst's evaluations")
     parser.add_argument(
-        "--results", type=Path, default=Path("outputs/against_peer.json"), help="keeps what is measured"
+        "--results", type=Path, default=Path("outputs/against_peer.json"), help="file of all measurements"
     )
-    parser.add_argument("--again", action="store_true", help="measure anew what the results have already")
-    parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="of our configuration")
+    parser.add_argument("--again", action="store_true", help="repeat measurements that the results already contain")
+    parser.add_argument(
+        "--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of nst's configuration"
+    )
     return parser.parse_args(words)
 
 
@@ -114,7 +118,7 @@ def main(words: list[str] | None = None) -> int:
     except UserError as error:
         print("\n".join(f"error: {line}" for line in error.problems), file=sys.stderr)
         return 2
-    print(f"median of {len(ratios)} pairs: {statistics.median(ratios):.2f} times as soon")
+    print(f"median of {len(ratios)} pairs: nst is as good {statistics.median(ratios):.2f} times as soon")
     return 0
 
 

@@ -26,8 +26,8 @@ def seconds(objective: Objective, picture: torch.Tensor) -> float:
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description="Times an evaluation of slim against one of VGG-19.")
-    parser.add_argument("--size", type=int, default=256, help="px, both sides")
+    parser = argparse.ArgumentParser(description="Compares the time of an evaluation of slim and of VGG-19.")
+    parser.add_argument("--size", type=int, default=256, help="side of the picture in px")
     parser.add_argument("--pairs", type=int, default=20)
     options = parser.parse_args()
     objectives = {name: make_objective(options.size, name) for name in ("slim", "vgg19")}
@@ -39,7 +39,7 @@ def main() -> None:
         {name: seconds(objective, picture) for name, objective in objectives.items()} for _ in range(options.pairs)
     ]
     for name in objectives:
-        print(f"{name}: median {statistics.median(each[name] for each in rounds) * 1000:.0f} ms an evaluation")
+        print(f"{name}: median {statistics.median(each[name] for each in rounds) * 1000:.0f} ms per evaluation")
     ratios = sorted(each["vgg19"] / each["slim"] for each in rounds)
     middle = statistics.median(ratios)
     print(f"slim is {middle:.1f} times faster (median of {len(ratios)} pairs; {ratios[0]:.1f} to {ratios[-1]:.1f})")

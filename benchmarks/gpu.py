@@ -261,19 +261,28 @@ CHECKS: Sequence[Callable[[Case], Iterator[Check]]] = (
 
 def main(words: list[str] | None = None) -> int:
     """Run every check; return 1 if one fails."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="Checks and speed on a GPU.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description="Checks nst on a GPU and measures its speed."
+    )
     parser.add_argument("--device", type=torch.device, default=torch.device("cuda"))
-    parser.add_argument("--size", type=int, default=192, help="px, the longest side")
-    parser.add_argument("--evaluations", type=int, default=150, help="after which a picture is nearly done")
+    parser.add_argument("--size", type=int, default=192, help="longest side in px")
+    parser.add_argument(
+        "--evaluations", type=int, default=150, help="number of evaluations of a nearly finished picture"
+    )
     parser.add_argument("--results", type=Path, default=Path("outputs/gpu.json"))
-    parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="of every check")
-    parser.add_argument("--sizes", nargs="+", default=["512", "1024", "2048", "4096"], help="px; of an evaluation")
-    parser.add_argument("--largest", default="8192", help="px; of the peak memory")
-    parser.add_argument("--race", default="600", help="evaluations of the race against the baseline's recipe")
-    parser.add_argument("--seconds", type=float, default=480, help="after which no part begins")
+    parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="overrides for all checks")
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        default=["512", "1024", "2048", "4096"],
+        help="sizes in px at which an evaluation is timed",
+    )
+    parser.add_argument("--largest", default="8192", help="size in px at which the peak memory is measured")
+    parser.add_argument("--race", default="600", help="number of evaluations of the comparison with the baseline")
+    parser.add_argument("--seconds", type=float, default=480, help="seconds after which no further part starts")
     options, began = parser.parse_args(words), time.monotonic()
     if options.device.type == "cuda" and not torch.cuda.is_available():
-        print("error: --device=cuda: there is none; choose --device=cpu", file=sys.stderr)
+        print("error: --device=cuda: there is no CUDA device; choose --device=cpu", file=sys.stderr)
         return 2
     try:
         with tempfile.TemporaryDirectory() as folder:

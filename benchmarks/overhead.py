@@ -134,17 +134,17 @@ def measure(size: int, architecture: str, pairs: int, block: int) -> list[tuple[
 
 def main() -> None:
     """Measures and prints the ratios."""
-    parser = argparse.ArgumentParser(description="Ours against a bare loop.")
-    parser.add_argument("--size", type=int, default=256, help="px on each side")
-    parser.add_argument("--pairs", type=int, default=20, help="blocks of each side")
-    parser.add_argument("--block", type=int, default=3, help="evaluations in a block")
-    parser.add_argument("--architecture", default="vgg19", help="vgg16, vgg19 or slim")
+    parser = argparse.ArgumentParser(description="Compares nst with a plain optimization loop.")
+    parser.add_argument("--size", type=int, default=256, help="side of the picture in px")
+    parser.add_argument("--pairs", type=int, default=20, help="number of blocks of nst, and of the plain loop")
+    parser.add_argument("--block", type=int, default=3, help="number of evaluations in a block")
+    parser.add_argument("--architecture", default="vgg19", help="network: vgg16, vgg19 or slim")
     options = parser.parse_args()
     times = measure(options.size, options.architecture, options.pairs, options.block)
     ratios = sorted(ours / theirs for ours, theirs in times)
     ours, theirs = (statistics.median(side) / options.block for side in zip(*times, strict=True))
     print(f"{options.architecture} at {options.size} px, {len(ratios)} pairs of {options.block} evaluations:")
-    print(f"ours {ours:.4f} s, bare {theirs:.4f} s an evaluation (medians)")
+    print(f"ours {ours:.4f} s, bare {theirs:.4f} s per evaluation (medians)")
     print(f"ratio: median {statistics.median(ratios):.3f}, from {ratios[0]:.3f} to {ratios[-1]:.3f}")
 
 

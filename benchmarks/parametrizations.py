@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=200)
     parser.add_argument("--styles", nargs="+", default=["starry_night", "picasso", "scream"])
     parser.add_argument("--starts", nargs="+", default=["content_noise", "noise"])
-    parser.add_argument("--out", type=Path, help="where the pictures are left")
+    parser.add_argument("--out", type=Path, help="folder for the pictures")
     parser.add_argument("overrides", nargs="*", default=["encoder=slim"], metavar="OVERRIDE")
     options = parser.parse_args()
     table, rows = Table("start", "style"), []

@@ -267,17 +267,22 @@ def _row(part: Part, whole: float, limit: float) -> list[str]:
 def main(words: list[str] | None = None) -> int:
     """Measure every size at every precision, print the tables and write the results."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.roofline", description="The share of the machine's limit that an evaluation reaches."
+        prog="python -m benchmarks.roofline",
+        description="Measures which share of the machine's limit an evaluation reaches.",
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--sizes", nargs="+", type=int, default=[256, 512], help="px on each side")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[256, 512], help="sides of the picture in px")
     parser.add_argument("--precision", nargs="+", default=["bf16", "32"], choices=list(DTYPES))
-    parser.add_argument("--evaluations", type=int, default=150, help="of each run; the history takes 101 to be full")
-    parser.add_argument("--each", type=int, default=20, help="evaluations that are timed as a whole, and by parts")
+    parser.add_argument(
+        "--evaluations", type=int, default=150, help="number of evaluations of each run; the history is full after 101"
+    )
+    parser.add_argument(
+        "--each", type=int, default=20, help="number of evaluations that are timed as a whole, and part by part"
+    )
     parser.add_argument("--products", nargs="+", type=int, default=[1024, 2048, 4096], help="sizes of matrix products")
     parser.add_argument("--device", type=torch.device, default=device)
     parser.add_argument("--results", type=Path, default=Path("outputs/roofline.json"))
-    parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="of every run")
+    parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="overrides for all runs")
     options = parser.parse_args(words)
     if options.evaluations < 2 * options.each + 2:
         parser.error(f"--evaluations={options.evaluations}: at least twice --each and 2 are needed")

@@ -46,12 +46,13 @@ def seconds(number: int, spin: str, words: list[str]) -> float:
 def main(words: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.side_by_side", description="What one run costs beside another on the same cores."
+        prog="python -m benchmarks.side_by_side",
+        description="Compares the time of a run alone with that of runs at the same time on the same cores.",
     )
-    parser.add_argument("--pairs", type=int, default=5, help="rounds")
+    parser.add_argument("--pairs", type=int, default=5, help="number of rounds")
     parser.add_argument("--spin", nargs="+", default=[DEFAULT, "3000"], help="values of GOMP_SPINCOUNT to compare")
-    parser.add_argument("--runs", type=int, default=2, help="at once")
-    parser.add_argument("--size", type=int, default=256, help="px, the longest side")
+    parser.add_argument("--runs", type=int, default=2, help="number of runs at the same time")
+    parser.add_argument("--size", type=int, default=256, help="longest side in px")
     parser.add_argument("--evaluations", type=int, default=40)
     parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE")
     options = parser.parse_args(words)

@@ -58,9 +58,10 @@ def seconds(command: list[str], checkout: Path) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.startup", description="Seconds until something happens."
+        prog="python -m benchmarks.startup",
+        description="Measures the time that commands need until their first output.",
     )
-    parser.add_argument("--against", type=Path, help="another checkout of nst")
+    parser.add_argument("--against", type=Path, help="another checkout of nst to compare with")
     parser.add_argument("--pairs", type=int, default=5)
     options = parser.parse_args()
     here = Path(__file__).resolve().parents[1]

@@ -77,7 +77,7 @@ def check_encoding(texts: Iterable[str]) -> None:
     """Raise UserError for names that can't be written as text, into the configuration for example."""
     for text in texts:
         if any("\udc80" <= character <= "\udcff" for character in text):
-            why = "this name isn't encoded as your locale says; rename the file, or set a UTF-8 locale (LC_ALL=C.UTF-8)"
+            why = "this name isn't in your locale's encoding; rename the file, or set a UTF-8 locale (LC_ALL=C.UTF-8)"
             raise UserError(f"{text}: {why}")
 
 

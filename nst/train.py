@@ -76,14 +76,14 @@ def _run(arguments: argparse.Namespace, others: Sequence[str]) -> int:
     check_groups(given)
     kind = _kind(arguments)
     if kind != "plain" and torchrun.started():
-        raise UserError("torchrun: starts a single run's processes; without it, trainer.devices=N starts its own")
+        raise UserError("torchrun: can only start a single run; without it, trainer.devices=N starts its own processes")
     if kind == "plain":
         from nst.run import single  # --help needs neither this nor a sweep's
 
         single.run(arguments)
         return 0
     if any(override.key_or_group == "resume" for override in given):
-        raise UserError("resume: goes on with a single run; leave out -m (--multirun), --cfg and the like")
+        raise UserError("resume: continues a single run; leave out -m (--multirun), --cfg and similar flags")
     source = source_of(arguments)
     if kind == "sweep":
         from nst.sweep import command

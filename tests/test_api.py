@@ -111,7 +111,7 @@ def test_keywords_are_written_in_hydras_grammar() -> None:
         ([], {"content__path": "a.png"}, "content.path=.*given twice, by a keyword and by content.path="),
         ([], {"siz": 3, "optimizer__lrr": 1}, "no key siz; did you mean size(.|\n)*did you mean optimizer.lr"),
         ([], {"optimizer": "sgd"}, "optimizer=sgd: there is no such option"),
-        ([], {"weights": {"style": 1}}, "weights=.*: a mapping is given by its keys, as weights__style=…"),
+        ([], {"weights": {"style": 1}}, "weights=.*: give a mapping by its keys, such as weights__style=…"),
         ([], {"size": object()}, "size=.*: object; choices: None, a bool"),
         ([], {"size": "32"}, "size=32: "),
         ("size=32", {}, "overrides=size=32: this is a text; give a list of texts"),
@@ -178,7 +178,11 @@ def test_options_by_name(few: list[str]) -> None:
     ("content", "overrides", "said"),
     [
         ("none.jpg", [], "content.path=.*none.jpg: there is no such file"),
-        (torch.rand(2, 3, 8, 8), [], r"content=tensor of shape \(2, 3, 8, 8\), torch.float32: an image tensor is"),
+        (
+            torch.rand(2, 3, 8, 8),
+            [],
+            r"content=tensor of shape \(2, 3, 8, 8\), torch.float32: an image tensor has the shape",
+        ),
         (
             Image.new("RGB", (40, 30)),
             ["optimizer=sgd", "siz=3"],
@@ -193,7 +197,7 @@ def test_options_by_name(few: list[str]) -> None:
         (np.full((20, 20, 3), 200.0), [], "content=array .*divide by 255"),
         (np.zeros((3, 20, 20)), [], r"channels first: transpose it by \(1, 2, 0\)"),
         (np.zeros((20, 20, 3), dtype=np.int32), [], "an array has uint8, or floats"),
-        (np.zeros((0, 20, 3), dtype=np.uint8), [], r"an array is \(H, W\)"),
+        (np.zeros((0, 20, 3), dtype=np.uint8), [], r"an array has the shape \(H, W\)"),
         (b"no picture", [], "content=10 bytes: this file is not a picture"),
         (io.StringIO("text"), [], "open it with mode 'rb'"),
         (3, [], "content=int: this is not a picture; choices: the name of an option"),

@@ -176,7 +176,7 @@ def test_a_slope_is_between_the_two_largest_sizes() -> None:
     ]
     records.append({"key": {**key, "size": "4000x4000"}, "values": {"failed": "no memory"}})
     assert memory.slopes(records) == [
-        "baseline on cpu: 3.00 GB a megapixel, from 1 to 2 megapixels; a megapixel takes 1.25 times as long there"
+        "baseline on cpu: 3.00 GB per megapixel, from 1 to 2 megapixels; a megapixel takes 1.25 times as long there"
     ]
 
 
@@ -290,7 +290,7 @@ def test_never_as_good_counts_as_nothing() -> None:
     never = {"baseline": {"seconds": 6.0}, "ours": {"reached": None}}
     assert quality.ratio(values) == 3.0
     assert quality.ratio(never) == 0.0
-    assert "as good 1.50 times as soon" in quality.median([{"values": values}, {"values": never}])
+    assert "best loss 1.50 times as soon" in quality.median([{"values": values}, {"values": never}])
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_stand_ins_and_other_weights_are_marked(tmp_path: Path) -> None:
         "3": ["stand-in content", "stand-in weights", "other weights"],
         "4": ["random weights", "other weights"],
     }
-    told = "3 different sets of weights, whose losses don't compare: dcbb9e (2), "
+    told = "3 different sets of weights, whose losses can't be compared: dcbb9e (2), "
     assert any(notice.startswith(told) for notice in comparison.notices)
     assert comparison.varied == ["encoder"]
 
@@ -112,7 +112,7 @@ def test_where_and_with_what_runs_were_made_is_told_where_it_differs(tmp_path: P
     make_run(tmp_path / "3", made={**other, "git_commit": "fedcba9876543210-dirty"})
     [notice] = compared(tmp_path).notices
     assert notice == (
-        "made with other hardware or software, so equal runs may differ in the last bits: "
+        "the hardware or the software differs, so equal runs may differ in the last bits: "
         "processor AMD EPYC (AVX512) (2), Apple M4 (DEFAULT) (1); threads 2 (2), 16 (1); "
         "git commit 0123456789abcdef (2), fedcba9876543210-dirty (1); "
         "torch 2.15.0 (2), 2.16.0 (1)"
@@ -235,7 +235,7 @@ def test_the_inputs_stand_along_the_edges_unless_they_are_gone_or_changed(tmp_pa
     make_run(tmp_path / "runs" / "2", style="b", assets={"style": {**asset, "sha256": "0" * 64}})
     make_run(tmp_path / "runs" / "3", style="c")
     edge = arranged_of(tmp_path / "runs")[0][0]
-    assert [tile.instead for tile in edge if tile] == ["", "painting.png was changed since", "c.jpg is missing"]
+    assert [tile.instead for tile in edge if tile] == ["", "painting.png has changed since the run", "c.jpg is missing"]
     assert middle(sheet_of(tmp_path / "runs"), 0, 0) == GREEN
 
 
@@ -278,7 +278,7 @@ def test_names_in_other_scripts_differ_on_the_sheet(tmp_path: Path, monkeypatch:
 def test_a_folder_in_another_encoding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(tmp_path / "a\udcff")
     assert main([str(tmp_path)]) == 2
-    assert "this name isn't encoded as your locale says" in capsys.readouterr().err
+    assert "this name isn't in your locale's encoding" in capsys.readouterr().err
     assert not (tmp_path / "compare").exists()
 
 
@@ -290,7 +290,7 @@ def test_more_keys_than_two_go_along_the_rows_and_nothing_is_hidden(tmp_path: Pa
     assert len(grid.rows) * len(grid.columns) == 12
     assert not grid.crowded
     arranged, caption, _ = arranged_of(tmp_path, rows="style", columns="content")
-    assert "6 cells stand for several runs; each shows the one with the lowest total" in caption
+    assert "6 cells have several runs; each shows the run with the lowest total" in caption
     best = arranged[1][1]
     assert best is not None
     assert [text for text, _ in best.lines[:2]] == ["best of 2 by total", "seed=2"]
@@ -408,7 +408,7 @@ def test_an_unknown_key_is_told(
 
 def test_a_folder_without_runs_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith(f"error: FOLDER={tmp_path}: no run is in or below it")
+    assert capsys.readouterr().err.startswith(f"error: FOLDER={tmp_path}: there is no run in this folder or below it")
     assert main([str(tmp_path / "nowhere")]) == 2
     assert capsys.readouterr().err == f"error: FOLDER={tmp_path / 'nowhere'}: there is no such folder\n"
 

@@ -75,7 +75,7 @@ def test_a_picture_that_its_own_network_has_measured_is_marked(tmp_path: Path) -
         make_run(tmp_path / name, changes=changes, assets=weights, metrics={observer: {"cfsd": 0.1}})
     comparison = compare(find([tmp_path], side=64)[0])
     marks = {entry.run.name: [mark.short for mark in entry.marks] for entry in comparison.entries}
-    assert marks == {"own": ["own judge"], "far": [], "held": []}
+    assert marks == {"own": ["measured by own network"], "far": [], "held": []}
     assert any(line.startswith("1 of 3 runs were measured by the network") for line in comparison.notices)
 
 

@@ -135,8 +135,11 @@ def test_a_row_and_what_is_usual_say_everything_that_varies(
     lines = capsys.readouterr().out.splitlines()
     found = record(folder)
     header = [name for name in re.split(r"\s{2,}", lines[0].strip()) if name != "also"]
-    usual = next((line for line in lines if line.startswith("unless listed: ")), "unless listed: ")
-    known = pairs(usual.removeprefix("unless listed: "))
+    usual = next(
+        (line for line in lines if line.startswith("unless the table says otherwise: ")),
+        "unless the table says otherwise: ",
+    )
+    known = pairs(usual.removeprefix("unless the table says otherwise: "))
     values = {run["run"]: run["values"] for run in found["runs"]}
     for line in lines[1 : 1 + len(runs)]:
         cells = re.split(r"\s{2,}", line.strip(), maxsplit=len(header))
@@ -247,7 +250,10 @@ def test_marks_that_every_run_has_are_told_once(tmp_path: Path) -> None:
         (["weigths.style<1"], ["--where=weigths.style: there is no such key; did you mean weights.style"]),
         (["padding=zero"], ["--where=padding: there is no such key; did you mean encoder.padding?"]),
         (["zzz=1"], ["--where=zzz: there is no such key; choices: run, status, style, "]),
-        (["style=pcasso"], ["--where=style=pcasso: no run has it; did you mean picasso? choices: picasso, scream"]),
+        (
+            ["style=pcasso"],
+            ["--where=style=pcasso: no run has this value; did you mean picasso? choices: picasso, scream"],
+        ),
         (["style"], ["--where=style: must be KEY=VALUE, or KEY<NUMBER with <, >, <= or >="]),
         (["size="], ["--where=size=: must be KEY=VALUE"]),
         (["size<big"], ["--where=size<big: big must be a number"]),

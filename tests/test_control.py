@@ -268,7 +268,7 @@ def test_a_style_is_not_named_as_a_key(inside: Command, small: list[str], second
     )
     finished = inside(*small, *second, f"+style.more.mask={given}")
     assert finished.returncode == 2
-    assert finished.stderr == "error: style.more: mask: this is the name of a key; choose another for the style\n"
+    assert finished.stderr == "error: style.more: mask: this is the name of a key; choose another name for the style\n"
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_a_style_is_not_named_as_a_key(inside: Command, small: list[str], second
     [
         (
             ["style.region=narrow.png"],
-            "style.region=narrow.png: the mask is 10 x 32 px, its picture (content) 40 x 32",
+            "style.region=narrow.png: the mask has 10 x 32 px, its picture (content) has 40 x 32",
         ),
         (["style.mask=black.png"], "style.mask=black.png: this mask is black everywhere"),
         (["style.mask=none.png"], "style.mask=none.png: there is no such file"),
@@ -286,8 +286,11 @@ def test_a_style_is_not_named_as_a_key(inside: Command, small: list[str], second
         ),
         (["style.weight=0"], "style: weight: every style has the weight 0"),
         (["style/more=[second]"], "style.more.second.path: must be given"),
-        (["style.scale=0.1"], "style.scale=0.1: fit=stretch: at the first scale it would be"),
-        (["style.scale=0.1", "layers.style=[relu1_1]"], "style.scale=0.1: fit=stretch: at the first scale it would be"),
+        (["style.scale=0.1"], "style.scale=0.1: fit=stretch: at the first scale the style would be"),
+        (
+            ["style.scale=0.1", "layers.style=[relu1_1]"],
+            "style.scale=0.1: fit=stretch: at the first scale the style would be",
+        ),
         (["color=grey"], "color=grey: must be 'style', 'match', 'luminance', 'yiq', 'lab' or 'chroma'"),
     ],
 )

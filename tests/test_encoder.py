@@ -194,7 +194,7 @@ def test_a_damaged_file_of_the_packages_layout_is_refused(tmp_path: Path) -> Non
 
 def test_a_checkpoint_with_batch_norm_is_not_one_without(tmp_path: Path) -> None:
     torch.save(models.vgg19_bn(weights=None).state_dict(), tmp_path / "bn.pth")
-    with pytest.raises(UserError, match="this checkpoint is of vgg19_bn, not of vgg19: encoder=vgg19_bn"):
+    with pytest.raises(UserError, match="this checkpoint is of vgg19_bn, not of vgg19; choose encoder=vgg19_bn"):
         encoder.load_state(tmp_path / "bn.pth", "vgg19")
 
 

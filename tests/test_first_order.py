@@ -124,7 +124,7 @@ def test_averaging_works_with_masks_and_several_styles(inside: Command, small: l
 def test_mistakes(inside: Command, small: list[str]) -> None:
     finished = inside(*small, "optimizer=adam_averaged", "schedule.patience=3")
     assert finished.returncode == 2
-    assert finished.stderr.startswith("error: schedule.patience=3: a scale whose pictures are averaged")
+    assert finished.stderr.startswith("error: schedule.patience=3: with optimizer.averaging, a scale always uses all")
     finished = inside(*small, "optimizer=adam_averaged", "optimizer.averaging=1")
     assert finished.stderr == "error: optimizer.averaging=1: must be less than 1\n"
     finished = inside(*small, "optimizer=rmsprop_pyramid", "optimizer.optimizer.alpa=1")

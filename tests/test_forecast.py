@@ -57,7 +57,7 @@ def test_a_large_file_counts_while_it_is_read(nst: Command, small: list[str], tm
     assert nst(*small, "content.path=large.png", "hydra.run.dir=run").returncode == 0
     found = summary(tmp_path / "run")
     assert found["predicted_memory_bytes"] == pytest.approx(found["peak_memory_bytes"], rel=0.25)
-    assert "GB while the pictures are read, but 0.50 GB are allowed" in refusal(
+    assert "GB while the pictures are read, but only 0.50 GB are allowed" in refusal(
         nst, [*small, "content.path=large.png"], memory=0.5
     )
 
@@ -69,13 +69,13 @@ def refusal(command: Command, run: list[str], *, memory: float) -> str:
     assert finished.returncode == 2, finished.stderr
     assert "Traceback" not in finished.stderr
     [line] = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
-    assert line.startswith(f"error: memory={memory}: the run would take about ")
+    assert line.startswith(f"error: memory={memory}: the run needs about ")
     return line
 
 
 def parts(line: str) -> dict[str, float]:
     """What a run would take, in GB: each part, and ``total``."""
-    told = re.search(r"would take about ([\d.]+) GB \((.*?)\), but", line)
+    told = re.search(r"needs about ([\d.]+) GB \((.*?)\), but only", line)
     assert told is not None, line
     return {"total": float(told[1])} | {
         name.strip(): float(gb) for name, gb in re.findall(r"([a-z ]+?) ([\d.]+) GB", told[2])
@@ -84,7 +84,7 @@ def parts(line: str) -> dict[str, float]:
 
 def suggested(line: str) -> list[str]:
     """The overrides in what would fit."""
-    return re.findall(r"([\w.]+=\S+) \([\d.]+ GB\)", line.split("what would fit: ")[1])
+    return re.findall(r"([\w.]+=\S+) \([\d.]+ GB\)", line.split("choices that fit: ")[1])
 
 
 def test_what_does_not_fit_is_not_begun_and_what_would_is_said(
@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_not_begun_and_what_would_is_said(
     less = round(taken["total"] - 0.7 * taken["optimizer"], 2)
     going_on = inside("resume=fits0", "evaluations=400", f"memory={less}")
     assert going_on.returncode == 2
-    assert "what would fit: tile=auto" in going_on.stderr or "nothing smaller would fit" in going_on.stderr
+    assert "choices that fit: tile=auto" in going_on.stderr or "nothing smaller would fit" in going_on.stderr
     assert "size=" not in going_on.stderr, "a run that goes on keeps its size and its history"
 
 
@@ -121,7 +121,8 @@ def test_tiles_are_chosen_for_the_memory_that_is_allowed(nst: Command, small: li
     whole = parts(refusal(nst, [*run, "tile=off"], memory=0.01))["total"]
     finished = nst(*run, f"memory={whole - 0.1}", "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
-    told = re.search(r"computed in tiles of \d+ px: as a whole it would take about ([\d.]+) GB", finished.stderr)
+    notice = r"computed in tiles of \d+ px\. .* Without tiles \(tile=off\), the picture would need about ([\d.]+) GB"
+    told = re.search(notice, finished.stderr)
     assert told is not None
     assert float(told[1]) == pytest.approx(whole, abs=0.03), "but for what the process has had at the time"
     assert summary(tmp_path / "run")["peak_memory_bytes"] < 1e9 * (whole - 0.1)
@@ -139,7 +140,7 @@ def test_the_limit_of_a_control_group_is_found(small: list[str], tmp_path: Path)
     finally:
         group.rmdir()
     assert finished.returncode == 2, finished.stderr
-    room = re.search(r"error: memory=auto: .* but (\d\.\d+) GB are free; what would fit: ", finished.stderr)
+    room = re.search(r"error: memory=auto: .* but only (\d\.\d+) GB are free; choices that fit: ", finished.stderr)
     assert room is not None
     # Files that the program has mapped are no memory of the group's.
     assert 1.2 < float(room[1]) < 1.5 + parts(finished.stderr)["program"]

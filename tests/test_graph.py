@@ -157,9 +157,12 @@ def test_its_checkpoint_by_path(inside: Command, few: list[str], tmp_path: Path)
     ("words", "said"),
     [
         (["encoder.architecture=resnet19"], "encoder.architecture: there is no model resnet19; did you mean resnet18?"),
-        (["layers.style=[layer9]"], "layers.style=layer9: no layer of resnet18; did you mean layer4?"),
+        (["layers.style=[layer9]"], "layers.style=layer9: this is no layer of resnet18; did you mean layer4?"),
         (["tile=24"], "tile=24, trainer.devices=1: encoder.architecture=resnet18 can't be computed in tiles"),
-        (["layers.style=[flatten]"], "layers.style=flatten: of resnet18 doesn't return features (1, C, H, W)"),
+        (
+            ["layers.style=[flatten]"],
+            "layers.style=flatten: this layer of resnet18 doesn't return features (1, C, H, W)",
+        ),
         (["precision=bf16"], "precision=bf16: this encoder doesn't support 16 bits"),
         (
             ["encoder.padding=reflect"],

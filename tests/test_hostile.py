@@ -149,7 +149,7 @@ def test_of_an_animation_the_first_frame_is_taken_and_that_is_said(
     if form == "GIF":
         finished = inside(*small, f"style.path={path}", "evaluations=1", "hydra.run.dir=run")
         assert finished.returncode == 0, finished.stderr
-        assert f"style.path={path}: this is an animation of 3 frames; the first one is taken" in finished.stderr
+        assert f"style.path={path}: this is an animation of 3 frames; nst uses the first one" in finished.stderr
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
@@ -338,8 +338,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, small: list[str]) -> Path
         ("summary.json", b"[]", "summary.json: this file is damaged: it contains no keys"),
         ("summary.json", None, "summary.json: this file is damaged"),
         ("checkpoints/000006.ckpt", b"", "this checkpoint can't be read ("),
-        ("checkpoints/000006.ckpt", None, "remove it to resume from the one before"),
-        ("checkpoints/000006.ckpt", FLIPPED, "was changed since); remove it to resume from the one before"),
+        ("checkpoints/000006.ckpt", None, "remove it to resume from the previous one"),
+        (
+            "checkpoints/000006.ckpt",
+            FLIPPED,
+            "has changed since it was written); remove it to resume from the previous one",
+        ),
     ],
 )
 def test_a_run_with_a_damaged_file_does_not_go_on(

@@ -81,7 +81,7 @@ def test_regions_and_several_styles(inside: Command, small: list[str], tmp_path:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["optimizer=lbfgs"], "draws at each evaluation, so L-BFGS can't compare them; choose optimizer=adam"),
+        (["optimizer=lbfgs"], "draws new samples at each evaluation; L-BFGS can't compare them; choose optimizer=adam"),
         (["optimizer=lbfgs_clamped"], "choose optimizer=adam"),
         (
             ["tile=16"],

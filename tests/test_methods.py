@@ -79,7 +79,11 @@ def test_the_last_scale_is_repeated_with_the_terms_of_finish(inside: Command, sm
 @pytest.mark.parametrize(
     ("method", "given", "said"),
     [
-        ("strotss", ["optimizer=lbfgs"], "objective.content._target_=nst.objective.joint.SelfSimilarity: draws at"),
+        (
+            "strotss",
+            ["optimizer=lbfgs"],
+            "objective.content._target_=nst.objective.joint.SelfSimilarity: draws new samples at",
+        ),
         ("nnst", ["optimizer=lbfgs"], "objective.style.feature_splitting._target_=nst.objective.neighbors.FeatureS"),
         (
             "nnst",
@@ -92,7 +96,7 @@ def test_the_last_scale_is_repeated_with_the_terms_of_finish(inside: Command, sm
             "layers.style=[relu1_1]: objective.style.palette._target_=nst.objective.j",
         ),
         ("nnst", ["schedule.finish=[feature_spliting]"], "did you mean feature_splitting"),
-        ("strotss", ["+schedule.factors.terms.palete=doubling"], "schedule.factors.terms=palete: no term of"),
+        ("strotss", ["+schedule.factors.terms.palete=doubling"], "schedule.factors.terms=palete: this is no term of"),
         ("nnst", ["objective/style=[feature_splitting]"], "schedule.finish=[feature_splitting]: these are all"),
         ("strotss", ["schedule.factors.content=thirds"], "schedule.factors.content=thirds: must be"),
         (

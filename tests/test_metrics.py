@@ -288,10 +288,13 @@ def test_a_measure_that_there_will_not_be_is_refused(inside: Command, small: lis
     region = "style.region=" + small[0].partition("=")[2]
     refused = inside(*small, "minimize.metric=palette", "metrics=[slim]", region)
     assert refused.returncode == 2
-    assert "minimize.metric=palette: several styles" in refused.stderr
+    assert "minimize.metric=palette: this measure needs a single style" in refused.stderr
     assert "choices: cfsd, lpips, ssim, edge_ssim, clipped" in refused.stderr
     refused = inside(*small, "minimize.metric=lpips", "metrics=[slim,alexnet]")
-    assert "minimize.metric=lpips: slim doesn't measure it; it must be by the first of metrics" in refused.stderr
+    assert (
+        "minimize.metric=lpips: slim doesn't measure it; choose a measure by the first network of metrics"
+        in refused.stderr
+    )
     refused = inside(*small, "minimize.metric=beauty", "metrics=[resnet50]")
     assert refused.returncode == 2
     assert "minimize.metric=beauty: must be 'cfsd'" in refused.stderr
@@ -323,7 +326,7 @@ def test_mistakes(inside: Command, small: list[str], tmp_path: Path, capfd: pyte
     assert main([str(tmp_path), "--jobs", "0"]) == 2
     said = capfd.readouterr().err.splitlines()
     assert "there is no such folder" in said[0]
-    assert "no run is in or below it" in said[1]
+    assert "there is no run in this folder or below it" in said[1]
     assert said[2].startswith("error: --observer=alexnett: there is no such observer; did you mean alexnet?")
     assert said[3] == "error: --jobs=0: must be above 0"
     painted(inside, small)
@@ -335,7 +338,7 @@ def test_mistakes(inside: Command, small: list[str], tmp_path: Path, capfd: pyte
     summary["assets"]["content"]["sha256"] = "0" * 64
     (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
     assert main([str(tmp_path), "--observer", "slim", "--jobs", "1"]) == 1
-    assert "the file was changed since the run" in capfd.readouterr().err
+    assert "the file has changed since the run" in capfd.readouterr().err
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
@@ -381,7 +384,7 @@ def test_runs_are_laid_out_for_artfid(
     sizes = [Image.open(out / kind / "000000.png").size for kind in ("content", "stylized", "style")]
     assert sizes == [(32, 26), (32, 26), (36, 48)]
     assert main([str(tmp_path), "--artfid", str(out)]) == 2
-    assert f"error: --artfid={out}: this folder is there already" in capfd.readouterr().err
+    assert f"error: --artfid={out}: this folder already exists" in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("quick")

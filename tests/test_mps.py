@@ -84,9 +84,12 @@ def test_a_run_on_mps_goes_on_and_has_the_losses_of_one_on_the_cpu(
 @pytest.mark.parametrize(
     ("word", "why"),
     [
-        ("precision=64", "precision=64: runs on MPS don't have it; choices: auto, bf16, 32"),
-        ("precision=16", "precision=16: runs on MPS don't have it; choices: auto, bf16, 32"),
-        ("trainer.devices=2", "trainer.devices=2: there is one MPS device; choices: 1, or trainer.accelerator=cpu"),
+        ("precision=64", "precision=64: runs on MPS don't support it; choices: auto, bf16, 32"),
+        ("precision=16", "precision=16: runs on MPS don't support it; choices: auto, bf16, 32"),
+        (
+            "trainer.devices=2",
+            "trainer.devices=2: there is only one MPS device; choices: 1, or trainer.accelerator=cpu",
+        ),
     ],
 )
 def test_what_mps_lacks_is_refused(word: str, why: str, inside: Command, small: list[str]) -> None:

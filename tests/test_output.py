@@ -146,7 +146,7 @@ def test_nothing_that_a_picture_names_is_made(
     output.save(torch.rand(1, 3, 4, 4), picture, note=FIRST_LINE + yaml.safe_dump(hidden))
     finished = inside(f"rerun={picture}", *small[:2], "metrics=null")
     assert finished.returncode == 2
-    assert "which is not part of nst; rerun instantiates only nst's own classes" in finished.stderr
+    assert "which is not part of nst; rerun only uses nst's classes" in finished.stderr
 
 
 def test_other_files_than_a_picture_was_made_of_are_told(inside: Command, small: list[str], tmp_path: Path) -> None:

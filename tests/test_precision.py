@@ -127,7 +127,7 @@ def test_auto_takes_bf16_where_the_processor_is_built_for_it(
 
 
 def test_what_a_device_does_not_have_is_refused() -> None:
-    with pytest.raises(UserError, match="precision=16: runs on CPU don't have it; choices: auto, bf16, 32, 64"):
+    with pytest.raises(UserError, match="precision=16: runs on CPU don't support it; choices: auto, bf16, 32, 64"):
         precision.settle(16, CPU)
-    with pytest.raises(UserError, match="precision=64: runs on MPS don't have it; choices: auto, bf16, 32"):
+    with pytest.raises(UserError, match="precision=64: runs on MPS don't support it; choices: auto, bf16, 32"):
         precision.settle(64, torch.device("mps"))

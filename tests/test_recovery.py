@@ -96,7 +96,7 @@ def test_a_fault_costs_one_evaluation_and_the_way_back(name: str, fault: str, ca
     assert module.best.losses["total"] == pytest.approx(min(totals[: at - 1] + totals[at:]), rel=1e-12)
     assert module.best.losses["total"] < totals[best]  # and it goes on from there
     [record] = [each for each in caplog.records if each.name == "nst.optimizer.module"]
-    assert f"at evaluation {at}. Going back to evaluation {best + 1}, the best, with 0.5 times" in record.message
+    assert f"at evaluation {at}. Returning to evaluation {best + 1}, the best so far, with 0.5 times" in record.message
     assert module.optimizers(use_pl_optimizer=False).param_groups[0]["lr"] == OPTIMIZERS[name].keywords.get("lr", 1) / 2  # type: ignore[attr-defined]
 
 

@@ -106,10 +106,10 @@ def test_fewer_evaluations_than_were_made_are_refused(inside: Command, small: li
     files = {name: (tmp_path / "run" / name).read_bytes() for name in ("config.yaml", "result.png", "summary.json")}
     refused = inside("resume=run", "evaluations=3")
     assert refused.returncode == 2
-    assert "error: evaluations=3: the run has made 6 already; choose more" in refused.stderr
+    assert "error: evaluations=3: the run has already made 6; choose more" in refused.stderr
     assert files == {name: (tmp_path / "run" / name).read_bytes() for name in files}
     again = inside("resume=run")
     assert again.returncode == 0
-    assert "The run is complete after 6 evaluations; evaluations=N goes on to N" in again.stderr
+    assert "The run is complete after 6 evaluations; evaluations=N continues it" in again.stderr
     assert "Resuming" not in again.stderr
     assert (tmp_path / "run" / "result.png").read_bytes() == files["result.png"]

@@ -364,7 +364,7 @@ def test_going_on_with_anything_else_is_refused_and_nothing_is_lost(
 
     before = state()
     for overrides, message in [
-        (["size=48"], "size can't change when a run is resumed (32); keys that can: "),
+        (["size=48"], "size can't change when a run is resumed (32); keys that can change: "),
         (["optimizer=adam"], "optimizer can't change when a run is resumed"),
         (["weights.style=2"], "weights.style can't change when a run is resumed"),
         (["hydra.run.dir=other"], "hydra.run.dir can't change when a run is resumed"),
@@ -387,7 +387,7 @@ def test_no_two_runs_share_a_folder(inside: Command, small: list[str], tmp_path:
     before = (tmp_path / "run" / "config.yaml").read_bytes()
     again = inside(*small, "seed=1", "hydra.run.dir=run")
     assert again.returncode == 2
-    assert "this folder already holds a run; resume it with resume=" in again.stderr
+    assert "this folder already contains a run; resume it with resume=" in again.stderr
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
     dated = [inside(*small, "evaluations=1", "hydra.run.dir=${now:%Y}") for _ in range(2)]
     assert [finished.returncode for finished in dated] == [0, 2]
@@ -423,7 +423,7 @@ def test_the_packaged_network_is_told_calmly_and_recorded(
     finished = inside(*words, *layers, "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
     said = finished.stdout + finished.stderr
-    assert said.count("INFO: The encoder is Oxford's VGG-19, the paper's own network, at 8 bits a weight") == 1
+    assert said.count("INFO: The encoder is Oxford's VGG-19, the paper's own network, with 8 bits per weight") == 1
     assert ("other weights: not in the cache, and can't be downloaded from" in said) == (option == "vgg19")
     assert "WARNING" not in said
     weights = summary(tmp_path / "run")["assets"]["weights"]  # type: ignore[index]
@@ -582,7 +582,7 @@ def test_a_picture_much_smaller_than_its_content_is_told(inside: Command, small:
     for file, told in (("large.png", True), (small[0].removeprefix("content.path="), False)):
         finished = inside(*small, f"content.path={file}", "evaluations=1")
         assert finished.returncode == 0, finished.stderr
-        assert ("will have 32 x 26 px, its content has 100 x 80; size=N" in finished.stderr) is told
+        assert ("will have 32 x 26 px; the content picture has 100 x 80 px. size=N" in finished.stderr) is told
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a terminal of its own")

@@ -328,7 +328,8 @@ def test_a_run_stopped_at_any_scale_keeps_its_picture_and_goes_on_bit_by_bit(
         refused = inside("resume=parts", "evaluations=3")
         assert refused.returncode == 2
         assert refused.stderr == (
-            f"error: evaluations=3: the run has made {at}, and its picture is still 32 x 26 px; choose more\n"
+            f"error: evaluations=3: the run has made {at} evaluations, and its picture is still 32 x 26 px; "
+            "choose more\n"
         )
         assert summary(parts) == result
     finished = inside("resume=parts")

@@ -102,7 +102,7 @@ def test_a_full_disk_behind_standard_output() -> None:
 def test_a_name_in_another_encoding(inside: Command, small: list[str], word: str) -> None:
     result = inside(*small, word)
     assert result.returncode == 2
-    why = "this name isn't encoded as your locale says; rename the file, or set a UTF-8 locale (LC_ALL=C.UTF-8)"
+    why = "this name isn't in your locale's encoding; rename the file, or set a UTF-8 locale (LC_ALL=C.UTF-8)"
     [line] = result.stderr.splitlines()
     assert line.startswith(f"error: {word.partition('=')[0]}=")
     assert line.endswith(f": {why}")
@@ -115,5 +115,5 @@ def test_a_folder_in_another_encoding(
     folder.mkdir()
     monkeypatch.chdir(folder)
     assert main(small) == 2
-    assert r"a\udcff: this name isn't encoded as your locale says" in capsys.readouterr().err
+    assert r"a\udcff: this name isn't in your locale's encoding" in capsys.readouterr().err
     assert not list(folder.iterdir())

@@ -67,7 +67,7 @@ def test_a_newcomers_path(browser: Chrome, studio: Studio, photos: tuple[Path, P
     page.says("Paused")
     page.press("Go on")
     page.press("Stop and keep the picture")
-    page.says("Stopped; it can go on")
+    page.says("Stopped; can be resumed")
     [name] = summaries(studio)
     assert summaries(studio) == {name: "interrupted"}
     page.type("Evaluations to continue to", "310")
@@ -152,11 +152,11 @@ def test_a_killed_server_loses_no_run(browser: Chrome, studio: Studio, photos: t
     studio.start()
     page = Page(browser, studio.address)
     page.open("Watch")
-    page.says("Its process ended in mid-run")
+    page.says("The process ended during the run")
     page.press("Continue")
     page.says("Running", seconds=60)
     page.press("Stop and keep the picture")
-    page.says("Stopped; it can go on")
+    page.says("Stopped; can be resumed")
     [name] = set(summaries(studio)) - before
     assert summaries(studio)[name] == "interrupted"
 

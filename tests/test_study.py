@@ -45,7 +45,7 @@ def test_what_a_study_compares_stays_the_same(inside: Command, small: list[str],
     assert "1 of 2 trials are complete" in first.stdout
     other = inside(*search, "weights.style=choice(1e5,-1)", "evaluations=7")
     assert other.returncode == 2
-    assert "trials were made with evaluations=6, not with evaluations=7; take another hydra.sweep.dir" in other.stderr
+    assert "trials were made with evaluations=6, not with evaluations=7; choose another hydra.sweep.dir" in other.stderr
     more = inside(*search, "weights.style=choice(1e5,1e6)", "threads=2")
     assert more.returncode == 2
     assert "the study can't be resumed: CategoricalDistribution does not support dynamic value space" in more.stderr
@@ -62,7 +62,7 @@ def test_a_study_that_cannot_be_opened_is_the_users_mistake(inside: Command, sma
 
 def test_losses_of_different_meaning_are_told(inside: Command, small: list[str]) -> None:
     search = ["-m", *small, "hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", "evaluations=1", "seed=choice(1,2)"]
-    meant = "its values change what minimize.loss={} measures"
+    meant = "the values of this key change what minimize.loss={} measures"
     told = inside(*search, "layers=choice(seed,paper)", "weights.style=choice(1e5,1e6)", "minimize.loss=style").stderr
     assert "warning: layers: " + meant.format("style") in told
     assert "warning: weights.style" not in told

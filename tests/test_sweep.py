@@ -174,7 +174,7 @@ def test_a_job_that_died_is_told(tmp_path: Path) -> None:
     sweep.record(Outcome(0, ["a=1", "b=[1]"], "running"))
     sweep.record(Outcome(1, ["a=2", "b=[1]"], "failed", None, "[no] markup"))
     [state, *_] = sweep.table(sweep.outcomes()).columns[2].cells
-    assert state == "ended without a word"
+    assert state == "ended without a result"
     assert list(sweep.table(sweep.outcomes()).columns[1].cells) == ["a=1", "a=2", "  \\[no] markup"]
     sweep.begin(["a"])
     assert (sweep.outcomes(), sweep.varied()) == ([], ["a"])

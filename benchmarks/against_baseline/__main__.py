@@ -17,35 +17,39 @@ from nst.errors import UserError, one_line
 PARTS = {
     "evaluation": (evaluation, "seconds of one evaluation"),
     "memory": (memory, "peak memory of one evaluation against the size"),
-    "quality": (quality, "time until our picture is as good as the baseline's best"),
+    "quality": (quality, "time until a picture by nst is as good as the baseline's best one"),
 }
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.against_baseline", description="Ours against the recipe that it grew from."
+        prog="python -m benchmarks.against_baseline", description="Compares nst with the baseline."
     )
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
     results = argparse.ArgumentParser(add_help=False)
     results.add_argument(
-        "--results", type=Path, default=Path("outputs/against_baseline.json"), help="file that keeps every measurement"
+        "--results", type=Path, default=Path("outputs/against_baseline.json"), help="file of all measurements"
     )
     for name, (part, what) in PARTS.items():
         subparser = parts.add_parser(name, parents=[results], help=what, description=f"Measures {what}.")
         part.add_options(subparser)
         _add_common(subparser)
-    report = parts.add_parser("report", parents=[results], help="tables and plots of what was measured")
-    report.add_argument("--folder", type=Path, default=Path("outputs/against_baseline"), help="where they are written")
+    report = parts.add_parser("report", parents=[results], help="write tables and plots of the measurements")
+    report.add_argument("--folder", type=Path, default=Path("outputs/against_baseline"), help="folder of the report")
     return parser.parse_args(words)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     parser.add_argument("--device", type=str, default=devices[-1], choices=devices)
-    parser.add_argument("--again", action="store_true", help="measure anew what the results have already")
+    parser.add_argument("--again", action="store_true", help="repeat measurements that the results already contain")
     parser.add_argument(
-        "--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="of our configuration, as nst.train takes them"
+        "--overrides",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="overrides of nst's configuration, as for nst.train",
     )
 
 
@@ -56,7 +60,7 @@ def run(words: Sequence[str]) -> None:
         try:
             from benchmarks.against_baseline import report
         except ModuleNotFoundError as error:  # Matplotlib is an extra
-            raise UserError(f"{error}; install what draws the plots: pip install -e '.[benchmarks]'") from error
+            raise UserError(f"{error}; the plots need an extra: pip install -e '.[benchmarks]'") from error
         report.write(Results(options.results), options.folder)
         return
     options.device = torch.device(options.device)
@@ -77,7 +81,7 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"error: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on with what is missing", file=sys.stderr)
+        print("stopped; the same command makes the missing measurements", file=sys.stderr)
         return 128 + signal.SIGINT
     return 0
 

@@ -20,10 +20,10 @@ DTYPES = {"64": torch.float64, "32": torch.float32, "16": torch.float16, "bf16":
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What this part can be told."""
     parser.add_argument("--sizes", nargs="+", type=pictures.shape, default=[(256, 256), (512, 512)],
-                        metavar="SIZE", help="512 (a square) or HEIGHTxWIDTH, in px")  # fmt: skip
-    parser.add_argument("--pairs", type=int, default=10, help="evaluations of each side")
+                        metavar="SIZE", help="size of the picture in px: 512 (a square) or HEIGHTxWIDTH")  # fmt: skip
+    parser.add_argument("--pairs", type=int, default=10, help="number of evaluations of nst, and of the baseline")
     parser.add_argument("--precision", nargs="+", default=[], choices=list(DTYPES),
-                        help="of ours, by default the configuration's; the baseline's is 32")  # fmt: skip
+                        help="precision of nst (default: the configuration's); the baseline has 32")  # fmt: skip
 
 
 def measure(options: argparse.Namespace, results: Results) -> None:

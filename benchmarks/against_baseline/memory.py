@@ -19,10 +19,10 @@ from nst.errors import UserError
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What this part can be told."""
     parser.add_argument("--sizes", nargs="+", type=pictures.shape, default=[(768, 1024), (1536, 2048)],
-                        metavar="SIZE", help="512 (a square) or HEIGHTxWIDTH, in px")  # fmt: skip
+                        metavar="SIZE", help="size of the picture in px: 512 (a square) or HEIGHTxWIDTH")  # fmt: skip
     parser.add_argument("--sides", nargs="+", default=["baseline", "ours"], choices=["baseline", "ours"])
     parser.add_argument("--history", action="store_true",
-                        help="of ours an iteration of L-BFGS with a full history, too")  # fmt: skip
+                        help="also measure an iteration of nst's L-BFGS with a full history")  # fmt: skip
 
 
 def measure(options: argparse.Namespace, results: Results) -> None:
@@ -91,7 +91,7 @@ def slopes(records: Sequence[Record]) -> list[str]:
             (small, less, short), (large, more, long) = sorted(points)[-2:]
             slope, growth = (more - less) / (large - small), long / large / (short / small)
             lines.append(
-                f"{side} on {device}: {slope:.2f} GB a megapixel, from {small:.3g} to {large:.3g} megapixels; "
+                f"{side} on {device}: {slope:.2f} GB per megapixel, from {small:.3g} to {large:.3g} megapixels; "
                 f"a megapixel takes {growth:.2f} times as long there"
             )
     return lines
@@ -99,7 +99,7 @@ def slopes(records: Sequence[Record]) -> list[str]:
 
 def _say(key: dict[str, Any], values: dict[str, Any]) -> None:
     if "failed" in values:
-        told = f"did not fit: {values['failed']}"
+        told = f"did not fit into the memory: {values['failed']}"
     else:
-        told = f"peak {values['bytes'] / 1e9:.2f} GB, {values['seconds']:.3g} s an evaluation"
+        told = f"peak {values['bytes'] / 1e9:.2f} GB, {values['seconds']:.3g} s per evaluation"
     print(f"{key['size']} {label(key)}: {told}", flush=True)

@@ -114,5 +114,5 @@ def iterate(run: Run, evaluate: Callable[[], Tensor]) -> None:
         if len(optimizer.state[image]["y"]) == optimizer.history_size:
             break
     else:
-        raise RuntimeError("the history did not get full")
+        raise RuntimeError("the history of L-BFGS was not filled")
     optimizer.step(evaluate)

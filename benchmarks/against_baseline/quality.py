@@ -29,17 +29,23 @@ FIRST_LAYERS = ["layers.content=[relu3_1]", "layers.style=[relu1_1,relu2_1,relu3
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What this part can be told."""
-    parser.add_argument("--pictures", type=Path, required=True, help="folder of content/NAME.jpg and style/NAME.jpg")
+    parser.add_argument("--pictures", type=Path, required=True, help="folder with content/NAME.jpg and style/NAME.jpg")
     parser.add_argument(
         "--weights", type=Path, help="a checkpoint of VGG-19, which may end at conv3_1; default: the packaged network"
     )
     parser.add_argument("--contents", nargs="+", default=["tubingen", "ballerina"], metavar="NAME")
     parser.add_argument("--styles", nargs="+", default=["starry_night", "picasso", "scream"], metavar="NAME")
     parser.add_argument("--start", default="content_noise", choices=["noise", "content_noise"])
-    parser.add_argument("--size", type=int, default=512, help="px, the longest side")
-    parser.add_argument("--evaluations", type=int, default=600, help="of the baseline, and at most of ours")
-    parser.add_argument("--block", type=int, default=5, help="evaluations of ours between two of the baseline's")
-    parser.add_argument("--whole", action="store_true", help="go on to the last evaluation when it is as good")
+    parser.add_argument("--size", type=int, default=512, help="longest side in px")
+    parser.add_argument(
+        "--evaluations", type=int, default=600, help="number of the baseline's evaluations; maximum for nst"
+    )
+    parser.add_argument(
+        "--block", type=int, default=5, help="evaluations of nst between two losses by the baseline's objective"
+    )
+    parser.add_argument(
+        "--whole", action="store_true", help="continue to the last evaluation after the picture is as good"
+    )
 
 
 @dataclass(frozen=True)
@@ -183,8 +189,8 @@ def median(records: list[Record]) -> str:
     """Several pairs in a sentence."""
     ratios = [ratio(record["values"]) for record in records]
     return (
-        f"as good {statistics.median(ratios):.2f} times as soon as the baseline's best (median of {len(ratios)} pairs, "
-        f"{min(ratios):.2f} to {max(ratios):.2f}; never counts as 0)"
+        f"reaches the baseline's best loss {statistics.median(ratios):.2f} times as soon (median of {len(ratios)} "
+        f"pairs, {min(ratios):.2f} to {max(ratios):.2f}; a pair that never reaches it counts as 0)"
     )
 
 
@@ -192,12 +198,13 @@ def told(record: Record) -> str:
     """One pair in a sentence."""
     key, theirs, our = record["key"], record["values"]["baseline"], record["values"]["ours"]
     line = (
-        f"{key['pair']} {key['start']} {key['size']} px {described(key)}: the baseline's best takes "
-        f"{theirs['seconds']:.4g} s ({theirs['evaluations']} evaluations), all its {theirs['seconds_of_all']:.4g} s, "
+        f"{key['pair']} {key['start']} {key['size']} px {described(key)}: the baseline reaches its best loss after "
+        f"{theirs['seconds']:.4g} s ({theirs['evaluations']} evaluations), and ends after "
+        f"{theirs['seconds_of_all']:.4g} s; "
     )
     if not our["reached"]:
-        return f"{line}ours never within {our['curve'][-1][0] if our['curve'] else 0} evaluations ({our['status']})"
+        made = our["curve"][-1][0] if our["curve"] else 0
+        return f"{line}nst doesn't reach it within {made} evaluations ({our['status']})"
     number, seconds, _ = our["reached"]
-    return (
-        f"{line}ours as good after {seconds:.4g} s ({number} evaluations), {ratio(record['values']):.2f} times as soon"
-    )
+    sooner = ratio(record["values"])
+    return f"{line}nst reaches it after {seconds:.4g} s ({number} evaluations), {sooner:.2f} times as soon"

@@ -22,8 +22,8 @@ def main() -> None:
     """Paint the pictures named on the command line, or all of them."""
     parser = argparse.ArgumentParser(description="Paint the example pictures.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PICTURES))
-    parser.add_argument("--out", type=Path, default=Path("nst/assets"), help="folder to write to")
-    parser.add_argument("--size", type=int, default=768, help="longest side, pixels")
+    parser.add_argument("--out", type=Path, default=Path("nst/assets"), help="folder for the pictures")
+    parser.add_argument("--size", type=int, default=768, help="longest side in px")
     parser.add_argument("--quality", type=int, default=92, help="JPEG quality")
     args = parser.parse_args()
     for name in args.names or PICTURES:

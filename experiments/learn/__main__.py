@@ -28,7 +28,7 @@ def save(rows: list[list[Tile | None]], file: Path, *, cell: int) -> None:
 def main() -> None:
     """Paint and draw."""
     parser = argparse.ArgumentParser(description="Makes the pictures of docs/learn.")
-    parser.add_argument("--folder", type=Path, default=Path("outputs/learn"), help="the runs")
+    parser.add_argument("--folder", type=Path, default=Path("outputs/learn"), help="folder of the runs")
     names = [*DRAWN, *FIGURES]
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="the pictures to make")
     options = parser.parse_args()

@@ -56,8 +56,8 @@ class Row:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description="Measures rows of pictures whose order is known.")
-    parser.add_argument("folder", type=Path, help="where the sweeps weight and layers are")
+    parser = argparse.ArgumentParser(description="Measures series of pictures whose order is known.")
+    parser.add_argument("folder", type=Path, help="folder of the sweeps weight and layers")
     options = parser.parse_args()
     rows = [*_sweeps(options.folder), *_changed(options.folder)]
     table, values = Table("measure", *(row.name for row in rows)), {}

@@ -73,10 +73,14 @@ def crops(pictures: Sequence[Tensor], corner: tuple[int, ...], size: int, differ
 
 def main() -> None:
     """Paints, measures and lays out."""
-    parser = argparse.ArgumentParser(description="Whether a picture that was painted in tiles shows where they meet.")
+    parser = argparse.ArgumentParser(
+        description="Tests whether a picture shows the borders of the tiles that it was painted in."
+    )
     parser.add_argument("--tiles", type=int, nargs="+", default=[256, 512], metavar="PX")
-    parser.add_argument("--out", type=Path, default=Path("outputs/seams"), help="where the runs and the sheet go")
-    parser.add_argument("--crop", type=int, default=512, help="px of each picture that the sheet shows")
+    parser.add_argument("--out", type=Path, default=Path("outputs/seams"), help="folder for the runs and the sheet")
+    parser.add_argument(
+        "--crop", type=int, default=512, help="side in px of the part of each picture that the sheet shows"
+    )
     parser.add_argument("overrides", nargs="*", help="overrides of nst.train, for all runs")
     options = parser.parse_intermixed_args()
     files = {tile: options.out / str(tile) / "result.png" for tile in ("off", *options.tiles)}

@@ -29,10 +29,10 @@ def lay_out(rows: list[list[Path | None]], cell: int) -> Image.Image:
 
 def main() -> None:
     """Paints and lays out."""
-    parser = argparse.ArgumentParser(description="All bundled pictures painted by the bundled encoder, on one sheet.")
+    parser = argparse.ArgumentParser(description="Paints all bundled pictures with the bundled encoder, on one sheet.")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("sheet.jpg"))
-    parser.add_argument("--runs", type=Path, default=new_folder("sheet"), help="where the runs go")
-    parser.add_argument("--cell", type=int, default=300, help="px")
+    parser.add_argument("--runs", type=Path, default=new_folder("sheet"), help="folder for the runs")
+    parser.add_argument("--cell", type=int, default=300, help="side of a cell in px")
     parser.add_argument("overrides", nargs="*", help="overrides of nst.train, for all runs")
     options = parser.parse_intermixed_args()
     contents, styles = (paths.bundled_pictures(kind) for kind in ("content", "style"))

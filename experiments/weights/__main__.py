@@ -23,7 +23,7 @@ from nst.files.run_folder import RunFolder
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description="Measures the pictures of the study weights by each network.")
-    parser.add_argument("folder", type=Path, help="the study's")
+    parser.add_argument("folder", type=Path, help="folder of the study weights")
     options = parser.parse_args()
     packaged = oxford.find()
     assert packaged is not None

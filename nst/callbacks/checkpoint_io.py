@@ -71,9 +71,9 @@ def check_whole(path: Path) -> None:
     except Exception as error:  # zipfile raises many types for damaged files
         raise _damaged(path, str(error) or type(error).__name__) from error
     if changed is not None:
-        raise _damaged(path, f"{changed} was changed since")
+        raise _damaged(path, f"{changed} has changed since it was written")
 
 
 def _damaged(path: Path, what: str) -> UserError:
-    why = f"this checkpoint can't be read ({what}); remove it to resume from the one before"
+    why = f"this checkpoint can't be read ({what}); remove it to resume from the previous one"
     return UserError(problem("resume", path, why))

@@ -91,7 +91,7 @@ def _resume(words: list[str]) -> int:
         print("Usage: nst resume FOLDER [KEY=VALUE]...\n\nContinue the run in FOLDER, as nst train resume=FOLDER.")
         return 0
     if not words or words[0].startswith("-"):
-        return _refuse("resume: the folder of a run comes first: nst resume FOLDER [KEY=VALUE]...")
+        return _refuse("resume: give the folder of the run first: nst resume FOLDER [KEY=VALUE]...")
     from nst.train import main as train
 
     folder, *rest = words
@@ -101,7 +101,7 @@ def _resume(words: list[str]) -> int:
 def _unknown(words: Sequence[str]) -> str:
     command = words[0]
     if "=" in command or command.startswith("-"):
-        return f"{command}: the command comes first: nst train {shlex.join(words)}"
+        return f"{command}: give the command first: nst train {shlex.join(words)}"
     return f"{command}: there is no such command; {choices(command, COMMANDS)}"
 
 

@@ -87,14 +87,15 @@ def _weights() -> Iterator[tuple[str, str]]:
         if architecture == "slim":
             place = "bundled"
         elif url is None:
-            place = "each model of torchvision has its own; downloaded when a run first needs them"
+            place = "each model of torchvision has its own; a run downloads them when it first needs them"
         elif architecture != oxford.ARCHITECTURE or packaged is None:
             place = _place(url, cache, "a bundled stand-in")
         else:
             place = packaged if option.get("convention") == "caffe" else _place(url, cache, packaged)
         yield f"encoder={name}", place
     there = any(cache.glob("alexnet-*.pth"))
-    yield "metrics=[alexnet]", "in the cache" if there else "not here; torchvision.models.alexnet(weights='DEFAULT')"
+    missing = "not here; torchvision.models.alexnet(weights='DEFAULT') downloads it"
+    yield "metrics=[alexnet]", "in the cache" if there else missing
 
 
 def _packaged() -> str | None:

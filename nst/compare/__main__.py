@@ -8,12 +8,12 @@ from pathlib import Path
 from nst.files.streams import unfailing_streams
 
 DESCRIPTION = """\
-Sets runs side by side: a table here, and in the folder compare/ a contact sheet (sheet.png), a page that needs nothing
-else (index.html), and the table as runs.csv and runs.json. Only the runs' folders are read.
+Compares runs. Prints a table, and writes a contact sheet (sheet.png), a self-contained page (index.html) and the table
+(runs.csv and runs.json) to the folder compare/. It reads only the folders of the runs.
 
-A KEY is one that varies (style, weights.style, optimizer, ...), one of the configuration, run or status. The order and
-the conditions know the results, too (total, content_loss, cfsd, seconds, ...). Runs that differ in their seed alone are
-one row of the table, with the mean and the range of their results.
+A KEY is a key that varies (style, weights.style, optimizer, ...), another key of the configuration, run or status.
+--sort and --where also accept results (total, content_loss, cfsd, seconds, ...). Runs that differ only in their seed
+share a row of the table, with the mean and the range of their results.
 """
 
 
@@ -45,17 +45,17 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         dest="conditions",
         metavar="CONDITION",
-        help="only the runs with KEY=VALUE, KEY<NUMBER, KEY>=NUMBER, ..., or several joined by `and`",
+        help="only the runs with KEY=VALUE, KEY<NUMBER, KEY>=NUMBER, ...; join several conditions by `and`",
     )
-    add("--latest", type=int, metavar="N", help="of these, only the N runs that were started last")
-    add("--metrics", metavar="KEY[,KEY]", help="the results in the table here (default: two or three that compare)")
+    add("--latest", type=int, metavar="N", help="only the last N of these runs, by their start")
+    add("--metrics", metavar="KEY[,KEY]", help="the results in the printed table (default: two or three)")
     add(
         "--sort",
         metavar="KEY",
-        help="the order of the runs; -KEY reverses it",
+        help="sort the runs by this key; -KEY reverses the order",
     )
-    add("--rows", metavar="KEY[,KEY]", help="the sheet's rows (default: style, or what varies)")
-    add("--columns", metavar="KEY[,KEY]", help="the sheet's columns (default: content, or what varies)")
+    add("--rows", metavar="KEY[,KEY]", help="the keys of the sheet's rows (default: style, or keys that vary)")
+    add("--columns", metavar="KEY[,KEY]", help="the keys of the sheet's columns (default: content, or keys that vary)")
     add("--cell", type=_px, default=256, metavar="PX", help="the longest side of a picture on the sheet (default: 256)")
     add("--out", type=Path, metavar="FOLDER", help="where to write the files (default: compare/ in the first FOLDER)")
     return parser

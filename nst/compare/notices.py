@@ -39,19 +39,19 @@ def marks_of(run: Run, usual: str | None) -> list[Mark]:
         marks.append(Mark("status", run.status, _why(run)))
     pictures = [name for name in ("content", "style") if run.asset(name).get("source") == "stand-in"]
     if pictures:
-        text = f"A bundled stand-in, not the real picture: {' and '.join(pictures)}."
+        text = f"The run used a bundled stand-in instead of the real picture: {' and '.join(pictures)}."
         marks.append(Mark("stand-in", f"stand-in {' and '.join(pictures)}", text))
     if run.asset("weights").get("source") == "stand-in":
         marks.append(Mark("stand-in", "stand-in weights", "The encoder's weights are a bundled stand-in."))
     if run.asset("weights").get("source") == "random":
         marks.append(Mark("weights", "random weights", "The encoder's weights are random."))
     if weights_of(run) not in (None, usual):
-        text = f"Other weights than most of these runs have ({short(str(weights_of(run)))}): losses don't compare."
+        text = f"The weights ({short(str(weights_of(run)))}) are not those of most runs: its losses can't be compared."
         marks.append(Mark("weights", "other weights", text))
     judges = run.own_judges()
     if judges:
         text = f"The network that painted the picture has also measured it: {', '.join(judges)}."
-        marks.append(Mark("judge", "own judge", text))
+        marks.append(Mark("judge", "measured by own network", text))
     if run.problems:
         marks.append(Mark("damage", "incomplete folder", "; ".join(run.problems)))
     return marks
@@ -62,7 +62,7 @@ def _why(run: Run) -> str:
         "running": "The run was still running when its folder was read.",
         "stale": f"The run's status is running, but it has written nothing for over {SILENCE / 60:.0f} minutes.",
         "interrupted": "The run was stopped before its last evaluation; it can be resumed.",
-        "unknown": "How the run ended is not known.",
+        "unknown": "It is not known how the run ended.",
     }
     error = run.summary.get("error")
     return " ".join([reasons.get(run.status, f"The run {run.status}."), *([str(error)] if error else [])])
@@ -78,22 +78,26 @@ def notices(runs: Sequence[Run], marks: Sequence[Sequence[Mark]], varied: Sequen
     judged = sum(mark.kind == "judge" for each in marks for mark in each)
     if judged:
         whose = "all runs" if judged == len(runs) else f"{judged} of {len(runs)} runs"
-        notices.append(f"{whose} were measured by the network that painted them; see nst.metrics --observer")
+        notices.append(
+            f"{whose} were measured by the network that painted them; "
+            "nst.metrics --observer=NAME measures them by another network"
+        )
     weights = Counter(weights_of(run) for run in runs if weights_of(run) is not None)
     if len(weights) > 1:
         named = ", ".join(f"{short(str(digest))} ({count})" for digest, count in weights.most_common())
-        notices.append(f"{len(weights)} different sets of weights, whose losses don't compare: {named}")
+        notices.append(f"{len(weights)} different sets of weights, whose losses can't be compared: {named}")
     apart = apart_by(varied)
     if apart:
-        notices.append(f"total is not the same sum for every run: {', '.join(few(apart, NAMED))} differ")
+        named = ", ".join(few(apart, NAMED))
+        notices.append(f"the totals are different sums, so they can't be compared: the runs differ in {named}")
     unlike = unlike_by(varied)
     if unlike:
         named = ", ".join(few(unlike, NAMED))
-        notices.append(f"the features are not the same for every run, so that losses don't compare: {named}")
+        notices.append(f"the features are different ones, so the losses can't be compared: the runs differ in {named}")
     made = list(_made_differently(runs))
     if made:
         notices.append(
-            f"made with other hardware or software, so equal runs may differ in the last bits: {'; '.join(made)}"
+            f"the hardware or the software differs, so equal runs may differ in the last bits: {'; '.join(made)}"
         )
     return notices
 

@@ -42,7 +42,7 @@ function mistake(condition) {
   if (wanted === "") return "";
   if (sign !== "=") return isNumber(wanted) ? "" : `${word}: ${wanted} must be a number`;
   if (runs.some((run) => meets(run, condition))) return "";
-  return `${word}: no run has it; choices: ${some([...new Set(runs.map((run) => textOf(run, key)))])}`;
+  return `${word}: no run has this value; choices: ${some([...new Set(runs.map((run) => textOf(run, key)))])}`;
 }
 
 function unknown(key) {

@@ -68,12 +68,13 @@ class Run:
         """Return the content or the style picture, reduced to ``side`` px, or None and the reason."""
         asset = self.asset(name)
         if not asset.get("path"):
-            return None, f"{name} not known"
+            return None, f"{name} is not known"
         path = Path(str(asset["path"]))
         picture = load_picture(path, side, [])
         if picture is None:
             return None, f"{path.name} is missing"
-        return (picture, "") if sha256(path) == asset.get("sha256") else (None, f"{path.name} was changed since")
+        changed = f"{path.name} has changed since the run"
+        return (picture, "") if sha256(path) == asset.get("sha256") else (None, changed)
 
     def results(self) -> dict[str, float | None]:
         """Return the losses of the best picture (of an unfinished run, so far), and the evaluations and seconds."""

@@ -40,5 +40,5 @@ def _condition(word: str, comparison: Comparison) -> Condition:
     comparison.check("--where", condition.key, comparison.offered)
     values = comparison.values(condition.key)
     if condition.sign == "=" and not any(condition.is_met(value, text) for text, value in values.items()):
-        raise UserError(problem("--where", word, f"no run has it; {choices(condition.wanted, values)}"))
+        raise UserError(problem("--where", word, f"no run has this value; {choices(condition.wanted, values)}"))
     return condition

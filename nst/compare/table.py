@@ -44,7 +44,7 @@ def terminal(comparison: Comparison, results: Sequence[str], width: int) -> Grou
     for row, text in zip(comparison.rows, also, strict=True):
         table.add_row(*(Text(row.text(key)) for key in ("run", *columns)), *([text] if any(also) else []))
     usual = [pair(key, text) for key, text in comparison.usual.items() if key not in columns and text != ABSENT]
-    return Group(table, *([Text(f"unless listed: {'  '.join(usual)}", style="dim")] if usual else []))
+    return Group(table, *([Text(f"unless the table says otherwise: {'  '.join(usual)}", style="dim")] if usual else []))
 
 
 def _columns(comparison: Comparison, results: Sequence[str], width: int) -> list[str]:

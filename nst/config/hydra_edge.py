@@ -49,7 +49,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = flags()
 
     def refuse(message: str) -> None:
-        why = "overrides have no dashes, as style=picasso; --help shows the options"
+        why = "overrides start without dashes, such as style=picasso; --help shows the options"
         raise UserError(f"{message.replace('unrecognized arguments: ', '')}: {why}")
 
     parser.error = refuse  # argparse would print its usage and exit

@@ -53,7 +53,7 @@ def check_groups(given: list[Override]) -> None:
             value = override.value()
             if isinstance(value, list) and override.key_or_group not in SEVERAL:
                 swept = f"{override.key_or_group}={','.join(map(str, value))}"
-                further = "; further styles: style/more=[…]" if override.key_or_group == "style" else ""
+                further = "; for further styles: style/more=[…]" if override.key_or_group == "style" else ""
                 lines.append(f"{override.input_line}: takes one option, or several with -m: {swept}{further}")
             elif not isinstance(value, str | list):
                 text = str(override.input_line).partition("=")[2]
@@ -83,9 +83,9 @@ def _unreadable(overrides: list[str]) -> Iterator[str]:
             parse([text])
         except HydraException as error:
             if "=" not in text:
-                yield f"{text}: an override is KEY=VALUE, as content.path={text} or style.path={text}"
+                yield f"{text}: an override has the form KEY=VALUE, such as content.path={text} or style.path={text}"
                 continue
-            hint = f"a value with special characters needs quotes within the shell's: \"{text.partition('=')[0]}='…'\""
+            hint = f"quote a value with special characters inside the shell's quotes: \"{text.partition('=')[0]}='…'\""
             yield f"{text}: this override can't be read ({str(error).splitlines()[0]}); {hint}"
 
 
@@ -96,7 +96,7 @@ def _swept(arguments: argparse.Namespace) -> Iterator[str]:
     for text, override in zip(arguments.overrides, parse(arguments.overrides), strict=True):
         if override.is_sweep_override():
             key, _, value = text.partition("=")
-            yield f"{text}: several values are a sweep, which needs -m; a list needs brackets: '{key}=[{value}]'"
+            yield f"{text}: several values are a sweep and need -m; a list needs brackets: '{key}=[{value}]'"
 
 
 def _override_problems(loader: ConfigLoader, source: Source) -> Iterator[str]:
@@ -134,10 +134,10 @@ def _hint(override: Override, known: list[str], roots: list[str]) -> str:
     if key in ELSEWHERE:
         return f"did you mean {ELSEWHERE[key]}?"
     if parent in ("weights.style_layers", "weights.content_layers"):
-        return f"a factor of a layer is added: +{text}"
+        return f"add the factor of a layer with a +: +{text}"
     more = parent.removeprefix("style.more.")
     if more != parent and (paths.configs() / "style" / "more" / f"{more}.yaml").is_file():
-        return f"choose that style, too: 'style/more=[{more}]'"
+        return f"choose this style as well: 'style/more=[{more}]'"
     near = difflib.get_close_matches(key, known, n=3)
     return f"did you mean {', '.join(near)}?" if near else f"groups and keys: {', '.join(roots)}"
 
@@ -146,13 +146,13 @@ def _why_no_option(group: str, value: str, options: list[str]) -> str:
     if group in ("hydra/launcher", "hydra/sweeper") and (paths.configs() / PRESETS / f"{value}.yaml").is_file():
         return f"needs an extra: pip install 'nst[{value.partition('_')[0]}]'"
     if group in ("content", "style") and ("." in value or "/" in value):
-        return f"there is no such option; a file is given by its path: {group}.path={value}"
+        return f"there is no such option; to use a file, give its path: {group}.path={value}"
     if group == "layers" and value in arch.layer_names("vgg19"):
-        return f"there is no such option; layers are given as lists: 'layers.style=[{value}]'"
+        return f"there is no such option; give layers as a list: 'layers.style=[{value}]'"
     if group in ("objective", "objective/style") and value in {"gram", *options_of("objective/style")} - set(options):
-        return f"there is no such option; a style term is chosen by 'objective/style=[{value}]'"
+        return f"there is no such option; choose a style term with 'objective/style=[{value}]'"
     if group == "weights" and _is_number(value):
-        return f"there is no such option; the style's weight is weights.style={value}"
+        return f"there is no such option; to set the style weight: weights.style={value}"
     return f"there is no such option; {choices(value, options)}"
 
 

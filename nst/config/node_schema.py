@@ -117,7 +117,7 @@ class Blend(Node):
     @model_validator(mode="after")
     def _has_one(self) -> "Blend":
         if not self.content_share + self.style_share + self.noise_share:
-            raise ValueError("content_share, style_share, noise_share: all are 0; choose one above")
+            raise ValueError("content_share, style_share, noise_share: all are 0; at least one must be above 0")
         return self
 
 
@@ -190,9 +190,9 @@ class PyramidConfig(SingleConfig):
     @model_validator(mode="after")
     def _has_an_end(self) -> "PyramidConfig":
         if self.scales is None and self.smallest is None and self.sizes is None:
-            raise ValueError("scales, smallest, sizes: one of them must be given")
+            raise ValueError("scales, smallest, sizes: all are null; give at least one of them")
         if self.sizes is not None and self.sizes != sorted(set(self.sizes)):
-            raise ValueError(f"sizes={self.sizes}: must ascend, as [96, 192]")
+            raise ValueError(f"sizes={self.sizes}: must ascend, such as [96, 192]")
         return self
 
 

@@ -62,7 +62,7 @@ def make(raw: Mapping[str, Any]) -> Nodes:
             lines += error.problems
             continue
         if group in LATER and not isinstance(made[group], functools.partial):
-            lines.append(f"{group}._partial_: must be true, as what {raw[group].get('_target_')} makes is made later")
+            lines.append(f"{group}._partial_: must be true, because nst calls {raw[group].get('_target_')} later")
         for name, each in made[group].items() if group in NAMED else [("", made[group])]:
             if isinstance(each, functools.partial):
                 try:

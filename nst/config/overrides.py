@@ -69,7 +69,7 @@ def _value(name: str, value: object) -> str:
         case list() | tuple():
             return f"[{','.join(_value(name, each) for each in value)}]"
         case Mapping():
-            why = f"a mapping is given by its keys, as {name}__{next(iter(value), 'KEY')}=…"
+            why = f"give a mapping by its keys, such as {name}__{next(iter(value), 'KEY')}=…"
         case _:
             why = f"{type(value).__name__}; choices: None, a bool, a number, a text, a path, or a list of these"
     raise UserError(problem(name, value, why))

@@ -30,13 +30,13 @@ def is_address(path: str) -> bool:
 
 def _is_no_address(path: str) -> str:
     if is_address(path):
-        raise ValueError(f"{path} is a web address, which isn't fetched; download the picture and give its file")
+        raise ValueError(f"{path} is a web address, which nst doesn't open; download the picture and give its file")
     return path
 
 
 def _is_file_name(name: str) -> str:
     if len(name.encode()) > 200:
-        raise ValueError(f"has {len(name.encode())} bytes; at most 200 are possible")
+        raise ValueError(f"has {len(name.encode())} bytes; at most 200 are allowed")
     return name
 
 
@@ -84,13 +84,13 @@ class StyleConfig(StylePicture):
     def _are_no_keys(cls, more: dict[str, StylePicture]) -> dict[str, StylePicture]:
         taken = sorted(set(more) & {*cls.model_fields, *EncoderConfig.model_fields})
         if taken:
-            raise ValueError(f"{', '.join(taken)}: this is the name of a key; choose another for the style")
+            raise ValueError(f"{', '.join(taken)}: this is the name of a key; choose another name for the style")
         return more
 
     @model_validator(mode="after")
     def _has_one(self) -> "StyleConfig":
         if not any(style.weight for style in (self, *self.more.values())):
-            raise ValueError("weight: every style has the weight 0; choose one above")
+            raise ValueError("weight: every style has the weight 0; at least one must be above 0")
         return self
 
 
@@ -134,9 +134,7 @@ class EncoderConfig(Strict):
     def _is_whole(self) -> "EncoderConfig":
         if self.kind == "own":
             if self.weights == "auto":
-                raise ValueError(
-                    "weights=auto: no weights to download are known for your own network; choices: random, or a path"
-                )
+                raise ValueError("weights=auto: nst has no weights for your own network; choices: random, or a path")
         elif self.kind == "torchvision":
             if (self.convention, self.padding, self.normalize_on) != ("torchvision", "zeros", None):
                 raise ValueError(
@@ -145,10 +143,10 @@ class EncoderConfig(Strict):
                 )
         elif self.weights == "auto" and self.architecture != "slim" and (self.url is None or self.sha256 is None):
             raise ValueError(
-                f"no weights to download are known for it; choices: encoder={self.architecture}, random, or a path"
+                f"weights=auto needs url and sha256; choices: encoder={self.architecture}, random, or a path"
             )
         elif self.weights == "auto" and self.architecture == "slim" and self.convention != "torchvision":
-            raise ValueError(f"convention={self.convention}: the bundled weights have torchvision's")
+            raise ValueError(f"convention={self.convention}: the bundled weights need torchvision")
         return self
 
 
@@ -187,7 +185,8 @@ class TrainerConfig(Node):
     def _leaves_the_run_alone(self) -> "TrainerConfig":
         taken = [name for name in self.model_extra or {} if name in OURS]
         if taken:
-            raise ValueError(f"{', '.join(taken)}: nst sets this itself, from evaluations, precision and other keys")
+            why = "nst sets this itself, from evaluations, precision and other keys; leave it out"
+            raise ValueError(f"{', '.join(taken)}: {why}")
         return self
 
 

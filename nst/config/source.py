@@ -114,7 +114,7 @@ def _resumed(folder: Path, overrides: list[str], given: list[Override]) -> Sourc
         raise UserError(problem("resume", folder, why))
     allowed = ", ".join(MAY_CHANGE)
     lines = [
-        problem("resume", folder, f"{key} can't change when a run is resumed{value}; keys that can: {allowed}")
+        problem("resume", folder, f"{key} can't change when a run is resumed{value}; keys that can change: {allowed}")
         for key, value in ((each.key_or_group, _value_in(began, each.key_or_group)) for each in given)
         if key != "resume" and key.partition(".")[0] not in MAY_CHANGE
     ]
@@ -153,7 +153,7 @@ def _rerun(picture: Path, overrides: list[str], given: list[Override]) -> Source
     saved = renamed(read_note(picture, key="rerun"))
     foreign = sorted(set(_targets(saved)) - _own_targets())
     if foreign:
-        why = f"names {', '.join(foreign)}, which is not part of nst; rerun instantiates only nst's own classes"
+        why = f"its configuration names {', '.join(foreign)}, which is not part of nst; rerun only uses nst's classes"
         raise UserError(problem("rerun", picture, why))
     groups = _groups_anew(picture, given)
     cfg: Any = OmegaConf.to_container(_with_anew(saved, groups))
@@ -178,7 +178,7 @@ def _groups_anew(picture: Path, given: list[Override]) -> dict[str, str]:
         problem(
             "rerun",
             picture,
-            f"{override.input_line} can't be combined with rerun; give keys, or options of single groups",
+            f"{override.input_line} can't be combined with rerun; give keys or options of single groups instead",
         )
         for override in groups
         if override.is_sweep_override()

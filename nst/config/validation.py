@@ -71,7 +71,7 @@ def _without_alternatives(location: list[str], raw: Any) -> Iterator[str]:
 #: Readable messages for pydantic's error types.
 _MESSAGES = {
     "string_too_short": "must not be empty",
-    "string_pattern_mismatch": "has characters that don't belong here",
+    "string_pattern_mismatch": "has characters that are not allowed",
     "too_short": "has too few values",
     "too_long": "has too many values",
 }
@@ -114,7 +114,7 @@ def _layer_problems(raw: Mapping[str, Any]) -> Iterator[str]:
         if name not in valid:
             vgg = arch.layer_names("vgg19")
             advice = "layers=resnet has layers of ResNets; " if name in vgg and architecture not in arch.BLOCKS else ""
-            yield problem(f"layers.{part}", name, f"no layer of {architecture}; {advice}{choices(name, valid)}")
+            yield problem(f"layers.{part}", name, f"this is no layer of {architecture}; {advice}{choices(name, valid)}")
     for part in ("content", "style"):
         names = layers[part]
         for name in sorted({str(name) for name in names if names.count(name) > 1}):
@@ -129,19 +129,19 @@ def _weight_problems(raw: Mapping[str, Any]) -> Iterator[str]:
         factors, names = weights.get(f"{part}_layers"), layers.get(part) or []
         for name in factors if isinstance(factors, Mapping) else ():
             if name not in names:
-                why = f"not among layers.{part}; {choices(name, names)}"
+                why = f"this layer is not in layers.{part}; {choices(name, names)}"
                 yield problem(f"weights.{part}_layers", name, why)
     if layers.get("style") and _get(raw, "objective", "style") == {}:
         yield "objective/style=[]: at least one style term is needed if layers.style names layers"
     effective = [weights.get(part) for part in ("content", "style") if layers.get(part)]
     if effective and not any([*effective, weights.get("laplacian")]):
-        yield "weights: every part that has layers has the weight 0, so there is nothing to optimize"
+        yield "weights: every part that has layers has the weight 0; choose a weight above 0"
 
 
 def _averaging_problems(raw: Mapping[str, Any]) -> Iterator[str]:
     patience = _get(raw, "schedule", "patience")
     if patience is not None and _get(raw, "optimizer", "averaging") is not None:
-        why = "a scale whose pictures are averaged (optimizer.averaging) ends after its evaluations; choose null"
+        why = "with optimizer.averaging, a scale always uses all of its evaluations; choose null"
         yield problem("schedule.patience", patience, why)
 
 
@@ -152,12 +152,12 @@ def _metric_problems(raw: Mapping[str, Any]) -> Iterator[str]:
     if not networks:
         yield problem("minimize.metric", name, f"nothing is measured; choose a network: metrics=[{OBSERVERS[0]}]")
     elif name not in measured_by(networks[0]):
-        why = f"{networks[0]} doesn't measure it; it must be by the first of metrics"
+        why = f"{networks[0]} doesn't measure it; choose a measure by the first network of metrics"
         yield problem("minimize.metric", name, why)
     style = raw.get("style")
     if MEASURES[name].of == "style" and isinstance(style, Mapping) and not has_one_style(style):
         valid = [each for each, measure in MEASURES.items() if measure.of != "style"]
-        why = "several styles, a region or a mask can't be measured against; choices: "
+        why = "this measure needs a single style without a region or a mask; choices: "
         yield problem("minimize.metric", name, why + ", ".join(valid))
 
 

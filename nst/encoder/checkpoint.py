@@ -32,7 +32,7 @@ def read(path: Path, *, key: str) -> dict[Any, Any]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:  # its message advises to switch the protection off
-        why = "it was not written by torch.save or as safetensors, or holds more than tensors"
+        why = "it was not written by torch.save or as safetensors, or contains more than tensors"
         raise UserError(problem(key, path, f"this file is not a checkpoint of weights: {why}")) from error
     except Exception as error:  # the readers raise many types for damaged and hostile files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

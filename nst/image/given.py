@@ -71,7 +71,8 @@ def _checked(tensor: Tensor, key: str) -> Tensor:
     what = f"tensor of shape {tuple(tensor.shape)}, {tensor.dtype}"
     batch = tensor.unsqueeze(0) if tensor.ndim == 3 else tensor
     if batch.ndim != 4 or batch.shape[:2] != (1, 3) or not batch.numel():
-        raise UserError(problem(key, what, f"an image tensor is (1, 3, H, W) or (3, H, W){_hint(tuple(tensor.shape))}"))
+        why = f"an image tensor has the shape (1, 3, H, W) or (3, H, W){_hint(tuple(tensor.shape))}"
+        raise UserError(problem(key, what, why))
     if batch.dtype == torch.uint8:
         return batch.float() / 255
     if not batch.is_floating_point():
@@ -86,7 +87,8 @@ def _of_array(array: NDArray[Any], key: str) -> Image.Image:
     what = f"array of shape {array.shape}, {array.dtype}"
     plane = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if not plane.size or plane.ndim not in (2, 3) or (plane.ndim == 3 and plane.shape[2] not in (3, 4)):
-        raise UserError(problem(key, what, f"an array is (H, W), (H, W, 3) or (H, W, 4){_hint(array.shape)}"))
+        why = f"an array has the shape (H, W), (H, W, 3) or (H, W, 4){_hint(array.shape)}"
+        raise UserError(problem(key, what, why))
     if np.issubdtype(plane.dtype, np.floating):
         _check_range(float(plane.min()), float(plane.max()), what, key)
         plane = np.round(plane.clip(0, 1) * 255).astype(np.uint8)
@@ -110,7 +112,7 @@ def _check_range(least: float, largest: float, what: str, key: str) -> None:
     """Raise UserError for values that are not those of a picture in [0, 1], with what they may be."""
     if least >= -_ROUNDING and largest <= 1 + _ROUNDING:
         return
-    why = f"values are within [0, 1], here from {least:.4g} to {largest:.4g}"
+    why = f"the values must be within [0, 1], but are from {least:.4g} to {largest:.4g}"
     if not np.isfinite([least, largest]).all():
         why = "has values that are infinite or NaN"
     elif least >= 0 and 2 < largest <= 255 + _ROUNDING:

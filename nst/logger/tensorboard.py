@@ -16,8 +16,8 @@ from nst.logger.base import Hyperparameters, RunLogger, Session, Status
 LAYOUT = {
     "losses": {
         "total": ["Multiline", ["loss/total"]],
-        "content, before its weight": ["Multiline", ["loss/content"]],
-        "style, before its weight": ["Multiline", ["loss/style"]],
+        "content, unweighted": ["Multiline", ["loss/content"]],
+        "style, unweighted": ["Multiline", ["loss/style"]],
     },
     "shares of the total": {
         "content layers": ["Multiline", ["share/content/.*"]],

@@ -9,8 +9,8 @@ from pathlib import Path
 from nst.files.streams import unfailing_streams
 
 DESCRIPTION = """\
-Measures the pictures of runs by a fixed network, so that runs with different objectives, layers and encoders compare.
-The measures are kept in each run's folder, in metrics.json; pictures that were measured before are left alone.
+Measures the pictures of runs by a fixed network, to compare runs with different objectives, layers and encoders. Writes
+the measures to metrics.json in each run's folder, and skips pictures that were measured before.
 """
 
 
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         "--artfid",
         type=Path,
         metavar="FOLDER",
-        help="measure nothing, and lay the runs out in a new folder as the ArtFID tool reads sets of pictures",
+        help="measure nothing; copy the pictures to this new folder, in the layout that the ArtFID tool reads",
     )
     return parser
 

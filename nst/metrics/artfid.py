@@ -30,10 +30,10 @@ def lay_out(folders: Sequence[Path], to: Path) -> int:
     nothing is written.
     """
     if to.exists():
-        raise UserError(problem("--artfid", to, "this folder is there already; choose another"))
+        raise UserError(problem("--artfid", to, "this folder already exists; choose another"))
     found = [folder for folder in map(RunFolder, run_folders(folders)[0]) if _is_complete(folder)]
     if len(found) < LEAST:
-        why = f"{count(len(found), 'complete run')} with a single style; ArtFID compares sets, of at least {LEAST}"
+        why = f"{count(len(found), 'complete run')} with a single style; ArtFID compares sets of at least {LEAST}"
         raise UserError(problem("FOLDER", " ".join(map(str, folders)), why))
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent) as scratch:

@@ -29,7 +29,7 @@ def measure(folder: RunFolder, observer: Observer) -> dict[str, Any]:
     if observer.name in before:
         return before
     if not folder.result.is_file():
-        raise UserError(problem("result", folder.result, "there is no such file; the run hasn't made its picture"))
+        raise UserError(problem("result", folder.result, "there is no such file; the run hasn't saved its picture yet"))
     picture = images.load(folder.result, key="result").to(observer.device)
     content = input_picture(folder, "content").to(observer.device)
     style = input_picture(folder, "style").to(observer.device) if has_style(folder) else None
@@ -76,11 +76,11 @@ def input_picture(folder: RunFolder, name: str) -> Tensor:
     asset = folder.read_summary().get("assets", {}).get(name) or {}
     path = asset.get("path")
     if not path:
-        raise UserError(problem(name, path, "the run doesn't say which picture it was made of"))
+        raise UserError(problem(name, path, "the run's summary doesn't name its picture"))
     if not Path(path).is_file():
         raise UserError(problem(name, path, "there is no such file"))
     if sha256(Path(path)) != asset.get("sha256"):
-        raise UserError(problem(name, path, "the file was changed since the run"))
+        raise UserError(problem(name, path, "the file has changed since the run"))
     return images.load(Path(path), key=name)
 
 

@@ -253,7 +253,7 @@ class StyleTransfer(pl.LightningModule):
         self.image.data.copy_(self.best_image)
         self.trainer.optimizers = [self.configure_optimizers()]
         log.warning(
-            "Recovery %d of %d: %s. Going back to evaluation %d, the best, with %g times the optimizer's rate.",
+            "Recovery %d of %d: %s. Returning to evaluation %d, the best so far, with %g times the learning rate.",
             self.recoveries, self.recovery.at_most, what, self.best.number, self.recovery.rate(1, self.recoveries),
         )  # fmt: skip
 
@@ -263,7 +263,7 @@ class StyleTransfer(pl.LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         number, patience = self.evaluation.number, self.schedule.patience
         if isinstance(optimizer, LBFGS) and optimizer.converged:
-            return "the optimizer converged, no further step improves the picture"
+            return "the optimizer converged: no further step improves the picture"
         if patience is not None and number - self.milestone[0] >= patience:
             least = written(100 * self.schedule.min_improvement)
             return f"the total fell by less than {least}% in {count(patience, 'evaluation')}"

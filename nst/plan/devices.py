@@ -60,10 +60,10 @@ def make_trainer(config: Config, nodes: Nodes) -> pl.Trainer:
         )
     except (MisconfigurationException, TypeError, ValueError) as error:
         if "MPS accelerator" in str(error):  # it refuses the strategy of several processes
-            why = "there is one MPS device; choices: 1, or trainer.accelerator=cpu"
+            why = "there is only one MPS device; choices: 1, or trainer.accelerator=cpu"
             raise UserError(problem("trainer.devices", number, why)) from error
         if "backend found" in str(error):  # MisconfigurationException has no finer type
-            why = "this machine has none that torch can use; choices: auto, cpu"
+            why = "this machine has no such device that torch can use; choices: auto, cpu"
             raise UserError(problem("trainer.accelerator", config.trainer.accelerator, why)) from error
         raise UserError(f"trainer: {one_line(error)}") from error
     return trainer

@@ -126,18 +126,17 @@ def settle(layout: Layout, device: torch.device) -> Forecast:
     chosen = forecast(layout, device, room)
     if chosen.total > room:
         fitting = list(_fitting(layout, device, room))
-        what = f"what would fit: {', '.join(fitting)}" if fitting else "nothing smaller would fit either"
+        what = f"choices that fit: {', '.join(fitting)}" if fitting else "nothing smaller would fit either"
         whose = "free" if config.memory == "auto" else "allowed"
         each = f" for each of its {config.trainer.devices} processes" if config.trainer.devices > 1 else ""
-        why = f"the run would take about {chosen}{each}, but {_gb(room)} are {whose}; {what}"
+        why = f"the run needs about {chosen}{each}, but only {_gb(room)} are {whose}; {what}"
         raise UserError(problem("memory", config.memory, why))
     if config.tile == "auto" and chosen.tile is not None:
         whole = forecast(_changed(layout, "tile", "off"), device, room)
         if whole.total > memory.USED * room:
             notice = (
-                f"The picture is computed in tiles of {chosen.tile} px: as a whole it would take about "
-                f"{_gb(whole.total)}, in tiles it takes {_gb(chosen.total)}, and there are {_gb(room)}. "
-                "tile=off computes the whole at once."
+                f"The picture is computed in tiles of {chosen.tile} px. They need {_gb(chosen.total)} of the available "
+                f"{_gb(room)}. Without tiles (tile=off), the picture would need about {_gb(whole.total)}."
             )
             return replace(chosen, notice=notice)
     return chosen

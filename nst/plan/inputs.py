@@ -185,4 +185,4 @@ def _normalization(config: Config) -> Asset | None:
 def _animated(key: str, path: Path) -> Iterator[str]:
     number = image.frames(path, key=key)
     if number > 1:
-        yield problem(key, path, f"this is an animation of {number} frames; the first one is taken")
+        yield problem(key, path, f"this is an animation of {number} frames; nst uses the first one")

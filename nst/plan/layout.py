@@ -11,7 +11,7 @@ from nst.config.schema import Config
 from nst.encoder import PIXELS
 from nst.encoder import architecture as arch
 from nst.encoder.base import Encoder
-from nst.errors import UserError, choices, problem
+from nst.errors import UserError, choices, count, problem
 from nst.image import Shape
 from nst.objective.terms import JointTerm
 from nst.objective.tiles import windows
@@ -52,7 +52,7 @@ class Layout:
         if min(height, width) < needed:
             key = "smallest" if config.schedule.get("sizes") is None else "sizes"
             why = f"the first scale would be {width} x {height} px, but {deepest(config)} needs at least {needed} px on"
-            why = f"{why} each side; choose larger ones, or shallower layers"
+            why = f"{why} each side; choose larger scales or shallower layers"
             raise UserError(problem(f"schedule.{key}", config.schedule.get(key), why))
         return schedule
 
@@ -102,8 +102,9 @@ class Layout:
         for key, (height, width) in self.style_shapes(self.schedule.stages[0]).items():
             if min(height, width) < needed:
                 style = self.config.styles[key]
-                why = f"at the first scale it would be {width} x {height} px, but the layers need {needed} px a side"
-                yield problem(f"{key}.scale", style.scale, f"fit={style.fit}: {why}; choose larger ones")
+                why = f"at the first scale the style would be {width} x {height} px, but the layers need {needed} px"
+                why = f"{why} on each side; choose a larger value, or larger scales"
+                yield problem(f"{key}.scale", style.scale, f"fit={style.fit}: {why}")
 
     def _term_problems(self) -> Iterator[str]:
         """Yield one line for each term that the optimizer can't follow, and each unsuitable layer, weight or stage."""
@@ -117,11 +118,11 @@ class Layout:
         for key, (term, layers) in terms.items():
             named = f"objective.{key}._target_={type(term).__module__}.{type(term).__name__}"
             if term.draws and isinstance(made, type) and issubclass(made, LBFGS):
-                yield f"{named}: draws at each evaluation, so L-BFGS can't compare them; choose optimizer=adam"
+                yield f"{named}: draws new samples at each evaluation; L-BFGS can't compare them; choose optimizer=adam"
             for layer in term.requires:
                 if layer not in layers:
                     part = key.partition(".")[0]
-                    yield problem(f"layers.{part}", f"[{', '.join(layers)}]", f"{named} needs the layer {layer}, too")
+                    yield problem(f"layers.{part}", f"[{', '.join(layers)}]", f"{named} also needs the layer {layer}")
         joint = {
             "content": isinstance(objective.content, JointTerm),
             "style": bool(objective.joint) and not objective.terms,
@@ -137,10 +138,10 @@ class Layout:
             for name in names:
                 if name not in objective.style:
                     yield problem(
-                        f"schedule.{key}", name, f"no term of objective.style; {choices(name, objective.style)}"
+                        f"schedule.{key}", name, f"this is no term of objective.style; {choices(name, objective.style)}"
                     )
         if last.only is not None and set(last.only) >= set(objective.style):
-            why = "these are all style terms, so none is left for the scales before"
+            why = "these are all style terms, so the other scales have none; leave one out"
             yield problem("schedule.finish", f"[{', '.join(last.only)}]", why)
 
     def _share_problems(self) -> Iterator[str]:
@@ -156,14 +157,14 @@ class Layout:
             if whole or devices == 1:
                 return
             if tile == "off":
-                why = f"trainer.devices={devices} need tiles to share; choices: auto, or a size in px"
+                why = f"trainer.devices={devices} needs tiles; choices: auto, or a size in px"
                 yield problem("tile", "off", why)
                 return
             number = len(windows(self.geometry, self.shape, 1 if tile == "auto" else tile))
             if number < devices:
                 size = f"{self.shape[1]} x {self.shape[0]} px"
-                why = f"tile={tile} can cut the picture, {size}, into {number} only; choose fewer devices or smaller"
-                yield problem("trainer.devices", devices, f"{why} tiles")
+                why = f"tile={tile} gives only {count(number, 'tile')} of the picture ({size})"
+                yield problem("trainer.devices", devices, f"{why}; choose fewer devices or smaller tiles")
 
 
 def network(config: Config, nodes: Nodes, architecture: str, **weights: Any) -> Network:

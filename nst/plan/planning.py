@@ -188,7 +188,7 @@ def _start(layout: Layout, painted: Pictures) -> Tensor:
 
 def _unreadable(config: Config, nodes: Nodes, architecture: str) -> list[str]:
     """Return one line for each layer that doesn't return features (1, C, H, W) for pictures of any size."""
-    why = f"of {architecture} doesn't return features (1, C, H, W) of pictures of any size"
+    why = f"this layer of {architecture} doesn't return features (1, C, H, W) for pictures of any size"
     lines = []
     for part, names in (("content", config.layers.content), ("style", config.layers.style)):
         for name in names:
@@ -229,10 +229,10 @@ def _check_goal(schedule: Schedule, folder: RunFolder) -> None:
     done, (height, width) = int(checkpoint.stem), shape_in(checkpoint)
     shapes = [stage.shape for stage in schedule.stages]
     if (height, width) not in (shapes if done < schedule.evaluations else shapes[-1:]):
-        why = f"the run has made {done}, and its picture is still {width} x {height} px; choose more"
+        why = f"the run has made {done} evaluations, and its picture is still {width} x {height} px; choose more"
         raise UserError(problem("evaluations", schedule.evaluations, why))
     if schedule.evaluations < done:
-        raise UserError(problem("evaluations", schedule.evaluations, f"the run has made {done} already; choose more"))
+        raise UserError(problem("evaluations", schedule.evaluations, f"the run has already made {done}; choose more"))
 
 
 def _title(config: Config, named: Sequence[str], words: Sequence[str]) -> str:

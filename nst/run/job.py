@@ -76,7 +76,7 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
         built = build(plan, folder, choices=choices, shown=shown, goes_on=goes_on)
         if built.checkpoint is not None:
             done = int(built.checkpoint.stem)
-            complete = "The run is complete after %s; evaluations=N goes on to N"
+            complete = "The run is complete after %s; evaluations=N continues it"
             what = "Resuming after %s" if done < plan.schedule.evaluations else complete
             log.info(what, count(done, "evaluation"))
     except Exception as error:
@@ -120,8 +120,8 @@ def _size_notices(plan: Plan) -> Iterator[str]:
     (height, width), (whole, across) = plan.pictures.shape, plan.pictures.sizes["content"]
     if 2 * max(height, width) < max(whole, across):
         yield (
-            f"The picture will have {width} x {height} px, its content has {across} x {whole}; size=N sets the longest "
-            "side, size=null keeps the content's"
+            f"The picture will have {width} x {height} px; the content picture has {across} x {whole} px. size=N sets "
+            "the longest side, size=null keeps the content's size"
         )
 
 

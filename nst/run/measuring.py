@@ -56,5 +56,5 @@ def value(config: Config, losses: Mapping[str, float], measures: Mapping[str, An
         return losses[config.minimize.loss]
     found = named(measures, config.metrics[0]).get(name)
     if found is None:
-        raise UserError(problem("minimize.metric", name, "the picture has no such measure; it may be too small"))
+        raise UserError(problem("minimize.metric", name, "the picture doesn't have this measure; it may be too small"))
     return -found if MEASURES[name].more_is_better else found

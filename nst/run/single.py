@@ -155,10 +155,9 @@ def fixed(words: Sequence[str]) -> list[str]:
 
 def _folder_problems(folder: Path, *, fresh: bool, resumed: Path | None) -> Iterator[str]:
     if fresh and RunFolder(folder).config.is_file():
-        why = "this folder already holds a run"
-        yield problem(
-            "hydra.run.dir", folder, f"{why}; resume it with {shlex.quote(f'resume={folder}')}, or choose another"
-        )
+        resuming = shlex.quote(f"resume={folder}")
+        why = f"this folder already contains a run; resume it with {resuming}, or choose another folder"
+        yield problem("hydra.run.dir", folder, why)
     if resumed is not None and resumed != folder:
         why = f"a run is resumed in its own folder, not in {folder}; leave out hydra.run.dir"
         yield problem("resume", resumed, why)

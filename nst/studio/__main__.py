@@ -14,8 +14,8 @@ from pathlib import Path
 from nst.files.streams import unfailing_streams
 
 DESCRIPTION = """\
-Serves a page on which runs are started, watched, stopped, continued and compared. It starts the same commands as a
-shell, with their runs in the folder of outputs; a run goes on if the studio ends.
+Serves a page to start, watch, stop, continue and compare runs. It starts the same commands as a shell, and saves their
+runs in the folder of --outputs. A run continues if the studio ends.
 """
 
 #: The environment variable with the password.
@@ -39,7 +39,8 @@ def main(words: Sequence[str] | None = None) -> int:
             with locked(outputs / ".studio" / "lock", timeout=0):
                 return _serve(outputs, arguments.host, arguments.port)
         except TimeoutError:
-            raise UserError(problem("OUTPUTS", outputs, "another studio uses this folder")) from None
+            why = "another studio uses this folder; stop it, or choose another folder"
+            raise UserError(problem("OUTPUTS", outputs, why)) from None
         except OSError as error:
             raise UserError(problem("OUTPUTS", outputs, f"can't be used: {of_disk(error)}")) from None
     except UserError as error:
@@ -55,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--host",
         default="127.0.0.1",
-        help=f"address to listen on (default: 127.0.0.1); any other asks for a password, {PASSWORD} or a new one",
+        help=f"address to listen on (default: 127.0.0.1); any other requires a password: {PASSWORD}, or a new one",
     )
     add("--port", type=int, default=7860, help="port to listen on; 0 for a free one (default: 7860)")
     return parser
@@ -96,7 +97,7 @@ def _serve(outputs: Path, host: str, port: int) -> int:
         shown = f"[{host}]" if ":" in host else host
         print(f"The studio is at http://{shown}:{port}/", flush=True)
         if asked is not None and not password:
-            print(f"Its password, with any user name, is {asked}", flush=True)
+            print(f"Its password is {asked}, with any user name", flush=True)
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -114,7 +115,7 @@ def _serve(outputs: Path, host: str, port: int) -> int:
             queue.close()
             speeds.close()
         if any(job.running() for job in queue.jobs()):
-            print("The run goes on; start the studio again to see it.", flush=True)
+            print("The run continues; start the studio again to see it.", flush=True)
     return 0
 
 

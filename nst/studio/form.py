@@ -167,7 +167,7 @@ def knobs_of(preset: str | None) -> Knobs:
 @cache
 def presets() -> list[Preset]:
     """Return the presets that make one picture: the defaults, and the options of ``experiment`` that sweep nothing."""
-    about = "A painting by Gram matrices, coarse to fine, with L-BFGS: what the method's paper does, as nst does it."
+    about = "The method of the paper: Gram matrices and L-BFGS, here from coarse to fine."
     found = [Preset(None, command(["content=tubingen", "style=starry_night"]), about)]
     for file in sorted((paths.configs() / "experiment").glob("*.yaml")):
         text = file.read_text(encoding="utf-8")

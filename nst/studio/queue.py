@@ -168,7 +168,7 @@ class Queue:
 
     def _check_room(self) -> None:
         if len(self.jobs()) >= MOST:
-            raise UserError(f"{MOST} runs wait already; stop some of them on the tab Watch")
+            raise UserError(f"{MOST} runs are already waiting; stop some of them on the tab Watch")
 
     def _add(self, words: Sequence[str], folder: Path, *, resumes: bool) -> Job:
         self._last = max([self._last, *(int(job.file.stem) for job in self.jobs())]) + 1  # no number is used twice
@@ -190,7 +190,7 @@ class Queue:
             try:
                 self._end(job, self._run(job))
             except (OSError, psutil.Error):
-                log.exception("The queue can't go on with %s", job.file)
+                log.exception("The queue can't continue with %s", job.file)
                 time.sleep(AGAIN)
 
     def _run(self, job: Job) -> int | None:

@@ -78,9 +78,7 @@ def _run(composed: Composed, sweep: Sweep, study: Study | None) -> bool:
         failure = error
     if failure is not None and all(map(_is_complete, sweep.outcomes())):
         if study is not None and isinstance(failure, ValueError):  # the choices differ from the study's
-            why = (
-                f"the study can't be resumed: {failure} Keep the values to choose from, or take another hydra.sweep.dir"
-            )
+            why = f"the study can't be resumed: {failure} Keep the searched values, or choose another hydra.sweep.dir"
             raise UserError(problem("hydra.sweeper.storage", study.storage, why)) from failure
         raise failure
     return isinstance(failure, KeyboardInterrupt)
@@ -140,8 +138,8 @@ def _incomparable(overrides: Sequence[Override], loss: str) -> Iterator[str]:
         group = re.split(r"[./]", key)[0]
         if override.is_sweep_override() and (group in _MEANING or (group == "weights" and loss == "total")):
             yield (
-                f"{key}: its values change what minimize.loss={loss} measures, so the search prefers those with the "
-                "smaller numbers, not the better pictures; minimize.metric=NAME compares them"
+                f"{key}: the values of this key change what minimize.loss={loss} measures, so the search finds small "
+                "numbers, not good pictures; choose minimize.metric=NAME, which can be compared"
             )
 
 

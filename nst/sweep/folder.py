@@ -85,7 +85,7 @@ class Sweep:
         table = Table("", "run", "outcome", "total", "content", "style", box=None, pad_edge=False)
         for outcome in outcomes:
             own = [word for word in outcome.overrides if not all(word in other.overrides for other in outcomes)]
-            state = "ended without a word" if outcome.state == "running" else outcome.state
+            state = "ended without a result" if outcome.state == "running" else outcome.state
             table.add_row(str(outcome.number), escape(" ".join(map(_spelled, own))), state, *self._losses(outcome))
             if outcome.error is not None:
                 table.add_row("", escape(f"  {outcome.error}"))

@@ -61,7 +61,8 @@ class Study:
             changed = sorted(key for key in {*began, *now} if began.get(key) != now.get(key))
             if changed:
                 why = f"the study's trials were made with {_words(began, changed)}, not with {_words(now, changed)}"
-                raise UserError(problem("hydra.sweeper.storage", self.storage, f"{why}; take another hydra.sweep.dir"))
+                why = f"{why}; choose another hydra.sweep.dir"
+                raise UserError(problem("hydra.sweeper.storage", self.storage, why))
 
     def _trials(self) -> list[Any]:
         study = self._load()

@@ -54,7 +54,7 @@ def caption(comparison: Comparison, grid: Grid) -> list[str]:
     count = len(comparison.entries)
     notes = [f"{count} run{'s' * (count > 1)}{''.join(axes)}"]
     if grid.crowded:
-        notes.append(f"{len(grid.crowded)} cells stand for several runs; each shows the one with the lowest total")
+        notes.append(f"{len(grid.crowded)} cells have several runs; each shows the run with the lowest total")
     if grid.left_out:
         notes.append(f"not shown here: {', '.join(entry.run.name for entry in grid.left_out)}")
     return [*notes, *comparison.notices]

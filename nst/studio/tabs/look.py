@@ -89,7 +89,7 @@ class Look:
     def _entry(self, name: str) -> Entry:
         found = gallery.entry_of(self.outputs, name)
         if found is None:
-            raise gr.Error(f"{name}: the run isn't there any more")
+            raise gr.Error(f"{name}: this run no longer exists")
         return found
 
     def _choose(self, names: list[str], event: gr.SelectData) -> tuple[Any, ...]:

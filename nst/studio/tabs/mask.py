@@ -36,7 +36,7 @@ class Mask:
             with gr.Column(scale=1):
                 self.load = gr.Button("Load the content picture")
                 self.style = gr.Radio(list(STYLES), value=STYLES[0], label="Region of")
-                self.other = gr.Checkbox(False, label="Everything but what is brushed")
+                self.other = gr.Checkbox(False, label="Everything except the brushed part")
                 self.use = gr.Button("Use as its region", variant="primary")
                 self.clear = gr.Button("Remove its region")
                 self.masks = gr.Gallery(

@@ -65,7 +65,7 @@ class Paint:
                     form.command(FIRST),
                     language="shell",
                     interactive=False,
-                    label="The same in a shell",
+                    label="The same run as a command",
                     wrap_lines=True,
                 )
             with gr.Column(scale=1):
@@ -208,7 +208,7 @@ class Paint:
         except UserError as error:
             return _problems(error.problems)
         width, height = found.shape
-        time = "a time not measured yet" if found.seconds is None else f"about {duration(found.seconds)}"
+        time = "time not known yet" if found.seconds is None else f"about {duration(found.seconds)}"
         return (
             f"<p>{width} x {height} px, {found.evaluations} evaluations: {time}, about {found.memory / 1e9:.1f} GB</p>"
         )

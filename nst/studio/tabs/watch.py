@@ -15,7 +15,7 @@ from nst.studio.queue import Job, Queue
 #: Seconds between two looks at a run.
 INTERVAL = 1.0
 
-_EMPTY = '<div class="nst-run"><div class="nst-empty">Nothing is painted. Start a run on the tab Paint.</div></div>'
+_EMPTY = '<div class="nst-run"><div class="nst-empty">No run is active. Start a run on the tab Paint.</div></div>'
 
 
 class Watch:
@@ -36,7 +36,7 @@ class Watch:
             self.resume = gr.Button("Continue", interactive=False)
             self.evaluations = gr.Number(label="Evaluations to continue to", precision=0)
         self.waiting = gr.HTML()
-        self.remove = gr.Button("Remove what waits", visible=False, size="sm")
+        self.remove = gr.Button("Remove waiting runs", visible=False, size="sm")
         self.timer = gr.Timer(INTERVAL, active=False)
         buttons = [self.pause, self.stop, self.resume, self.evaluations]
         self.outputs = [self.job, self.run, *buttons, self.waiting, self.remove, self.timer]
