@@ -10,6 +10,9 @@ import pytest
 from PIL import Image
 
 from nst import paths
+from nst.errors import UserError
+from nst.plan import memory
+from nst.run import single
 
 from .conftest import Command
 from .test_run import summary
@@ -144,3 +147,15 @@ def test_the_limit_of_a_control_group_is_found(small: list[str], tmp_path: Path)
     assert room is not None
     # Files that the program has mapped are no memory of the group's.
     assert 1.2 < float(room[1]) < 1.5 + parts(finished.stderr)["program"]
+
+
+def test_a_picture_larger_than_the_memory_is_refused_before_it_is_made(
+    small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """10000 x 8000 px take 0.96 GB in 32 bits, for each of content and style."""
+    monkeypatch.setattr(memory, "room", lambda device, limit, processes: 1_900_000_000)
+    with pytest.raises(
+        UserError,
+        match=r"size=10000: the picture would be 10000 x 8000 px; .* need 1\.92 GB, but only 1\.90",
+    ):
+        single.planned([*small, "size=10000"])

@@ -23,7 +23,7 @@ _PACKAGES = (
 )  # fmt: skip
 
 #: The extras for users.
-_EXTRAS = ("joblib", "submitit", "ray", "optuna", "notebook", "studio")
+_EXTRAS = ("joblib", "submitit", "ray", "optuna", "mlflow", "wandb", "notebook", "studio")
 
 
 def main(words: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """The pictures of a run as image tensors; each file is decoded once."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +12,7 @@ from nst import image
 from nst.config.schema import Config, StylePicture
 from nst.errors import UserError, attempt, problem
 from nst.image import Shape, color
+from nst.plan import memory
 from nst.plan.inputs import Inputs, is_mask, key_of
 
 
@@ -102,6 +104,8 @@ def load(config: Config, files: Inputs, *, needed: int, deepest: str, dtype: tor
     if shape is not None and min(shape) < needed:
         why = f"the picture would be {shape[1]} x {shape[0]} px, but {deepest} needs at least {needed} px on each side"
         read.lines.append(problem("size", config.size, f"{why}; choose a larger size or shallower layers"))
+    if shape is not None:
+        _check_room(shape, config, dtype)
     in_color = image.resize(content, shape) if content is not None and shape is not None else None
     del content
     tensors: dict[str, Tensor] = {} if in_color is None else {"content": in_color}
@@ -112,6 +116,17 @@ def load(config: Config, files: Inputs, *, needed: int, deepest: str, dtype: tor
     if config.color == "luminance":
         tensors = {name: color.luminance(each) if each.shape[1] == 3 else each for name, each in tensors.items()}
     return Pictures(shape, tensors, in_color, read.sizes, read.warnings)
+
+
+def _check_room(shape: Shape, config: Config, dtype: torch.dtype) -> None:
+    """Raise UserError if the content and the style alone are larger than the free memory, at the picture's size."""
+    taken, free = 2 * 3 * math.prod(shape) * dtype.itemsize, memory.room(torch.device("cpu"), "auto", 1)
+    if taken > free:
+        why = (
+            f"the picture would be {shape[1]} x {shape[0]} px; content and style alone need {taken / 1e9:.2f} GB, but "
+            f"only {free / 1e9:.2f} GB are free; choose a smaller size"
+        )
+        raise UserError(problem("size", config.size, why))
 
 
 def _style(

@@ -29,7 +29,7 @@ from nst.errors import UserError, attempt, problem, written
 from nst.files.run_folder import RunFolder
 from nst.logger import kind_of
 from nst.optimizer.schedule import Schedule
-from nst.plan import devices, forecast, inputs, pictures
+from nst.plan import devices, forecast, inputs, memory, pictures
 from nst.plan.checking import check
 from nst.plan.forecast import Forecast
 from nst.plan.inputs import Inputs, normalizing_pictures
@@ -131,6 +131,7 @@ def make_plan(
     if not needed:
         raise UserError(_unreadable(config, nodes, files.architecture))
     _check_normalizing(config, nodes, files.architecture)
+    memory.of_program(device)  # measured once, before the pictures are in memory
     painted = pictures.load(config, files, needed=needed, deepest=deepest(config), dtype=geometry.picture_dtype)
     masks = {name: asset.sha256 for name, asset in files.pictures.items() if inputs.is_mask(name)}
     layout = Layout(config, nodes, files.architecture, geometry, painted.shape, painted.sizes, masks)
