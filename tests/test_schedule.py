@@ -374,7 +374,7 @@ def test_so_few_evaluations_that_the_scale_of_a_run_would_be_left_out_are_refuse
                "hydra.run.dir=other").returncode == 143  # fmt: skip
     refused = inside("resume=other", "evaluations=2")
     assert refused.returncode == 2
-    assert "the run has made 1, and its picture is still 16 x 13 px; choose more" in refused.stderr
+    assert "the run has made 1 evaluation, and its picture is still 16 x 13 px; choose more" in refused.stderr
 
 
 def test_a_run_that_no_longer_improves_is_complete(inside: Command, small: list[str], tmp_path: Path) -> None:

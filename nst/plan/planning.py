@@ -25,7 +25,7 @@ from nst.config.schema import Config, styles_in
 from nst.config.source import keys
 from nst.encoder import PIXELS, precision
 from nst.encoder import architecture as arch
-from nst.errors import UserError, attempt, problem, written
+from nst.errors import UserError, attempt, count, problem, written
 from nst.files.run_folder import RunFolder
 from nst.logger import kind_of
 from nst.optimizer.schedule import Schedule
@@ -230,7 +230,9 @@ def _check_goal(schedule: Schedule, folder: RunFolder) -> None:
     done, (height, width) = int(checkpoint.stem), shape_in(checkpoint)
     shapes = [stage.shape for stage in schedule.stages]
     if (height, width) not in (shapes if done < schedule.evaluations else shapes[-1:]):
-        why = f"the run has made {done} evaluations, and its picture is still {width} x {height} px; choose more"
+        why = (
+            f"the run has made {count(done, 'evaluation')}, and its picture is still {width} x {height} px; choose more"
+        )
         raise UserError(problem("evaluations", schedule.evaluations, why))
     if schedule.evaluations < done:
         raise UserError(problem("evaluations", schedule.evaluations, f"the run has already made {done}; choose more"))
