@@ -17,7 +17,8 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -74,8 +75,7 @@ class Part:
 
     def limit(self, rates: "Rates") -> float:
         """Return the seconds that it would take at the machine's limit."""
-        products = sum(number / rates.product[dtype] for dtype, number in self.operations.items())
-        return max(products, self.bytes / rates.copy)
+        return max(rates.seconds(self.operations), self.bytes / rates.copy)
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,10 @@ class Rates:
 
     product: dict[str, float]
     copy: float
+
+    def seconds(self, operations: Mapping[str, int]) -> float:
+        """Return the seconds that operations take at the rate of the product of their element type."""
+        return sum(number / self.product[dtype] for dtype, number in operations.items())
 
 
 def measure_rates(device: torch.device, dtypes: Sequence[torch.dtype], sizes: Sequence[int]) -> Rates:
@@ -158,7 +162,7 @@ class Parts:
             return closure()
 
 
-class Counter(TorchDispatchMode):
+class Counting(TorchDispatchMode):
     """Counts the operations and the bytes of every operator for the part that is executing."""
 
     def __init__(self, parts: Parts) -> None:
@@ -211,7 +215,7 @@ class Watch(pl.Callback):
             self.parts.turn()
             self._watching.close()
             self._watch(module, self.counted)
-            self._watching.enter_context(Counter(self.counted))
+            self._watching.enter_context(Counting(self.counted))
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *rest: Any) -> None:
         if module.evaluation.number == self.evaluations:
@@ -248,12 +252,11 @@ def table(title: str, parts: dict[str, Part], whole: float, rates: Rates) -> Tab
     timed = sum(part.seconds for part in parts.values())
     for name, part in parts.items():
         made.add_row(name, *_row(part, timed, limits[name]))
-    total = Part(whole, {}, sum(part.bytes for part in parts.values()))
+    operations: Counter[str] = Counter()
     for part in parts.values():
-        for dtype, number in part.operations.items():
-            total.operations[dtype] = total.operations.get(dtype, 0) + number
-    products = sum(number / rates.product[dtype] for dtype, number in total.operations.items())
-    made.add_row("an evaluation", *_row(total, whole, products))
+        operations.update(part.operations)
+    total = Part(whole, operations, sum(part.bytes for part in parts.values()))
+    made.add_row("an evaluation", *_row(total, whole, rates.seconds(operations)))
     return made
 
 

@@ -19,8 +19,10 @@ from nst.metrics.__main__ import main as measure
 from nst.objective.functional import gram_per_element
 
 from .conftest import NOWHERE, Command
+from .helpers import pages
+from .helpers.pages import TOP
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = TOP / "docs"
 PAGES = sorted(page for folder in ("learn", "research") for page in (DOCS / folder).glob("*.md"))
 NOTEBOOK = DOCS / "learn" / "first_steps.ipynb"
 
@@ -33,7 +35,8 @@ TINY = [
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    name = page.relative_to(TOP).as_posix()
+    return [block.text for block in pages.blocks(language) if block.page == name]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
