@@ -239,6 +239,20 @@ def test_the_inputs_stand_along_the_edges_unless_they_are_gone_or_changed(tmp_pa
     assert middle(sheet_of(tmp_path / "runs"), 0, 0) == GREEN
 
 
+def test_inputs_that_all_runs_share_come_first(tmp_path: Path) -> None:
+    painting = tmp_path / "painting.png"
+    Image.new("RGB", (60, 60), GREEN).save(painting)
+    asset = {"path": str(painting), "source": "path", "sha256": sha256(painting)}
+    for number in range(4):
+        changes = {"weights.style": 10.0**number, "size": 64 + number}
+        make_run(tmp_path / "runs" / str(number), changes=changes, assets={"style": asset}, colour=RED)
+    [[style, *runs]] = arranged_of(tmp_path / "runs", rows="", columns="run")[0]
+    assert style is not None
+    assert (style.lines, len(runs)) == ([("style: picasso", "plain")], 4)
+    sheet = sheet_of(tmp_path / "runs", rows="weights.style", columns="size")
+    assert [middle(sheet, 0, 1), middle(sheet, 2, 1)] == [GREEN, RED]
+
+
 def test_a_cell_without_a_picture_says_why_and_marks_are_written(four: Path) -> None:
     folder = next(four.glob("tubingen-scream-*"))
     (folder / "result.png").unlink()

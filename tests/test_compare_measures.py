@@ -12,6 +12,7 @@ from nst.compare.comparison import compare
 from nst.compare.keys import Condition, conditions_in
 from nst.compare.runs import find
 from nst.compare.seeds import Spread, standing
+from nst.compare.sheet import layout, tiles
 
 from .helpers.run_folders import WEIGHTS, make_run
 
@@ -19,7 +20,8 @@ PIXELS, OXFORD, SLIM = "512px-v1", "oxford_vgg19-512px-v1", "slim-512px-v1"
 
 
 def measured(folder: Path, number: int, *observers: str, **more: Any) -> Path:
-    metrics = {name: {"cfsd": 0.1 * number, "gram": 1 / number, "gram/relu1_1": 9.0} for name in observers}
+    values = {"cfsd": 0.1 * number, "gram": 1 / number, "frechet": 1.5 * number, "gram/relu1_1": 9.0}
+    metrics = dict.fromkeys(observers, values)
     changes = {"objective.relative": number % 2 == 0, "weights.style": 10.0**number}
     return make_run(folder / str(number), changes=changes, metrics={**metrics, PIXELS: {"ssim": 0.5 / number}}, **more)
 
@@ -32,8 +34,14 @@ def test_measures_are_results_and_come_first_where_totals_do_not_compare(
     monkeypatch.setenv("COLUMNS", "100")
     assert main([str(tmp_path)]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
-    assert header.split() == ["run", "weights.style", "objective.relative", "cfsd", "gram", "total"]
-    assert lines[1].split()[-3:] == ["0.2", "0.5", "0.5"]
+    assert header.split() == ["run", "weights.style", "objective.relative", "frechet", "ssim", "cfsd", "total"]
+    assert lines[1].split()[-4:] == ["3", "0.25", "0.2", "0.5"]
+    assert "lower is better: frechet, cfsd, total; higher is better: ssim" in lines
+    comparison = compare(find([tmp_path], side=64)[0])
+    grid = layout.chosen(comparison, "run", "weights.style")
+    [[_, *_], [_, tile, *_], *_] = tiles.arranged(comparison, grid)
+    assert tile is not None
+    assert [text for text, _ in tile.lines] == ["frechet 1.5", "ssim 0.5"], "totals that don't compare are no caption"
     assert (
         main([str(tmp_path), "--metrics", "ssim,seconds", "--sort", "-cfsd", "--where", "gram<0.7 and ssim>0.1"]) == 0
     )
@@ -58,8 +66,8 @@ def test_measures_of_two_observers_are_never_one_column(tmp_path: Path) -> None:
     )
     comparison = compare(find([tmp_path], side=64)[0])
     assert [key for key in comparison.titles if "cfsd" in key] == [f"{OXFORD}/cfsd", f"{SLIM}/cfsd"]
-    assert "by slim-512px-v1; less is better" in comparison.titles[f"{SLIM}/cfsd"]
-    assert "by 512px-v1; more is better" in comparison.titles["ssim"]
+    assert "by slim-512px-v1; lower is better" in comparison.titles[f"{SLIM}/cfsd"]
+    assert "by 512px-v1; higher is better" in comparison.titles["ssim"]
     held = {entry.run.name: entry.results for entry in comparison.entries}
     assert held["1"][f"{SLIM}/cfsd"] is None
     assert held["2"][f"{SLIM}/cfsd"] == pytest.approx(0.2)
@@ -117,8 +125,8 @@ def test_a_difference_counts_if_it_is_larger_than_the_spread() -> None:
     assert (one.mean, one.lowest, one.highest) == (2, 1, 3)
     assert not one.differs_from(other)
     assert Spread.of([1.0, 2.5]).differs_from(other)
-    assert standing([one, None, other], more_is_better=True) == ["same", None, "best"]
-    assert standing([Spread.of([9.0]), other], more_is_better=False) == ["worse", "best"]
+    assert standing([one, None, other], higher_is_better=True) == ["same", None, "best"]
+    assert standing([Spread.of([9.0]), other], higher_is_better=False) == ["worse", "best"]
 
 
 def test_the_latest_runs_of_several_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,8 +19,9 @@ from nst.compare.values import (
     short_name,
     shown,
     values_of,
+    weights_of,
 )
-from nst.metrics.names import MEASURES, Measure
+from nst.metrics.names import MEASURES, REPORTED, Measure
 
 #: The keys of a run's results, and their names. The losses of content, style and tv are before their weights.
 RESULTS = {
@@ -33,8 +34,8 @@ RESULTS = {
     "seconds": "seconds",
 }
 
-#: The results that are shown first if losses compare, and otherwise if the pictures were measured.
-LOSSES, MEASURED = ("total", "content_loss", "style_loss"), ("cfsd", "gram", "total")
+#: The losses that are minimized, and at most how many results are shown first.
+LOSSES, FIRST = ("total", "content_loss", "style_loss"), 4
 
 #: At most so many keys get a column and a list to choose from, and are part of a label. The others are listed.
 FOREMOST, LABELLED = 6, 5
@@ -126,11 +127,23 @@ class Comparison:
         return [key for key in self.titles if any(entry.results[key] for entry in self.entries)]
 
     @property
+    def totals_compare(self) -> bool:
+        """Whether the totals are the same sum in all runs, so that the lowest is the best."""
+        weights = {weights_of(entry.run) for entry in self.entries} - {None}
+        return not apart_by(self.varied) and not unlike_by(self.varied) and len(weights) < 2
+
+    @property
     def foremost_results(self) -> list[str]:
-        """The results that are shown first: losses if they compare, otherwise measures, if there are any."""
-        apart = apart_by(self.varied) or unlike_by(self.varied)
-        wanted = [*MEASURED, *LOSSES] if apart else [*LOSSES[:1], *MEASURED, *LOSSES[1:]]
-        return list(dict.fromkeys(key for key in wanted if key in self.results))[:3]
+        """The results that are shown first: the total if it compares, the measures to report, and the losses."""
+        wanted = [*(LOSSES[:1] if self.totals_compare else ()), *REPORTED, *LOSSES]
+        found = [key for name in wanted for key in self.results if key.rpartition("/")[2] == name]
+        return list(dict.fromkeys(found))[:FIRST]
+
+    @property
+    def captions(self) -> list[str]:
+        """The results below a picture of the sheet, two of the total, if it compares, and the measures to report."""
+        left_out = LOSSES[1:] if self.totals_compare else LOSSES
+        return [key for key in self.foremost_results if key not in left_out][:2]
 
     @property
     def marks_of_all(self) -> set[str]:
@@ -263,13 +276,22 @@ def _measures(runs: Sequence[Run]) -> tuple[dict[str, str], dict[str, dict[str, 
 
 
 def _better(measure: Measure) -> str:
-    return "more" if measure.more_is_better else "less"
+    return "higher" if measure.higher_is_better else "lower"
 
 
-def more_is_better(key: str) -> bool:
-    """Return whether more of a result is better."""
+def higher_is_better(key: str) -> bool:
+    """Return whether higher values of a result are better."""
     measure = MEASURES.get(key.rpartition("/")[2])  # type: ignore[call-overload]
-    return measure is not None and measure.more_is_better
+    return measure is not None and measure.higher_is_better
+
+
+def directions(keys: Sequence[str]) -> str:
+    """Return which values of these results are better, as one line; empty if they are neither losses nor measures."""
+    judged = [key for key in keys if key in LOSSES or key.rpartition("/")[2] in MEASURES]
+    sides = {
+        side: [key for key in judged if higher_is_better(key) == (side == "higher")] for side in ("lower", "higher")
+    }
+    return "; ".join(f"{side} is better: {', '.join(held)}" for side, held in sides.items() if held)
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

@@ -193,7 +193,7 @@ function steps(low, top) {
 
 // The runs that no other one beats in both results, by the first of them.
 function pareto(numbers, keys) {
-  const signs = keys.map((key) => (common.more.includes(key) ? -1 : 1));
+  const signs = keys.map((key) => (common.higher.includes(key) ? -1 : 1));
   const value = (number, i) => signs[i] * runs[number].values[keys[i]];
   const found = [];
   for (const number of [...numbers].sort((a, b) => value(a, 0) - value(b, 0) || value(a, 1) - value(b, 1))) {
@@ -233,7 +233,7 @@ function scatter() {
     nodes.push(make("line", { x1: across.place(value), x2: across.place(value), y1: side.top, y2: high - side.bottom }));
     nodes.push(make("text", { x: across.place(value), y: high - side.bottom + 15, "text-anchor": "middle" }, brief(value)));
   }
-  const told = (key) => `${key} (${common.more.includes(key) ? "more" : "less"} is better)`;
+  const told = (key) => `${key} (${common.higher.includes(key) ? "higher" : "lower"} is better)`;
   nodes.push(make("text", { x: cloudWidth - side.right, y: high - 6, "text-anchor": "end" }, told(keys[0])));
   nodes.push(make("text", { x: 6, y: 10 }, told(keys[1])));
   $("cloud-axes").replaceChildren(...nodes);

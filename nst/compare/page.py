@@ -17,7 +17,7 @@ from urllib.parse import quote
 import jinja2
 from PIL import Image
 
-from nst.compare.comparison import FOREMOST, Comparison, Entry, more_is_better
+from nst.compare.comparison import FOREMOST, Comparison, Entry, directions, higher_is_better
 from nst.compare.runs import CURVES, Run
 from nst.compare.seeds import standing
 from nst.compare.table import finite
@@ -69,12 +69,13 @@ def write(comparison: Comparison, path: Path) -> None:
                 "inputs": list(inputs.values()),
                 "shared": shared,
                 "results": list(comparison.titles),
-                "more": [key for key in comparison.titles if more_is_better(key)],
+                "higher": [key for key in comparison.titles if higher_is_better(key)],
             }
         ),
         axes=_axes(comparison),
         seeds=_seeds(comparison),
         compared=_compared(comparison),
+        directions=directions(comparison.foremost_results),
         style=_asset(environment, "page.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -212,7 +213,7 @@ def _telling(comparison: Comparison) -> str:
 def _axes(comparison: Comparison) -> dict[str, str]:
     """Return the results that the scatter plot begins with: one of the content against one of the style."""
     held = comparison.results
-    pairs = [("cfsd", "gram"), ("content_loss", "style_loss")]
+    pairs = [("ssim", "frechet"), ("content_loss", "style_loss")]
     x, y = next((pair for pair in pairs if set(pair) <= set(held)), (held or ["total"])[:1] * 2)
     return {"x": x, "y": y}
 
@@ -227,7 +228,7 @@ def _seeds(comparison: Comparison) -> list[dict[str, Any]]:
     """Return the rows of the runs that differ in ``seed`` alone: their results, and whether they are really apart."""
     rows = [row for row in comparison.rows if len(row.entries) > 1]
     keys = _compared(comparison)
-    columns = [standing([row.spread(key) for row in rows], more_is_better=more_is_better(key)) for key in keys]
+    columns = [standing([row.spread(key) for row in rows], higher_is_better=higher_is_better(key)) for key in keys]
     firsts = [row.entries[0] for row in rows]
     labels = [", ".join(first.label(key) for key in comparison.unusual(first, ["seed"])) for first in firsts]
     return [

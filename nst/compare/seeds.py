@@ -53,12 +53,12 @@ def seeds_text(values: Sequence[Value]) -> str:
 Standing = Literal["best", "same", "worse"]
 
 
-def standing(spreads: Sequence[Spread | None], *, more_is_better: bool) -> list[Standing | None]:
+def standing(spreads: Sequence[Spread | None], *, higher_is_better: bool) -> list[Standing | None]:
     """Return the standing of each of a column's results; None for an unknown one."""
     known = [spread for spread in spreads if spread is not None]
     if not known:
         return [None] * len(spreads)
-    best = (max if more_is_better else min)(known, key=lambda spread: spread.mean)
+    best = (max if higher_is_better else min)(known, key=lambda spread: spread.mean)
     return [
         None if spread is None else "best" if spread is best else "worse" if spread.differs_from(best) else "same"
         for spread in spreads

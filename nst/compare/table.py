@@ -13,7 +13,7 @@ from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from nst.compare.comparison import Comparison, Entry, Row
+from nst.compare.comparison import Comparison, Entry, Row, directions
 from nst.compare.values import ABSENT, pair
 from nst.files.atomic import write_text
 
@@ -31,7 +31,8 @@ def terminal(comparison: Comparison, results: Sequence[str], width: int) -> Grou
     """Return the table of the terminal, in columns that fit into ``width`` characters.
 
     Each run has a row, and those that differ in ``seed`` alone have one together. The ``results`` and the keys that
-    distinguish the runs best are columns, and what else is unusual about a run is listed.
+    distinguish the runs best are columns, and what else is unusual about a run is listed. A line below says whether
+    lower or higher results are better.
     """
     columns = _columns(comparison, results, width)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -44,7 +45,9 @@ def terminal(comparison: Comparison, results: Sequence[str], width: int) -> Grou
     for row, text in zip(comparison.rows, also, strict=True):
         table.add_row(*(Text(row.text(key)) for key in ("run", *columns)), *([text] if any(also) else []))
     usual = [pair(key, text) for key, text in comparison.usual.items() if key not in columns and text != ABSENT]
-    return Group(table, *([Text(f"unless the table says otherwise: {'  '.join(usual)}", style="dim")] if usual else []))
+    notes = [f"unless the table says otherwise: {'  '.join(usual)}"] if usual else []
+    notes += [better] if (better := directions([key for key in columns if key in results])) else []
+    return Group(table, *(Text(note, style="dim") for note in notes))
 
 
 def _columns(comparison: Comparison, results: Sequence[str], width: int) -> list[str]:

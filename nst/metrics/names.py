@@ -26,6 +26,10 @@ MeasureName = Literal[
 ]  # fmt: skip
 
 
+#: The measures to report (experiments/metrics): of the style, of the content by two different ways, and of grain.
+REPORTED: tuple[MeasureName, ...] = ("frechet", "ssim", "cfsd", "grain")
+
+
 class Measure(NamedTuple):
     """What a measure says of a picture.
 
@@ -33,20 +37,20 @@ class Measure(NamedTuple):
         of: what the picture is compared with.
         by: what reads the pictures: no network, one of those whose layers are named, or AlexNet.
         meaning: what is measured.
-        more_is_better: whether equal pictures have the value 1, not 0.
+        higher_is_better: whether equal pictures have the value 1, not 0.
     """
 
     of: Literal["content", "style", "picture"]
     by: Literal["pixels", "features", "alexnet"]
     meaning: str
-    more_is_better: bool = False
+    higher_is_better: bool = False
 
 
 MEASURES: dict[MeasureName, Measure] = {
     "cfsd": Measure("content", "features", "distance of the similarities among positions"),
     "lpips": Measure("content", "alexnet", "perceptual distance"),
-    "ssim": Measure("content", "pixels", "structural similarity of luminance", more_is_better=True),
-    "edge_ssim": Measure("content", "pixels", "structural similarity of edges", more_is_better=True),
+    "ssim": Measure("content", "pixels", "structural similarity of luminance", higher_is_better=True),
+    "edge_ssim": Measure("content", "pixels", "structural similarity of edges", higher_is_better=True),
     "gram": Measure("style", "features", "relative distance of Gram matrices, mean of the layers"),
     "frechet": Measure("style", "features", "Fréchet distance of the features' Gaussians, mean of the layers"),
     "sliced_wasserstein": Measure(

@@ -58,4 +58,4 @@ def value(config: Config, losses: Mapping[str, float], measures: Mapping[str, An
     found = named(measures, config.metrics[0]).get(name)
     if found is None:
         raise UserError(problem("minimize.metric", name, "the picture doesn't have this measure; it may be too small"))
-    return -found if MEASURES[name].more_is_better else found
+    return -found if MEASURES[name].higher_is_better else found

@@ -1,6 +1,6 @@
 """The layout of the contact sheet: rows and columns by keys that vary."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nst.compare.comparison import Comparison, Entry
@@ -16,7 +16,7 @@ class Grid:
 
     Attributes:
         rows, columns: the existing combinations of values, in order.
-        cells: the runs of each row and column, best total first.
+        cells: the runs of each row and column; the lowest total first if the totals compare.
         left_out: runs that have none of the keys, such as those that failed before they began.
     """
 
@@ -38,15 +38,17 @@ class Grid:
         return [cell for cell in self.cells.values() if len(cell) > 1]
 
 
-def grid(entries: Sequence[Entry], rows: tuple[str, ...], columns: tuple[str, ...]) -> Grid:
+def grid(comparison: Comparison, rows: tuple[str, ...], columns: tuple[str, ...]) -> Grid:
     """Arrange the runs in a grid."""
+    entries = comparison.entries
     cells: dict[tuple[Place, Place], list[Entry]] = {}
     placed = [entry for entry in entries if any(entry.text(key) != ABSENT for key in (*rows, *columns))]
     for entry in placed:
         place = tuple(map(entry.key, rows)), tuple(map(entry.key, columns))
         cells.setdefault(place, []).append(entry)
-    for cell in cells.values():
-        cell.sort(key=lambda entry: order(entry.results["total"]))
+    if comparison.totals_compare:
+        for cell in cells.values():
+            cell.sort(key=lambda entry: order(entry.results["total"]))
     by_name = columns == ("run",)  # in the order of the comparison
     return Grid(
         rows,
@@ -78,22 +80,22 @@ def chosen(comparison: Comparison, rows: str | None, columns: str | None) -> Gri
     free = [key for key in _preferred(comparison) if key not in (*asked["--rows"], *asked["--columns"])]
     if rows is None or columns is None:  # choose the other one
         asked["--rows" if rows is None else "--columns"] = tuple(free[:1])
-    return grid(comparison.entries, asked["--rows"], asked["--columns"])
+    return grid(comparison, asked["--rows"], asked["--columns"])
 
 
 def _sensible(comparison: Comparison) -> Grid:
     """Return a grid that shows every run, with more row keys if necessary; else one run after another."""
     keys = _preferred(comparison)
     rows, columns = (tuple(keys[:1]), tuple(keys[1:2])) if len(keys) > 1 else ((), tuple(keys))
-    found = grid(comparison.entries, rows, columns)
+    found = grid(comparison, rows, columns)
     if found.crowded:
         more = [
             key for key in comparison.varied
             if any(len({entry.key(key) for entry in cell}) > 1 for cell in found.crowded)
         ]  # fmt: skip
-        found = grid(comparison.entries, (*rows, *more), columns)
+        found = grid(comparison, (*rows, *more), columns)
     if found.fill < 0.5 or found.crowded:
-        return grid(comparison.entries, (), ("run",))
+        return grid(comparison, (), ("run",))
     return found
 
 

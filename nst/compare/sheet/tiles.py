@@ -9,6 +9,7 @@ from PIL import Image
 
 from nst.compare.comparison import Comparison, Entry
 from nst.compare.sheet.layout import Grid, Place
+from nst.compare.values import shown
 
 #: A single row of more pictures than this is wrapped.
 PER_LINE = 8
@@ -30,18 +31,19 @@ Tiles = list[list[Tile | None]]
 
 
 def arranged(comparison: Comparison, grid: Grid) -> Tiles:
-    """Return the sheet's tiles, line by line; None is an empty corner."""
+    """Return the sheet's tiles, line by line; None is an empty corner. An input that all runs share comes first."""
+    inputs = _shared_inputs(comparison)
     body: Tiles = [
         [_cell(comparison, grid, grid.cells.get((row, column), [])) for column in grid.columns] for row in grid.rows
     ]
     if _flows(grid):
-        return _wrapped(body[0])
+        return _wrapped([*inputs, *body[0]])
     if grid.row_keys:
         body = [[_edge(grid, 0, place), *row] for place, row in zip(grid.rows, body, strict=True)]
     if grid.column_keys:
         corner: list[Tile | None] = [None] if grid.row_keys else []
         body.insert(0, [*corner, *(_edge(grid, 1, place) for place in grid.columns)])
-    return body
+    return [[*([None] if grid.row_keys else []), *inputs], *body] if inputs else body
 
 
 def caption(comparison: Comparison, grid: Grid) -> list[str]:
@@ -54,7 +56,8 @@ def caption(comparison: Comparison, grid: Grid) -> list[str]:
     count = len(comparison.entries)
     notes = [f"{count} run{'s' * (count > 1)}{''.join(axes)}"]
     if grid.crowded:
-        notes.append(f"{len(grid.crowded)} cells have several runs; each shows the run with the lowest total")
+        which = "the run with the lowest total" if comparison.totals_compare else "the first of them"
+        notes.append(f"{len(grid.crowded)} cells have several runs; each shows {which}")
     if grid.left_out:
         notes.append(f"not shown here: {', '.join(entry.run.name for entry in grid.left_out)}")
     return [*notes, *comparison.notices]
@@ -66,20 +69,23 @@ def _flows(grid: Grid) -> bool:
 
 
 def _cell(comparison: Comparison, grid: Grid, entries: Sequence[Entry]) -> Tile:
-    """Return the tile of the best of the runs in a cell, with what its row and column don't say."""
+    """Return the tile of the first of the runs in a cell, with what its row and column don't say."""
     if not entries:
         return Tile(None, "no run", [])
-    best = entries[0]
+    first = entries[0]
     if _flows(grid):
-        own = comparison.labels[best.run.name]
+        own = comparison.labels[first.run.name]
     else:
-        own = comparison.own(best, besides=(*grid.row_keys, *grid.column_keys))
-    lines: list[tuple[str, Tone]] = [(f"best of {len(entries)} by total", "faint")] if len(entries) > 1 else []
-    lines += [(text, "plain") for text in own or ([best.name] if len(entries) > 1 else [])]
-    if best.results["total"] is not None:
-        lines.append((f"total {best.text('total')}", "faint"))
-    lines += [(mark.short, "warning") for mark in best.marks]
-    return Tile(best.run.picture, f"{best.run.status}, no picture", lines)
+        own = comparison.own(first, besides=(*grid.row_keys, *grid.column_keys))
+    lines: list[tuple[str, Tone]] = []
+    if len(entries) > 1:
+        rank = "best of {} by total" if comparison.totals_compare else "first of {}"
+        lines.append((rank.format(len(entries)), "faint"))
+    lines += [(text, "plain") for text in own or ([first.name] if len(entries) > 1 else [])]
+    known = [f"{key} {first.text(key)}" for key in comparison.captions if first.results[key] is not None]
+    lines += [(text, "faint") for text in known]
+    lines += [(mark.short, "warning") for mark in first.marks if mark.short not in comparison.marks_of_all]
+    return Tile(first.run.picture, f"{first.run.status}, no picture", lines)
 
 
 def _edge(grid: Grid, axis: Literal[0, 1], place: Place) -> Tile:
@@ -88,12 +94,22 @@ def _edge(grid: Grid, axis: Literal[0, 1], place: Place) -> Tile:
     entries = [entry for at, cell in grid.cells.items() if at[axis] == place for entry in cell]
     lines: list[tuple[str, Tone]] = [(entries[0].label(key), "plain") for key in keys]
     pictured = next((key for key in keys if key in ("content", "style")), None)
-    if pictured is None:
-        return Tile(None, "", lines, is_label=True)
-    knowing = next((entry for entry in entries if entry.run.asset(pictured).get("path")), entries[0])
-    if knowing.run.asset(pictured).get("source") == "stand-in":
-        lines.append(("stand-in", "warning"))
-    return Tile(*knowing.run.input(pictured, side=512), lines)
+    return Tile(None, "", lines, is_label=True) if pictured is None else _input(entries, pictured, lines)
+
+
+def _input(entries: Sequence[Entry], key: str, lines: list[tuple[str, Tone]]) -> Tile:
+    """Return the content or the style picture of some runs, above these lines."""
+    knowing = next((entry for entry in entries if entry.run.asset(key).get("path")), entries[0])
+    if knowing.run.asset(key).get("source") == "stand-in":
+        lines = [*lines, ("stand-in", "warning")]
+    return Tile(*knowing.run.input(key, side=512), lines)
+
+
+def _shared_inputs(comparison: Comparison) -> list[Tile | None]:
+    """Return the content and the style picture, each if all runs share it and it can be read."""
+    keys = [key for key in ("content", "style") if key in comparison.shared]
+    found = [_input(comparison.entries, key, [(f"{key}: {shown(comparison.shared[key])}", "plain")]) for key in keys]
+    return [tile for tile in found if tile.picture is not None]
 
 
 def _wrapped(tiles: Sequence[Tile | None]) -> Tiles:
