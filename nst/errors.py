@@ -1,7 +1,9 @@
 """Exceptions for the user's mistakes and for diverged runs, and functions that format messages."""
 
+import contextlib
 import difflib
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -87,6 +89,15 @@ def choices(value: object, valid: Iterable[object], *, noun: str = "choices") ->
     near = difflib.get_close_matches(str(value).lower(), names, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{hint}{noun}: {listed(names)}"
+
+
+def no_file(path: Path) -> str:
+    """Return why a missing file can't be used, after it the name in its folder that is most like the given one."""
+    names: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        names = {name.lower(): name for name in sorted(each.name for each in path.parent.iterdir())}
+    near = difflib.get_close_matches(path.name.lower(), names, n=1, cutoff=0.75)
+    return f"there is no such file; did you mean {names[near[0]]}?" if near else "there is no such file"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -75,6 +75,24 @@ def test_a_natural_mistake_is_answered_by_what_to_type(inside: Command, line: st
         assert len(told) == 1
 
 
+def test_a_missing_file_is_answered_by_the_one_most_like_it(inside: Command, tmp_path: Path) -> None:
+    for name in ("Photo.JPG", "painting.png", "notes.txt"):
+        (tmp_path / name).touch()
+    finished = inside("content.path=photo.jpg", "style.path=paintng.png", "encoder.weights=vgg.pth")
+    assert finished.returncode == 2
+    assert finished.stderr.splitlines() == [
+        "error: content.path=photo.jpg: there is no such file; did you mean Photo.JPG?",
+        "error: style.path=paintng.png: there is no such file; did you mean painting.png?",
+        "error: encoder.weights=vgg.pth: there is no such file",
+    ]
+
+
+def test_weights_for_means_beside_the_papers_sum(inside: Command, small: list[str]) -> None:
+    told = "with weights.style=1e6, the picture stays a photograph. Add weights=paper"
+    assert told in inside(*small, "objective=paper", "evaluations=1").stderr
+    assert "photograph" not in inside(*small, "objective=paper", "weights=paper", "evaluations=1").stderr
+
+
 def test_a_mistake_beside_an_option_of_ones_own(inside: Command, tmp_path: Path) -> None:
     (tmp_path / "mine" / "style").mkdir(parents=True)
     (tmp_path / "mine" / "style" / "mystyle.yaml").write_text("name: mystyle\npath: mystyle.jpg\n")

@@ -226,6 +226,7 @@ def test_going_on_equals_never_having_stopped(
     before = sorted(path.name for path in tmp_path.iterdir())
     finished = inside("resume=parts", "evaluations=14")
     assert finished.returncode == 0, finished.stderr
+    assert "empty history" not in finished.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert (whole / "result.png").read_bytes() == (parts / "result.png").read_bytes()
@@ -241,6 +242,8 @@ def test_going_on_with_a_finished_run_computes_nothing(inside: Command, small: l
     assert inside("resume=run").returncode == 0
     assert ((tmp_path / "run" / "result.png").read_bytes(), rows(tmp_path / "run")) == before
     assert summary(tmp_path / "run")["evaluations"] == 6
+    resumed = inside("resume=run", "evaluations=7")
+    assert "L-BFGS begins with an empty history: a complete run keeps it only with callbacks." in resumed.stderr
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

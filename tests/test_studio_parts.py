@@ -142,7 +142,7 @@ def test_mistakes_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert f"error: --port={port}: can't listen on 127.0.0.1: Address already in use" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert command_line.main(["--outputs", str(tmp_path / "file")]) == 2
-    assert "error: OUTPUTS=" in capsys.readouterr().err
+    assert "error: --outputs=" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -278,6 +278,14 @@ def test_another_address_asks_for_a_password(tmp_path: Path, monkeypatch: pytest
         assert ask(studio, "GET", "/", Authorization=f"Basic {right}")[0] == 200
     finally:
         studio.close()
+
+
+def test_a_second_studio_for_the_same_folder_names_the_first(
+    guarded: Studio, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command_line.main(["--outputs", str(guarded.outputs), "--port", "0"]) == 2
+    why = f"another studio uses this folder, at {guarded.address}; open that one, or choose another folder"
+    assert capsys.readouterr().err == f"error: --outputs={guarded.outputs}: {why}\n"
 
 
 def test_the_page_is_usable_soon_and_costs_nothing_while_idle(guarded: Studio) -> None:

@@ -1,5 +1,6 @@
 """The callback that saves checkpoints during a run."""
 
+import logging
 import math
 import time
 from typing import Any
@@ -9,6 +10,11 @@ import pytorch_lightning as pl
 from nst.files.run_folder import RunFolder
 from nst.optimizer.lbfgs import LBFGS
 from nst.optimizer.module import StyleTransfer
+
+log = logging.getLogger(__name__)
+
+#: The override that keeps the history.
+KEEP_HISTORY = "callbacks.checkpoint.keep_history=true"
 
 
 class Checkpoint(pl.Callback):
@@ -43,6 +49,9 @@ class Checkpoint(pl.Callback):
         assert isinstance(module, StyleTransfer)
         self.saved_at = module.evaluation.number
         self._saved = time.monotonic()
+        optimizer = module.optimizers(use_pl_optimizer=False)
+        if self.saved_at and isinstance(optimizer, LBFGS) and not optimizer.has_history:
+            log.info("L-BFGS begins with an empty history: a complete run keeps it only with %s", KEEP_HISTORY)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -25,7 +25,7 @@ from nst.config.identity import FIRST_LINE, HOW, MAY_CHANGE
 from nst.config.keys import renamed
 from nst.config.overrides import quoted
 from nst.config.schema import Config
-from nst.errors import UserError, one_line, problem
+from nst.errors import UserError, no_file, one_line, problem
 from nst.files.atomic import write_text
 from nst.files.run_folder import RunFolder
 
@@ -134,7 +134,7 @@ def read_note(picture: Path, *, key: str) -> dict[str, Any]:
     from nst.image import output  # imports torch, which would slow down --help
 
     if not picture.is_file():
-        raise UserError(problem(key, picture, "there is no such file"))
+        raise UserError(problem(key, picture, no_file(picture)))
     try:
         found = yaml.safe_load(next(text for text in output.notes(picture, key=key) if text.startswith(FIRST_LINE)))
     except Exception as error:  # decoders raise arbitrary exceptions for damaged files

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nst.errors import UserError, problem
+from nst.errors import UserError, no_file, problem
 
 #: Weights by their names in torchvision's layout: ``features.0.weight``, …
 State = Mapping[str, Tensor]
@@ -25,7 +25,7 @@ def read(path: Path, *, key: str) -> dict[Any, Any]:
     ``key`` is the configuration key that named the file. Raise UserError if the file is missing or not a checkpoint.
     """
     if not path.is_file():
-        raise UserError(problem(key, path, "there is no such file"))
+        raise UserError(problem(key, path, no_file(path)))
     try:
         if _is_safetensors(path):
             state = load_file(path)

@@ -71,6 +71,11 @@ class LBFGS(torch.optim.Optimizer):
         """True if no further step can improve the loss."""
         return bool(self.state[self._param].get("converged", False))
 
+    @property
+    def has_history(self) -> bool:
+        """Whether the next step uses pairs of earlier ones."""
+        return bool(self.state[self._param].get("y"))
+
     def forget(self) -> None:
         """Clear the state except for ``converged``. If not converged, the next step begins anew."""
         state = self.state[self._param]

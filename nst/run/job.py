@@ -16,9 +16,10 @@ from torch import Tensor
 
 from nst import paths
 from nst.config.identity import DIGESTS
+from nst.config.schema import Config
 from nst.config.source import keys, read_note
 from nst.encoder.precision import full_float32
-from nst.errors import DivergedError, count, of_disk
+from nst.errors import DivergedError, count, of_disk, written
 from nst.files.atomic import unused, write_text
 from nst.files.run_folder import RunFolder
 from nst.image import output
@@ -67,7 +68,7 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
     config, files = plan.config, plan.files
     try:
         made_of = {} if config.rerun is None else read_note(paths.of_user(config.rerun), key="rerun")
-        for notice in [*files.notices(), *_size_notices(plan)]:
+        for notice in [*files.notices(), *_size_notices(plan), *_weight_notices(config)]:
             log.info(notice)
         unlike = files.unlike(made_of.get(DIGESTS, {}))
         for warning in [*files.warnings(), *plan.pictures.warnings, *unlike, *filter(None, [plan.forecast.notice])]:
@@ -122,6 +123,17 @@ def _size_notices(plan: Plan) -> Iterator[str]:
         yield (
             f"The picture will have {width} x {height} px; the content picture has {across} x {whole} px. size=N sets "
             "the longest side, size=null keeps the content's size"
+        )
+
+
+def _weight_notices(config: Config) -> Iterator[str]:
+    """Yield one line if the content loss is the paper's sum, beside a style weight for losses that are means."""
+    node, weights = config.objective.get("content") or {}, config.weights
+    is_sum = str(node.get("_target_")).endswith(".half_squared_difference")
+    if is_sum and weights.style < 1e7 * weights.content:
+        yield (
+            "The content loss is the paper's sum, which is large: with "
+            f"weights.style={written(weights.style)}, the picture stays a photograph. Add weights=paper"
         )
 
 

@@ -1,6 +1,7 @@
 """Command line of the studio, ``python -m nst.studio``, which serves a page on this machine."""
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import secrets
@@ -21,6 +22,9 @@ runs in the folder of --outputs. A run continues if the studio ends.
 #: The environment variable with the password.
 PASSWORD = "NST_STUDIO_PASSWORD"  # noqa: S105 - its name, not its value
 
+#: The file in the folder of the runs with the address of the studio that uses it.
+ADDRESS = Path(".studio", "address")
+
 
 @unfailing_streams()
 def main(words: Sequence[str] | None = None) -> int:
@@ -39,10 +43,13 @@ def main(words: Sequence[str] | None = None) -> int:
             with locked(outputs / ".studio" / "lock", timeout=0):
                 return _serve(outputs, arguments.host, arguments.port)
         except TimeoutError:
-            why = "another studio uses this folder; stop it, or choose another folder"
-            raise UserError(problem("OUTPUTS", outputs, why)) from None
+            where = ""
+            with contextlib.suppress(OSError):
+                where = f", at {(outputs / ADDRESS).read_text(encoding='utf-8')}"
+            why = f"another studio uses this folder{where}; open that one, or choose another folder"
+            raise UserError(problem("--outputs", outputs, why)) from None
         except OSError as error:
-            raise UserError(problem("OUTPUTS", outputs, f"can't be used: {of_disk(error)}")) from None
+            raise UserError(problem("--outputs", outputs, f"can't be used: {of_disk(error)}")) from None
     except UserError as error:
         for line in error.problems:
             print(f"error: {line}", file=sys.stderr)
@@ -82,6 +89,7 @@ def _serve(outputs: Path, host: str, port: int) -> int:
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", GRADIO_TEMP_DIR=folder)
         import uvicorn
 
+        from nst.files.atomic import write_text
         from nst.studio.estimate import Speeds
         from nst.studio.queue import Queue
         from nst.studio.server import LOOPBACK, application
@@ -95,7 +103,9 @@ def _serve(outputs: Path, host: str, port: int) -> int:
         app = application(queue, speeds, hosts=hosts, password=asked)
         queue.start()
         shown = f"[{host}]" if ":" in host else host
-        print(f"The studio is at http://{shown}:{port}/", flush=True)
+        address = f"http://{shown}:{port}/"
+        write_text(outputs / ADDRESS, address)
+        print(f"The studio is at {address}", flush=True)
         if asked is not None and not password:
             print(f"Its password is {asked}, with any user name", flush=True)
         config = uvicorn.Config(
@@ -112,6 +122,7 @@ def _serve(outputs: Path, host: str, port: int) -> int:
         except KeyboardInterrupt:
             pass
         finally:
+            (outputs / ADDRESS).unlink(missing_ok=True)
             queue.close()
             speeds.close()
         if any(job.running() for job in queue.jobs()):
