@@ -94,7 +94,7 @@ def _sensible(comparison: Comparison) -> Grid:
             if any(len({entry.key(key) for entry in cell}) > 1 for cell in found.crowded)
         ]  # fmt: skip
         found = grid(comparison, (*rows, *more), columns)
-    if found.fill < 0.5 or found.crowded:
+    if found.fill < 0.75 or found.crowded:
         return grid(comparison, (), ("run",))
     return found
 
