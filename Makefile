@@ -12,11 +12,13 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@echo "==> Setting up $(VENV) (about 3 minutes and 6 GB the first time)"
+	@echo "==> Setting up $(VENV) (about 2 minutes and 6 GB the first time)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --progress-bar on --no-compile -c constraints.txt -e '.[dev]'
-	@# pip would compile 22,000 modules one after another. Those left out are compiled when they are first imported.
+	$(BIN)/python -m pip install --quiet --upgrade pip uv
+	@# uv takes a quarter of pip's time, but doesn't read pip's settings, for example of another package index.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' \
+		|| $(BIN)/python -m pip install --progress-bar on --no-compile -c constraints.txt -e '.[dev]'
+	@# Neither compiles 22,000 modules now. Those left out here are compiled when they are first imported.
 	@$(BIN)/python -m compileall -qq -j 0 -x '/(tests?|testing|databricks|debugpy|mypy|pip|ray)/' $(VENV)/lib >/dev/null || true
 	@touch $@
 
