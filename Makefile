@@ -3,8 +3,8 @@
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# One process more than there are processors, because some tests wait.
-JOBS    = $(shell $(BIN)/python -c "import os; print(min(8, (os.cpu_count() or 1) + 1))")
+# Two processes more than there are processors, because some tests wait.
+JOBS    = $(shell $(BIN)/python -c "import os; print(min(8, (os.cpu_count() or 1) + 2))")
 
 .PHONY: help setup demo test tests fast soak lint format docs benchmark clean
 

@@ -53,7 +53,7 @@ def test_a_sweep_runs_as_jobs_and_an_invalid_point_fails_alone(
 @pytest.mark.parametrize("preempt", [["scontrol", "requeue"], ["scancel", "--signal=USR2"]], ids=["requeue", "timeout"])
 def test_a_preempted_job_goes_on(cluster: dict[str, str], small: list[str], tmp_path: Path, preempt: list[str]) -> None:
     # No checkpoint but the one that the signal asks for.
-    long = ["evaluations=2000", "callbacks.checkpoint.every_evaluations=10000", "optimizer=adam"]
+    long = ["evaluations=400", "callbacks.checkpoint.every_evaluations=4000", "optimizer=adam"]
     with sweep(cluster, tmp_path, *small, *long) as process:
         deadline = time.monotonic() + 60
         while not (begun := list(tmp_path.glob("sweep/*/snapshots/*.png"))) and time.monotonic() < deadline:
@@ -66,4 +66,4 @@ def test_a_preempted_job_goes_on(cluster: dict[str, str], small: list[str], tmp_
     assert outcome.state == "continued"
     run = begun[0].parents[1]
     assert "Resuming after " in (run / "train.log").read_text()
-    assert json.loads((run / "summary.json").read_text())["evaluations"] == 2000
+    assert json.loads((run / "summary.json").read_text())["evaluations"] == 400

@@ -65,7 +65,8 @@ class LiveServer:
         self.token = secrets.token_urlsafe(16)
         self._server = _Server(("127.0.0.1", port), _handler(self))
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="nst-live", daemon=True)
+        every = {"poll_interval": 0.05}  # in seconds; closing waits for the end of one
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs=every, name="nst-live", daemon=True)
         self._thread.start()
 
     @property

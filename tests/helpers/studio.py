@@ -80,7 +80,7 @@ def until(found: Callable[[], T], *, seconds: float = 30.0, what: str = "") -> T
         if result:
             return result
         assert time.monotonic() < end, f"there is no {what}"
-        time.sleep(0.1)
+        time.sleep(0.2)
 
 
 class Page:
@@ -94,7 +94,7 @@ class Page:
     @property
     def text(self) -> str:
         """Everything that can be read."""
-        return self.browser.find_element(By.TAG_NAME, "body").text
+        return str(self.browser.execute_script("return document.body.innerText"))
 
     def says(self, words: str, *, seconds: float = 30.0) -> str:
         """Wait until the page says something; return the line."""
@@ -102,11 +102,20 @@ class Page:
         def line() -> str | None:
             return next((line for line in self.text.splitlines() if words in line), None)
 
-        return until(line, seconds=seconds, what=f"{words} on the page:\n{self.text}") or ""
+        try:
+            return until(line, seconds=seconds, what=words) or ""
+        except AssertionError as error:
+            raise AssertionError(f"{error} on the page:\n{self.text}") from None
 
     def button(self, name: str) -> WebElement:
-        buttons = self.browser.find_elements(By.TAG_NAME, "button")
-        return next(each for each in buttons if each.text.strip().split("\n")[0] == name and each.is_displayed())
+        found = self.browser.execute_script(
+            "return [...document.querySelectorAll('button')].find((button) => button.checkVisibility() && "
+            "button.innerText.trim().split('\\n')[0] === arguments[0])",
+            name,
+        )
+        if found is None:
+            raise StopIteration(name)
+        return found  # type: ignore[no-any-return]
 
     def runs(self) -> list[WebElement]:
         """Return the pictures of the gallery."""
