@@ -178,7 +178,7 @@ def image(seed: int, height: int = 24, width: int = 20) -> Tensor:
 
 FLAGS = (
     "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-    "disable-component-update", "disable-sync", "disable-software-rasterizer", "window-size=1400,1800",
+    "disable-component-update", "disable-sync", "window-size=1400,1800",
 )  # fmt: skip
 
 

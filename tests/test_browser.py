@@ -155,7 +155,7 @@ def test_a_scatter_plot_has_the_pareto_front_and_shows_pictures(browser: Chrome,
         "cfsd", "gram",
     ]  # fmt: skip
     assert browser.execute_script(front) == [True, True, False, True]
-    Select(browser.find_element(By.ID, "axis-x")).select_by_value("ssim")  # more is better: it falls with cfsd here
+    Select(browser.find_element(By.ID, "axis-x")).select_by_value("ssim")  # higher is better: it falls with cfsd here
     assert browser.execute_script(front) == [True, True, False, True]
     xs = browser.execute_script(
         "return [...document.querySelectorAll('#points circle')].map((p) => p.cx.baseVal.value)"

@@ -13,7 +13,7 @@ from .conftest import Command, assert_equal
 @pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_alone_or_anywhere_in_a_sweep(nst: Command, small: list[str], tmp_path: Path, threads: int) -> None:
     """From noise, through two scales, before and after runs of other sizes, optimizers and seeds."""
-    words = [*small, "schedule.smallest=16", "evaluations=24", "init=noise", f"threads={threads}"]
+    words = [*small, "schedule.smallest=16", "evaluations=12", "init=noise", f"threads={threads}"]
     alone = nst(*words, "seed=3", "size=48", "optimizer=lbfgs", "hydra.run.dir=alone")
     assert alone.returncode == 0, alone.stderr
     orders = {"first": ["lbfgs,adam", "48,40", "3,1"], "last": ["adam,lbfgs", "40,48", "1,3"]}

@@ -12,7 +12,7 @@ from torch import Tensor
 from nst import paths
 from nst.files.run_folder import RunFolder
 from nst.plan.planning import make_plan
-from nst.run.build import Run, build
+from nst.run.build import Run, build, encoders
 
 from .conftest import NOWHERE, Command
 from .test_config import composed
@@ -25,6 +25,12 @@ OBJECTIVES = {
     "wasserstein": ["objective=wasserstein"],
 }
 PAIRS = [("tubingen", "starry_night"), ("ballerina", "picasso")]
+
+
+@pytest.fixture(autouse=True)
+def kept_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of each precision is kept for the next test."""
+    monkeypatch.setattr(encoders, "most", 3)
 
 
 def check(inside: Command, folder: Path, words: list[str], *, size: int, evaluations: int) -> None:

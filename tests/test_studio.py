@@ -1,5 +1,6 @@
 """The studio as a person meets it: in a browser, by labels and buttons, and over killed servers."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -19,7 +20,7 @@ from .conftest import paint
 from .helpers.run_folders import make_run
 from .helpers.studio import Page, Studio, until
 
-pytest.importorskip("gradio")
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
 
 #: Overrides that make any run of the tests quick.
 QUICK = "encoder=slim encoder.weights=random metrics=null precision=32 threads=1 trainer.accelerator=cpu"

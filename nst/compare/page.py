@@ -213,7 +213,7 @@ def _telling(comparison: Comparison) -> str:
 def _axes(comparison: Comparison) -> dict[str, str]:
     """Return the results that the scatter plot begins with: one of the content against one of the style."""
     held = comparison.results
-    pairs = [("ssim", "frechet"), ("content_loss", "style_loss")]
+    pairs = [("ssim", "frechet"), ("cfsd", "gram"), ("content_loss", "style_loss")]
     x, y = next((pair for pair in pairs if set(pair) <= set(held)), (held or ["total"])[:1] * 2)
     return {"x": x, "y": y}
 

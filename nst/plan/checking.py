@@ -1,9 +1,9 @@
 """Check a configuration without importing torch or downloading anything, so that most mistakes are reported quickly."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -15,7 +15,7 @@ from nst.config.keys import renamed, with_named_loggers
 from nst.config.schema import Config, is_address, styles_in
 from nst.config.source import read_note
 from nst.config.validation import validated
-from nst.errors import UserError, attempt, one_line
+from nst.errors import UserError, attempt, no_file, one_line, problem
 from nst.files.run_folder import RunFolder
 from nst.image import reading
 
@@ -23,8 +23,8 @@ from nst.image import reading
 def check(cfg: DictConfig) -> tuple[dict[str, Any], Config]:
     """Return a composed configuration as a resolved dictionary and as the schema's object.
 
-    Raise UserError with all problems of its keys. If there are any, the files that the configuration names are read as
-    well, so that both kinds of problems are reported together.
+    Raise UserError with all problems of its keys, and for missing files. If there are any, the files that the
+    configuration names are read as well, so that both kinds of problems are reported together.
     """
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
@@ -34,7 +34,7 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Config]:
     raw: dict[str, Any] = renamed(with_named_loggers(found))
     config, lines = validated(raw)
     missing = list(_missing(own))
-    if config is None or missing:
+    if config is None or missing or not all(file.path.is_file() for file in _files(raw)):
         raise UserError([*missing, *lines, *_file_problems(raw)])
     return raw, config
 
@@ -61,22 +61,45 @@ def _path_in(config: Path, key: str) -> str | None:
         return None
 
 
-def _file_problems(raw: Mapping[str, Any]) -> list[str]:
-    """Return the problems of the files that an invalid configuration names."""
-    lines: list[str] = []
+class _File(NamedTuple):
+    """A file that a configuration names: its key, its path, and the function that reads it."""
+
+    key: str
+    path: Path
+    read: Callable[..., object]
+
+
+def _files(raw: Mapping[str, Any]) -> Iterator[_File]:
+    """Yield the files that a configuration names, which may be invalid."""
     limit = raw["max_pixels"] if isinstance(raw.get("max_pixels"), int) else reading.MAX_PIXELS
     for key, node in {"content": raw.get("content"), **styles_in(raw), "init": raw.get("init")}.items():
         for part, read in {"path": reading.read, "region": reading.read_mask, "mask": reading.read_mask}.items():
             path = node.get(part) if isinstance(node, Mapping) else None
             if isinstance(path, str) and path not in ("", "???") and not is_address(path):
-                attempt(lines, partial(read, paths.of_user(path), key=f"{key}.{part}", max_pixels=limit))
+                whole = f"{key}.{part}"
+                yield _File(whole, paths.of_user(path), partial(read, key=whole, max_pixels=limit))
     found = raw.get("encoder")
     encoder: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     weights = encoder.get("weights")
     if isinstance(weights, str) and weights not in ("", "auto", "random"):
-        from nst.encoder import architecture as arch
+        yield _File("encoder.weights", paths.of_user(weights), partial(_read_weights, encoder, raw.get("layers")))
+
+
+def _read_weights(encoder: Mapping[str, Any], layers: Any, path: Path) -> None:
+    from nst.encoder import architecture as arch
+
+    if encoder.get("architecture") in arch.known():
         from nst.plan import network  # imports torch
 
-        if encoder.get("architecture") in arch.known():
-            attempt(lines, partial(network.check, paths.of_user(weights), encoder, raw.get("layers")))
+        network.check(path, encoder, layers)
+
+
+def _file_problems(raw: Mapping[str, Any]) -> list[str]:
+    """Return the problems of the files that a configuration names."""
+    lines: list[str] = []
+    for file in _files(raw):
+        if file.path.exists():
+            attempt(lines, partial(file.read, file.path))
+        else:
+            lines.append(problem(file.key, file.path, no_file(file.path)))
     return lines

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wandb.proto import wandb_internal_pb2
-
 HEADER, BLOCK = 7, 32768  # bytes
 FULL, LAST = 1, 4  # parts of a record that end it
 
 
 def records(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield the kind and the content of every record."""
+    from wandb.proto import wandb_internal_pb2  # takes a second
+
     data, at, whole = path.read_bytes(), HEADER, b""
     assert data.startswith(b":W&B")
     while at + HEADER <= len(data):
