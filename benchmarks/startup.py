@@ -30,6 +30,7 @@ COMMANDS = {
     "help": [*TRAIN, "--help"],
     "mistake: a value": [*TRAIN, "weights.style=-1"],
     "mistake: an option": [*TRAIN, "optimizer=lbgfs"],
+    "mistake: a file": [*TRAIN, "content.path=none.jpg"],
     "first evaluation": RUN,
 }
 

@@ -57,6 +57,7 @@ MISTAKES = [
     ("experiment=seed_lbfgs", "run it with -m"),
     ("resume=nowhere", "there is no such folder; give a folder that nst.train made"),
     ("model=vgg16", "did you mean encoder?"),
+    ("experiment=null", "leave out experiment"),
 ]  # fmt: skip
 
 

@@ -145,6 +145,8 @@ def _hint(override: Override, known: list[str], roots: list[str]) -> str:
 def _why_no_option(group: str, value: str, options: list[str]) -> str:
     if group in ("hydra/launcher", "hydra/sweeper") and (paths.configs() / PRESETS / f"{value}.yaml").is_file():
         return f"needs an extra: pip install 'nst[{value.partition('_')[0]}]'"
+    if group in ("experiment", "pair") and value == "null":
+        return f"this is the default, which can't be given; leave out {group}"
     if group in ("content", "style") and ("." in value or "/" in value):
         return f"there is no such option; to use a file, give its path: {group}.path={value}"
     if group == "layers" and value in arch.layer_names("vgg19"):
