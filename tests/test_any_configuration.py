@@ -199,7 +199,7 @@ def refusals(words: list[str]) -> Iterator[str]:
         yield "Palette also needs the layer pixels"
 
 
-@pytest.mark.parametrize("words", pairs(), ids=lambda words: " ".join(words)[:60])
+@pytest.mark.parametrize("words", pairs(), ids=" ".join)
 def test_any_two_options_go_together(
     run: Callable[[list[str]], tuple[int, str]],
     inside: Command,

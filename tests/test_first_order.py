@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from nst.optimizer import FirstOrder
 from nst.optimizer.first_order import adjoint, shapes_of, synthesis
+from nst.optimizer.state import keep_types
 
 from .conftest import Command, assert_equal, assert_goes_on, image, server
 from .test_optimization import make_objective, run
@@ -93,6 +94,23 @@ def test_the_mean_is_kept_and_its_losses_are_told(levels: int | None) -> None:
 @pytest.mark.parametrize("optimizer", ["rmsprop", "rmsprop_pyramid", "adam_pyramid"])
 def test_a_run_goes_on_bit_by_bit(inside: Command, small: list[str], tmp_path: Path, optimizer: str) -> None:
     assert_goes_on(inside, tmp_path, *small, f"optimizer={optimizer}")
+
+
+@pytest.mark.parametrize("name", ["NAdam", "RAdam", "Adamax", "Adagrad", "ASGD", "Rprop"])
+def test_an_optimizer_of_torch_goes_on_bit_by_bit_in_any_precision(name: str) -> None:
+    def stepped(steps: int, state: dict[str, Any] | None, pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        param = nn.Parameter(pixels.clone())
+        optimizer = keep_types(getattr(torch.optim, name)([param], lr=0.01))
+        if state is not None:
+            optimizer.load_state_dict(state)
+        for _ in range(steps):
+            param.grad = (param.detach() - 0.3) * param.detach()
+            optimizer.step()
+        return param.detach(), optimizer.state_dict()
+
+    whole, _ = stepped(12, None, image(1))
+    half, state = stepped(5, None, image(1))
+    assert torch.equal(stepped(7, state, half)[0], whole)
 
 
 def test_an_averaged_run_goes_on_bit_by_bit(inside: Command, small: list[str], tmp_path: Path) -> None:

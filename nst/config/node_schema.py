@@ -3,25 +3,9 @@
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, Field, PositiveInt, model_validator
 
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
-Text = Annotated[str, Field(min_length=1)]
-
-
-class Strict(BaseModel):
-    """Frozen base model that forbids unknown keys and converts no other types to numbers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
-
-
-class Node(Strict):
-    """A node that Hydra instantiates as a partial."""
-
-    target: str = Field(alias="_target_")
-    partial: Literal[True] = Field(alias="_partial_")
+from nst.config.base import Node, NonNegative, Positive, Strict, Text
 
 
 class Pooling(Node):
@@ -174,7 +158,7 @@ class ScaleFactors(Strict):
     style: list[NonNegative] | Rule | None
     tv: list[NonNegative] | Rule | None
     lr: list[Positive] | Rule | None = None
-    terms: dict[str, list[NonNegative] | Rule] = {}
+    terms: dict[str, list[NonNegative] | Rule] = Field(default_factory=dict)
 
 
 class PyramidConfig(SingleConfig):

@@ -16,8 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from nst.config.base import Node, NonNegative, Positive, Sha256, Strict, Text
 from nst.config.keys import Key
-from nst.config.node_schema import Node, NonNegative, Positive, Sha256, Strict, Text
 from nst.encoder import architecture as arch
 from nst.errors import choices
 from nst.metrics.names import MeasureName, ObserverName

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim import Optimizer
 
+from nst.optimizer.state import keep_types
+
 
 class FirstOrder(Optimizer):
     """A first-order optimizer of PyTorch, on the pixels or on their Laplacian pyramid, with or without averaging.
@@ -42,7 +44,7 @@ class FirstOrder(Optimizer):
         self.averaging = averaging
         shapes = shapes_of(self._param.shape[-2:], levels or 0)
         self.bands = [self._param.new_zeros((*self._param.shape[:-2], *shape)) for shape in shapes]
-        self.inner = optimizer(self.bands)
+        self.inner = keep_types(optimizer(self.bands))
         if averaging is not None:
             self.state[self._param] = {"mean": torch.zeros_like(self._param.data), "weight": 0.0}
             self._average()

@@ -19,6 +19,7 @@ from nst.optimizer.first_order import FirstOrder
 from nst.optimizer.lbfgs import LBFGS
 from nst.optimizer.recovery import Recovery, no_number
 from nst.optimizer.schedule import Schedule, Stage
+from nst.optimizer.state import keep_types
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ class StyleTransfer(pl.LightningModule):
         return self.finish(self.best_image.cpu())
 
     def configure_optimizers(self) -> Optimizer:
-        optimizer = self.make_optimizer([self.image])
+        optimizer = keep_types(self.make_optimizer([self.image]))
         for group in optimizer.param_groups:
             group["lr"] = self.recovery.rate(group["lr"] * self.stage.lr, self.recoveries)
         return optimizer
