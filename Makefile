@@ -26,6 +26,7 @@ setup: $(VENV)/.installed  ## make the virtual environment
 
 demo: setup  ## run the main job on the bundled or downloaded pictures
 	$(BIN)/python -m nst.train style=starry_night optimizer=lbfgs
+	@echo "==> To run the commands yourself: source $(BIN)/activate"
 
 lint: setup  ## check format, lint and types
 	$(BIN)/ruff format --check .

@@ -58,6 +58,7 @@ MISTAKES = [
     ("resume=nowhere", "there is no such folder; give a folder that nst.train made"),
     ("model=vgg16", "did you mean encoder?"),
     ("experiment=null", "leave out experiment"),
+    ("weights.style = 1e5", "weights.style = 1e5: an override has the form KEY=VALUE, without spaces"),
 ]  # fmt: skip
 
 
@@ -91,6 +92,8 @@ def test_a_missing_file_is_answered_by_the_one_most_like_it(inside: Command, tmp
 def test_weights_for_means_beside_the_papers_sum(inside: Command, small: list[str]) -> None:
     told = "with weights.style=1e6, the picture stays a photograph. Add weights=paper"
     assert told in inside(*small, "objective=paper", "evaluations=1").stderr
+    told = "style.weight=2 changes nothing: it is relative to the weights of other styles"
+    assert told in inside(*small, "style.weight=2", "evaluations=1").stderr
     assert "photograph" not in inside(*small, "objective=paper", "weights=paper", "evaluations=1").stderr
 
 

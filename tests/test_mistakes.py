@@ -140,7 +140,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["-m", "resume=FOLDER", "size=32,64"], ["resume: continues a single run"]),
     (["-m", "++resume=FOLDER", "size=32,64"], ["resume: continues a single run"]),
     (["--cfg", "job", "resume=FOLDER"], ["resume: continues a single run"]),
-    (["pair=null"], ["pair=null: there is no such option; choices: ballerina-composition"]),
+    (["pair=null"], ["pair=null: this is the default, which can't be given; leave out pair"]),
     (["weights=5"], ["weights=5: there is no such option; to set the style weight: weights.style=5"]),
     (["encoder=null"], ["encoder=null: there is no such option; choices: slim"]),
     (["trainer.accelerator=mps"], ["trainer: ", "MPSAccelerator"]),

@@ -110,6 +110,10 @@ def test_fewer_evaluations_than_were_made_are_refused(inside: Command, small: li
     assert files == {name: (tmp_path / "run" / name).read_bytes() for name in files}
     again = inside("resume=run")
     assert again.returncode == 0
-    assert "The run is complete after 6 evaluations; evaluations=N continues it" in again.stderr
+    assert (
+        "The run is complete after 6 evaluations: its files are written again. evaluations=N continues it"
+        in again.stderr
+    )
     assert "Resuming" not in again.stderr
+    assert "empty history" not in again.stderr
     assert (tmp_path / "run" / "result.png").read_bytes() == files["result.png"]

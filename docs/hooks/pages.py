@@ -38,7 +38,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links between ``docs/`` and the rest of the project lead to the same page on the site."""
+    """Let links out of ``docs/`` lead to pages of the site, those to a folder of ``configs/`` to the reference."""
     here = page.file.src_uri
     if page.is_homepage:
         page.meta["hide"] = ["navigation"]
@@ -47,7 +47,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     def moved(found: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(inside + here), found[2]))
-        if target.startswith("docs/") == bool(inside):
+        if group := re.fullmatch(r"configs(?:/(\w+))?", target):  # the folder whose YAML files the reference explains
+            target = f"docs/{reference.FOLDER}/{group[1] or 'index'}.md"
+        elif target.startswith("docs/") == bool(inside):
             return found[0]
         return found[1] + posixpath.relpath(target.removeprefix("docs/"), posixpath.dirname(here) or ".") + found[3]
 

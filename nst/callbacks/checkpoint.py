@@ -50,7 +50,7 @@ class Checkpoint(pl.Callback):
         self.saved_at = module.evaluation.number
         self._saved = time.monotonic()
         optimizer = module.optimizers(use_pl_optimizer=False)
-        if self.saved_at and isinstance(optimizer, LBFGS) and not optimizer.has_history:
+        if self.saved_at and isinstance(optimizer, LBFGS) and not (optimizer.has_history or module.finished):
             log.info("L-BFGS begins with an empty history: a complete run keeps it only with %s", KEEP_HISTORY)
 
     def on_train_batch_end(

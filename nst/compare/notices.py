@@ -78,9 +78,10 @@ def notices(runs: Sequence[Run], marks: Sequence[Sequence[Mark]], varied: Sequen
     judged = sum(mark.kind == "judge" for each in marks for mark in each)
     if judged:
         whose = "all runs" if judged == len(runs) else f"{judged} of {len(runs)} runs"
+        other = "oxford_vgg19" if any("slim" in judge for run in runs for judge in run.own_judges()) else "slim"
         notices.append(
-            f"{whose} were measured by the network that painted them; "
-            "nst.metrics --observer=NAME measures them by another network"
+            f"{whose} were measured by the network that painted them, which rates them too well; for another opinion: "
+            f"python -m nst.metrics FOLDER --observer {other}"
         )
     weights = Counter(weights_of(run) for run in runs if weights_of(run) is not None)
     if len(weights) > 1:
@@ -94,6 +95,9 @@ def notices(runs: Sequence[Run], marks: Sequence[Sequence[Mark]], varied: Sequen
     if unlike:
         named = ", ".join(few(unlike, NAMED))
         notices.append(f"the features are different ones, so the losses can't be compared: the runs differ in {named}")
+    unmeasured = sum(not run.measures() for run in runs if run.picture is not None)
+    if unmeasured and (apart or unlike or len(weights) > 1 or unmeasured < len(runs)):
+        notices.append(f"{unmeasured} of {len(runs)} runs have no measures; to add them: python -m nst.metrics FOLDER")
     made = list(_made_differently(runs))
     if made:
         notices.append(
@@ -103,8 +107,11 @@ def notices(runs: Sequence[Run], marks: Sequence[Sequence[Mark]], varied: Sequen
 
 
 def apart_by(varied: Sequence[str]) -> list[str]:
-    """Return the keys that make totals different sums."""
-    return [key for key in varied if key.partition(".")[0] in ("weights", "layers", "objective")]
+    """Return the keys that make totals different sums, or their targets those of another size or place of a style."""
+    return [
+        key for key in varied
+        if key.partition(".")[0] in ("weights", "layers", "objective") or key.startswith("style.")
+    ]  # fmt: skip
 
 
 def unlike_by(varied: Sequence[str]) -> list[str]:

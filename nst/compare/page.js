@@ -219,10 +219,10 @@ function scatter() {
     points[number].setAttribute("cx", across.place(runs[number].values[keys[0]]));
     points[number].setAttribute("cy", up.place(runs[number].values[keys[1]]));
   }
-  const best = pareto(numbers, keys);
+  const best = keys.some((key) => common.apart.includes(key)) ? [] : pareto(numbers, keys);
   const front = new Set(best);
   runs.forEach((_, number) => points[number].classList.toggle("front", front.has(number)));
-  $("front").setAttribute("d", `M${best.map((n) => `${points[n].getAttribute("cx")} ${points[n].getAttribute("cy")}`).join("L")}`);
+  $("front").setAttribute("d", best.length && `M${best.map((n) => `${points[n].getAttribute("cx")} ${points[n].getAttribute("cy")}`).join("L")}`);
   const nodes = [];
   const brief = (value) => Number(value.toPrecision(3)).toString().replace("e+", "e");
   for (const value of up.values) {

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import jinja2
 from PIL import Image
 
-from nst.compare.comparison import FOREMOST, Comparison, Entry, directions, higher_is_better
+from nst.compare.comparison import FOREMOST, LOSSES, Comparison, Entry, directions, higher_is_better
 from nst.compare.runs import CURVES, Run
 from nst.compare.seeds import standing
 from nst.compare.table import finite
@@ -69,6 +69,7 @@ def write(comparison: Comparison, path: Path) -> None:
                 "inputs": list(inputs.values()),
                 "shared": shared,
                 "results": list(comparison.titles),
+                "apart": [] if comparison.totals_compare else LOSSES,
                 "higher": [key for key in comparison.titles if higher_is_better(key)],
             }
         ),

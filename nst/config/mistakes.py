@@ -78,6 +78,11 @@ def explain(error: Exception, arguments: argparse.Namespace) -> list[str]:
 
 
 def _unreadable(overrides: list[str]) -> Iterator[str]:
+    apart = next((number for number, text in enumerate(overrides) if text.startswith("=")), None)
+    if apart is not None:
+        written_apart = " ".join(overrides[max(0, apart - 1) : apart + 2])
+        yield f"{written_apart}: an override has the form KEY=VALUE, without spaces around the equals sign"
+        return
     for text in overrides:
         try:
             parse([text])

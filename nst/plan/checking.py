@@ -23,8 +23,8 @@ from nst.image import reading
 def check(cfg: DictConfig) -> tuple[dict[str, Any], Config]:
     """Return a composed configuration as a resolved dictionary and as the schema's object.
 
-    Raise UserError with all problems of its keys, and for missing files. If there are any, the files that the
-    configuration names are read as well, so that both kinds of problems are reported together.
+    Raise UserError with all problems of its keys. If there are any, the files that the configuration names are read as
+    well, so that both kinds of problems are reported together.
     """
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
@@ -34,9 +34,15 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Config]:
     raw: dict[str, Any] = renamed(with_named_loggers(found))
     config, lines = validated(raw)
     missing = list(_missing(own))
-    if config is None or missing or not all(file.path.is_file() for file in _files(raw)):
+    if config is None or missing:
         raise UserError([*missing, *lines, *_file_problems(raw)])
     return raw, config
+
+
+def check_files(raw: Mapping[str, Any]) -> None:
+    """Raise UserError if a file that a configuration names is missing, with the problems of all of them."""
+    if not all(file.path.is_file() for file in _files(raw)):
+        raise UserError(_file_problems(raw))
 
 
 def _missing(own: DictConfig) -> Iterator[str]:

@@ -68,16 +68,17 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
     config, files = plan.config, plan.files
     try:
         made_of = {} if config.rerun is None else read_note(paths.of_user(config.rerun), key="rerun")
-        for notice in [*files.notices(), *_size_notices(plan), *_weight_notices(config)]:
+        for notice in [*files.notices(), *_size_notices(plan)]:
             log.info(notice)
         unlike = files.unlike(made_of.get(DIGESTS, {}))
-        for warning in [*files.warnings(), *plan.pictures.warnings, *unlike, *filter(None, [plan.forecast.notice])]:
+        told = [*files.warnings(), *plan.pictures.warnings, *unlike, *_weight_warnings(config)]
+        for warning in [*told, *filter(None, [plan.forecast.notice])]:
             log.warning(warning)
         choices = _choices(folder)
         built = build(plan, folder, choices=choices, shown=shown, goes_on=goes_on)
         if built.checkpoint is not None:
             done = int(built.checkpoint.stem)
-            complete = "The run is complete after %s; evaluations=N continues it"
+            complete = "The run is complete after %s: its files are written again. evaluations=N continues it"
             what = "Resuming after %s" if done < plan.schedule.evaluations else complete
             log.info(what, count(done, "evaluation"))
     except Exception as error:
@@ -126,14 +127,22 @@ def _size_notices(plan: Plan) -> Iterator[str]:
         )
 
 
-def _weight_notices(config: Config) -> Iterator[str]:
-    """Yield one line if the content loss is the paper's sum, beside a style weight for losses that are means."""
+def _weight_warnings(config: Config) -> Iterator[str]:
+    """Yield a line for weights that don't do what is expected of them.
+
+    These are a style weight for means beside the paper's sum, and the weight of the only style.
+    """
     node, weights = config.objective.get("content") or {}, config.weights
     is_sum = str(node.get("_target_")).endswith(".half_squared_difference")
     if is_sum and weights.style < 1e7 * weights.content:
         yield (
             "The content loss is the paper's sum, which is large: with "
             f"weights.style={written(weights.style)}, the picture stays a photograph. Add weights=paper"
+        )
+    if len(config.styles) == 1 and config.style.weight != 1:
+        yield (
+            f"style.weight={written(config.style.weight)} changes nothing: it is relative to the weights of other "
+            "styles (style/more). weights.style is the weight of the style loss"
         )
 
 

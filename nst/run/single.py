@@ -23,7 +23,7 @@ from nst.config.schema import Config
 from nst.config.source import Source, keys, source_of
 from nst.errors import UserError, problem
 from nst.files.run_folder import RunFolder, make_folder, name_problem
-from nst.plan.checking import check
+from nst.plan.checking import check, check_files
 
 if TYPE_CHECKING:
     from nst.plan.planning import Plan
@@ -56,6 +56,7 @@ def run(
     problems = list(_folder_problems(path, fresh=chosen and source.resumed is None, resumed=source.resumed))
     try:
         valid = check(composed.cfg)
+        check_files(valid[0])
         from nst.plan.planning import make_plan  # imports torch, for which a mistake need not wait
         from nst.run import provenance
 

@@ -152,8 +152,9 @@ def _tell(sweep: Sweep, complete: int, expected: int, noun: str, words: list[str
     outcomes = sweep.outcomes()
     if outcomes:
         Console(highlight=False, width=None if sys.stdout.isatty() else 1000).print(sweep.table(outcomes))
-    print(f"{complete} of {expected} {noun} are complete; to compare them:", flush=True)
-    print(f"python -m nst.compare {shlex.quote(str(sweep.path))}", flush=True)
+    print(f"{complete} of {expected} {noun} are complete{'; to compare them:' if complete else ''}", flush=True)
+    if complete:
+        print(f"python -m nst.compare {shlex.quote(str(sweep.path))}", flush=True)
     if complete >= expected:
         return 0
     kept = [word for word in words if not word.startswith("hydra.sweep.dir=")]
