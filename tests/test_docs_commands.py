@@ -204,7 +204,7 @@ def test_a_wrong_command_is_found(wrong: str, reader: Path, monkeypatch: pytest.
 def test_the_readmes_commands_paint_and_compare(inside: Command, reader: Path, tmp_path: Path) -> None:
     for name in ("photo.jpg", "painting.png"):
         shutil.copy(reader / name, tmp_path)
-    first, own, sweep, compared, _ = [line for line in COMMANDS["README.md"] if "-m nst." in line]
+    first, own, sweep, compared, _ = [line for line in COMMANDS["README.md"] if "-m nst." in line][:5]
     folder = shlex.split(compared)[-1]
     for command, where in (
         (first, "hydra.run.dir=first"),

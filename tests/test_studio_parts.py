@@ -46,6 +46,8 @@ def test_the_form_gives_only_what_differs_from_its_preset(tmp_path: Path) -> Non
         with pytest.raises(UserError, match=f"{key}: the studio sets this key"):
             Form("tubingen", styles, None, knobs, f"{key}=x").words()
     assert Form(None, [], None, knobs_of(None), "rerun=x.png").words() == ["rerun=x.png"]
+    with pytest.raises(UserError, match="size: a control and the further overrides both set this key; remove it"):
+        Form("tubingen", styles[:1], None, knobs, "size=64").words()
     with pytest.raises(UserError, match="quotes come in pairs"):
         Form("tubingen", styles, None, knobs, "name='a").words()
 

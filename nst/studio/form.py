@@ -80,7 +80,10 @@ class Form:
     more: str = ""
 
     def words(self) -> list[str]:
-        """Return the overrides. Raise UserError if ``more`` has an unpaired quote, or keys that the studio sets."""
+        """Return the overrides.
+
+        Raise UserError if ``more`` has an unpaired quote, or keys that the studio or a control sets.
+        """
         try:
             more = shlex.split(self.more)
         except ValueError as error:
@@ -89,7 +92,12 @@ class Form:
         own = sorted(key for key in keys if key == "resume" or re.match(r"hydra\b", key))
         if own:
             raise UserError([f"{key}: the studio sets this key; leave it out, or use a shell" for key in own])
-        return [*self._words(), *more]
+        words = list(self._words())
+        twice = sorted(keys & {word.partition("=")[0] for word in words})
+        if twice:
+            why = "a control and the further overrides both set this key; remove it from the further overrides"
+            raise UserError([f"{key}: {why}" for key in twice])
+        return [*words, *more]
 
     def _words(self) -> Iterator[str]:
         if self.preset is not None:

@@ -12,7 +12,7 @@ import gradio as gr
 from nst.errors import UserError
 from nst.studio import form, gallery
 from nst.studio.gallery import Entry
-from nst.studio.tabs.paint import DEFAULTS, FIRST, Paint
+from nst.studio.tabs.paint import DEFAULTS, FIRST, Paint, about
 
 
 class Look:
@@ -67,8 +67,8 @@ class Look:
         )  # fmt: skip
         self.form = [
             paint.content, paint.content_image, *paint.styles, *paint.style_images, *paint.regions, *paint.weights,
-            paint.preset, paint.strength, paint.size, paint.brush, paint.color, paint.objective, paint.evaluations,
-            paint.more, tabs,
+            paint.preset, paint.about, paint.strength, paint.size, paint.brush, paint.color, paint.objective,
+            paint.evaluations, paint.more, tabs,
         ]  # fmt: skip
         self.again.click(self._again, self.chosen, self.form, **private)
         self.dropped.upload(self._rerun, self.dropped, self.form, **private)
@@ -124,7 +124,8 @@ class Look:
         """
         known, others = form.split(words)
         preset = known.get("experiment", DEFAULTS)
-        usual = form.knobs_of(None if preset == DEFAULTS else preset)
+        name = None if preset == DEFAULTS else preset
+        usual = form.knobs_of(name)
         said = any(word.startswith(("rerun=", "pair=", "pair/")) for word in others)
         chosen: dict[str, str | Path | None] = {}
         for group, default in zip(("content", "style"), FIRST, strict=True):
@@ -138,7 +139,7 @@ class Look:
         return (
             chosen["content"], images.get("content"), chosen["style"], None, None, images.get("style"), None, None,
             None, None, None, 1.0, 1.0, 1.0,
-            preset, self.paint.level(usual.strength), int(known.get("size", usual.size)), usual.brush,
+            preset, about(name), self.paint.level(usual.strength), int(known.get("size", usual.size)), usual.brush,
             known.get("color", usual.color), known.get("objective", usual.objective),
             int(known.get("evaluations", usual.evaluations)), shlex.join(others), gr.Tabs(selected="paint"),
         )  # fmt: skip

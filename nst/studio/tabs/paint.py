@@ -71,7 +71,7 @@ class Paint:
             with gr.Column(scale=1):
                 choices = [preset.name or DEFAULTS for preset in form.presets()]
                 self.preset = gr.Dropdown(choices, value=DEFAULTS, label="Preset")
-                self.about = gr.Markdown(_about(None))
+                self.about = gr.Markdown(about(None))
                 self.strength = gr.Slider(
                     -1, 10, self.level(usual.strength), step=0.05, label="Style strength",
                     info="log10 of weights.style",
@@ -180,7 +180,7 @@ class Paint:
         name = None if preset == DEFAULTS else preset
         knobs = form.knobs_of(name)
         return (
-            _about(name), self.level(knobs.strength), knobs.size, knobs.brush, knobs.color,
+            about(name), self.level(knobs.strength), knobs.size, knobs.brush, knobs.color,
             knobs.objective, knobs.evaluations,
         )  # fmt: skip
 
@@ -237,7 +237,8 @@ def _form(values: Sequence[Any]) -> Form:
     return Form(content, styles, name, knobs, more)
 
 
-def _about(name: str | None) -> str:
+def about(name: str | None) -> str:
+    """Return what a preset does, with an example, as Markdown."""
     preset = next(each for each in form.presets() if each.name == name)
     return f"{preset.about}\n\n`{preset.example}`"
 
