@@ -367,7 +367,8 @@ def test_going_on_with_anything_else_is_refused_and_nothing_is_lost(
 
     before = state()
     for overrides, message in [
-        (["size=48"], "size can't change when a run is resumed (32); keys that can change: "),
+        (["size=48"], "size can't change when a run is resumed (it is 32); keys that can change: "),
+        (["size=48"], "/result.png makes another run with it"),
         (["optimizer=adam"], "optimizer can't change when a run is resumed"),
         (["weights.style=2"], "weights.style can't change when a run is resumed"),
         (["hydra.run.dir=other"], "hydra.run.dir can't change when a run is resumed"),

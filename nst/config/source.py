@@ -112,9 +112,11 @@ def _resumed(folder: Path, overrides: list[str], given: list[Override]) -> Sourc
     if absent:
         why = f"its {saved.name} has no {', '.join(absent)}: it is damaged, or was made by another version of nst"
         raise UserError(problem("resume", folder, why))
-    allowed = ", ".join(MAY_CHANGE)
+    allowed, picture = ", ".join(MAY_CHANGE), RunFolder(folder).result
+    anew = f"; rerun={picture} makes another run with it" if picture.is_file() else ""
+    why = "can't change when a run is resumed"
     lines = [
-        problem("resume", folder, f"{key} can't change when a run is resumed{value}; keys that can change: {allowed}")
+        problem("resume", folder, f"{key} {why}{value}; keys that can change: {allowed}{anew}")
         for key, value in ((each.key_or_group, _value_in(began, each.key_or_group)) for each in given)
         if key != "resume" and key.partition(".")[0] not in MAY_CHANGE
     ]
@@ -223,9 +225,9 @@ def _own_targets() -> set[str]:
 
 
 def _value_in(config: Any, key: str) -> str:
-    """Return the value of a key in parentheses, for a message; an empty string if it is null or a node."""
+    """Return the value of a key, for a message; an empty string if it is null or a node."""
     value = OmegaConf.select(config, key) if OmegaConf.is_dict(config) else None
-    return "" if value is None or OmegaConf.is_config(value) else f" ({value})"
+    return "" if value is None or OmegaConf.is_config(value) else f" (it is {value})"
 
 
 def _named(key: str, given: Sequence[Override]) -> Path | None:

@@ -79,7 +79,9 @@ class Paint:
                 self.size = gr.Slider(*form.RANGES["size"], usual.size, step=1, label="Size", info="longest side in px")
                 self.brush = gr.Slider(0.25, 4, usual.brush, step=0.05, label="Brush scale", info="style.scale")
                 self.color = gr.Radio(list(form.COLORS), value=usual.color, label="Colours")
-                self.objective = gr.Dropdown(options_of("objective"), value=usual.objective, label="Method")
+                self.objective = gr.Dropdown(
+                    options_of("objective"), value=usual.objective, label="Method", info="objective"
+                )
                 self.evaluations = gr.Slider(
                     *form.RANGES["evaluations"], usual.evaluations, step=1, label="Evaluations"
                 )
