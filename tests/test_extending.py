@@ -51,6 +51,15 @@ def test_an_example_paints_and_goes_on(inside: Command, small: list[str], option
     assert len((run / "losses.csv").read_text().splitlines()) == 10
 
 
+def test_the_weight_of_a_term_of_ones_own_is_checked(inside: Command, small: list[str], options: Path) -> None:
+    for weight in ("-1", "abc"):
+        words = ["objective/style=[channel_means]", f"objective.style.channel_means.weight={weight}"]
+        finished = inside("--config-dir", str(options), *small, *words)
+        assert finished.returncode == 2
+        why = f"objective.style.channel_means.weight={weight}: must be a number of at least 0"
+        assert finished.stderr.splitlines() == [f"error: {why}"]
+
+
 def test_a_term_of_ones_own_counts_in_regions_and_tiles(inside: Command, small: list[str], options: Path) -> None:
     from PIL import Image
 

@@ -2,14 +2,15 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from nst.errors import UserError, one_line
+from nst.errors import UserError, one_line, problem
 from nst.objective import Formulas
 from nst.objective.terms import not_tiled
 
@@ -69,6 +70,7 @@ def make(raw: Mapping[str, Any]) -> Nodes:
                     inspect.signature(each.func).bind_partial(*each.args, **each.keywords)
                 except TypeError as error:
                     lines.append(f"{group}{name and '.'}{name}: {error}")
+    lines += _weight_problems(made.get("objective"))
     network = raw["encoder"].get("network")
     if network is not None:
         try:
@@ -79,6 +81,13 @@ def make(raw: Mapping[str, Any]) -> Nodes:
         raise UserError(lines)
     given = {group: {name: each for name, each in made[group].items() if each is not None} for group in NAMED}
     return Nodes(**{**made, **given}, network=network)
+
+
+def _weight_problems(objective: Any) -> Iterator[str]:
+    """Yield one line for each term, perhaps of the user's own class, whose weight is not a number of at least 0."""
+    for name, term in objective.style.items() if isinstance(objective, Formulas) else ():
+        if not isinstance(term.weight, int | float) or not 0 <= term.weight < math.inf:
+            yield problem(f"objective.style.{name}.weight", term.weight, "must be a number of at least 0")
 
 
 def _made(key: str, node: Any) -> Any:
