@@ -100,6 +100,13 @@ def no_file(path: Path) -> str:
     return f"there is no such file; did you mean {names[near[0]]}?" if near else "there is no such file"
 
 
+def file_problem(path: Path) -> str | None:
+    """Return why a path can't be read as a file: it is missing, or something else; None for a file."""
+    if path.is_file():
+        return None
+    return "this is not a file" if path.exists() else no_file(path)
+
+
 def listed(names: Sequence[str]) -> str:
     """Return the names, separated by commas. Of more than 40, return the first and the last few."""
     some = names if len(names) <= 40 else [*names[:15], f"… ({len(names) - 20} more)", *names[-5:]]

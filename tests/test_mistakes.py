@@ -129,6 +129,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["encoder.weights=LIST"], ["encoder.weights=", "no dictionary of weights"]),
     (["encoder.weights=TEXT"], ["encoder.weights=", "not a checkpoint of weights"]),
     (["encoder.weights=NONE.pth"], ["encoder.weights=NONE.pth: there is no such file"]),
+    (["encoder=torchvision", "layers=resnet", "encoder.weights=."], ["encoder.weights=.: this is not a file"]),
     (
         ["encoder=vgg16", "encoder.weights=auto", "encoder.url=null"],
         ["encoder: weights=auto needs url and sha256"],

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from nst.compare import keys
-from nst.compare.notices import Mark, apart_by, marks_of, notices, unlike_by, usual_weights
+from nst.compare.notices import Mark, marks_of, notices, totals_compare, usual_weights
 from nst.compare.runs import Run
 from nst.compare.seeds import Spread, alike, seeds_text
 from nst.compare.values import (
@@ -19,7 +19,6 @@ from nst.compare.values import (
     short_name,
     shown,
     values_of,
-    weights_of,
 )
 from nst.metrics.names import MEASURES, REPORTED, Measure
 
@@ -126,26 +125,25 @@ class Comparison:
         """The results that get a column: those that are neither missing nor 0 in every run."""
         return [key for key in self.titles if any(entry.results[key] for entry in self.entries)]
 
-    @property
+    @cached_property
     def totals_compare(self) -> bool:
         """Whether the totals are the same sum in all runs, so that the lowest is the best."""
-        weights = {weights_of(entry.run) for entry in self.entries} - {None}
-        return not apart_by(self.varied) and not unlike_by(self.varied) and len(weights) < 2
+        return totals_compare([entry.run for entry in self.entries], self.varied)
 
-    @property
+    @cached_property
     def foremost_results(self) -> list[str]:
         """The results that are shown first: the total if it compares, the measures to report, and the losses."""
         wanted = [*(LOSSES[:1] if self.totals_compare else ()), *REPORTED, *LOSSES]
         found = [key for name in wanted for key in self.results if key.rpartition("/")[2] == name]
         return list(dict.fromkeys(found))[:FIRST]
 
-    @property
+    @cached_property
     def captions(self) -> list[str]:
         """The results below a picture of the sheet, two of the total, if it compares, and the measures to report."""
         left_out = LOSSES[1:] if self.totals_compare else LOSSES
         return [key for key in self.foremost_results if key not in left_out][:2]
 
-    @property
+    @cached_property
     def marks_of_all(self) -> set[str]:
         """The marks, in short, that each of several runs has. The notices tell them once."""
         marks = [{mark.short for mark in entry.marks} for entry in self.entries]

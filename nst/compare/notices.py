@@ -96,7 +96,7 @@ def notices(runs: Sequence[Run], marks: Sequence[Sequence[Mark]], varied: Sequen
         named = ", ".join(few(unlike, NAMED))
         notices.append(f"the features are different ones, so the losses can't be compared: the runs differ in {named}")
     unmeasured = sum(not run.measures() for run in runs if run.picture is not None)
-    if unmeasured and (apart or unlike or len(weights) > 1 or unmeasured < len(runs)):
+    if unmeasured and (unmeasured < len(runs) or not totals_compare(runs, varied)):
         notices.append(f"{unmeasured} of {len(runs)} runs have no measures; to add them: python -m nst.metrics FOLDER")
     made = list(_made_differently(runs))
     if made:
@@ -106,8 +106,14 @@ def notices(runs: Sequence[Run], marks: Sequence[Sequence[Mark]], varied: Sequen
     return notices
 
 
+def totals_compare(runs: Sequence[Run], varied: Sequence[str]) -> bool:
+    """Return whether the totals are the same sum of the same features, so that the lowest is the best."""
+    weights = {weights_of(run) for run in runs} - {None}
+    return not apart_by(varied) and not unlike_by(varied) and len(weights) < 2
+
+
 def apart_by(varied: Sequence[str]) -> list[str]:
-    """Return the keys that make totals different sums, or their targets those of another size or place of a style."""
+    """Return the keys that change the terms of the totals, their weights, or how a style's picture is used."""
     return [
         key for key in varied
         if key.partition(".")[0] in ("weights", "layers", "objective") or key.startswith("style.")

@@ -222,7 +222,7 @@ function scatter() {
   const best = keys.some((key) => common.apart.includes(key)) ? [] : pareto(numbers, keys);
   const front = new Set(best);
   runs.forEach((_, number) => points[number].classList.toggle("front", front.has(number)));
-  $("front").setAttribute("d", best.length && `M${best.map((n) => `${points[n].getAttribute("cx")} ${points[n].getAttribute("cy")}`).join("L")}`);
+  $("front").setAttribute("d", best.length ? `M${best.map((n) => `${points[n].getAttribute("cx")} ${points[n].getAttribute("cy")}`).join("L")}` : "");
   const nodes = [];
   const brief = (value) => Number(value.toPrecision(3)).toString().replace("e+", "e");
   for (const value of up.values) {

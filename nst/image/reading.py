@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
-from nst.errors import UserError, no_file, problem
+from nst.errors import UserError, file_problem, problem
 from nst.image import tiff
 from nst.image.decoding import decode, unread
 from nst.image.samples import UnsupportedError, of_pillow
@@ -89,10 +89,8 @@ def opened(path: Path, key: str) -> Iterator[Image.Image]:
 @contextmanager
 def _explained(path: Path, key: str, formats: Sequence[str] = FORMATS) -> Iterator[None]:
     """Raise UserError if the file is missing, or if the block can't read it as a picture."""
-    if not path.exists():
-        raise UserError(problem(key, path, no_file(path)))
-    if not path.is_file():
-        raise UserError(problem(key, path, "this is not a file"))
+    if (why := file_problem(path)) is not None:
+        raise UserError(problem(key, path, why))
     try:
         yield
     except UserError:

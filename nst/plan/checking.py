@@ -15,7 +15,7 @@ from nst.config.keys import renamed, with_named_loggers
 from nst.config.schema import Config, is_address, styles_in
 from nst.config.source import read_note
 from nst.config.validation import validated
-from nst.errors import UserError, attempt, no_file, one_line, problem
+from nst.errors import UserError, attempt, file_problem, one_line, problem
 from nst.files.run_folder import RunFolder
 from nst.image import reading
 
@@ -40,8 +40,8 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Config]:
 
 
 def check_files(raw: Mapping[str, Any]) -> None:
-    """Raise UserError if a file that a configuration names is missing, with the problems of all of them."""
-    if not all(file.path.is_file() for file in _files(raw)):
+    """Raise UserError if a path that a configuration names is not a file, with the problems of all its files."""
+    if any(file_problem(file.path) for file in _files(raw)):
         raise UserError(_file_problems(raw))
 
 
@@ -104,8 +104,9 @@ def _file_problems(raw: Mapping[str, Any]) -> list[str]:
     """Return the problems of the files that a configuration names."""
     lines: list[str] = []
     for file in _files(raw):
-        if file.path.exists():
+        why = file_problem(file.path)
+        if why is None:
             attempt(lines, partial(file.read, file.path))
         else:
-            lines.append(problem(file.key, file.path, no_file(file.path)))
+            lines.append(problem(file.key, file.path, why))
     return lines

@@ -9,7 +9,7 @@ from typing import Any
 
 from nst import image, paths
 from nst.config.schema import Config, Picture
-from nst.errors import UserError, attempt, no_file, problem
+from nst.errors import UserError, attempt, file_problem, problem
 from nst.files import asset
 from nst.files.asset import Asset
 from nst.files.atomic import sha256
@@ -145,8 +145,7 @@ def normalizing_pictures(wanted: str) -> list[Path]:
 def _named(key: str, path: str) -> Asset:
     """Return a file that the user named, without any fallback. Raise UserError if it is not a file."""
     found = paths.of_user(path)
-    if not found.is_file():
-        why = "this is not a file" if found.exists() else no_file(found)
+    if (why := file_problem(found)) is not None:
         raise UserError(problem(key, found, why))
     return asset.from_path(found)
 
