@@ -9,14 +9,17 @@ On a machine without a GPU, ``--device cpu`` runs the same where it has a meanin
 """
 
 import argparse
+import io
 import itertools
 import json
+import logging
 import statistics as numbers
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,10 +31,11 @@ from torch import Tensor
 from benchmarks.against_baseline import __main__ as against_baseline
 from benchmarks.against_baseline import ours
 from benchmarks.against_baseline.clock import seconds
-from nst import paths
+from nst import paths, train
 from nst.config.source import quoted
 from nst.encoder.precision import full_float32
 from nst.errors import UserError
+from nst.files.run_folder import RunFolder
 from nst.image import output
 from nst.objective import functional, statistics
 from nst.optimizer import ProjectedLBFGS
@@ -240,6 +244,60 @@ def determinism(case: Case) -> Iterator[Check]:
     yield Check("two equal runs, largest difference", (pictures[0] - pictures[1]).abs().max().item(), 0.0)
 
 
+def resume(case: Case) -> Iterator[Check]:
+    """A run that is stopped and resumed makes the picture of one that isn't, bit by bit."""
+    words = [*_words(case), "callbacks.checkpoint.keep_history=true", "trainer.deterministic=true"]
+    whole, parts = case.folder / "whole", case.folder / "parts"
+    statuses = [
+        _train(*words, f"hydra.run.dir={quoted(whole)}"),
+        _train(*words, f"hydra.run.dir={quoted(parts)}", "evaluations=3"),
+        _train(f"resume={quoted(parts)}", "evaluations=6"),
+    ]
+    yield Check("resume: failed runs", sum(status != 0 for status, _ in statuses), 0)
+    differ = [name for name in ("result.png", "losses.csv") if _bytes(whole / name) != _bytes(parts / name)]
+    yield Check("resume: files that differ", len(differ), 0)
+
+
+def devices(case: Case) -> Iterator[Check]:
+    """Two devices make the picture of one. More devices than there are, are refused as a mistake."""
+    if case.device.type != "cuda":
+        return
+    number = torch.cuda.device_count()
+    status, _ = _train(*_words(case), f"trainer.devices={number + 1}", f"hydra.run.dir={quoted(case.folder / 'more')}")
+    yield Check("trainer.devices: exit status 2 for one device too many", float(status == 2), 1, at_least=True)
+    if number < 2:
+        return
+    totals = []
+    for each in (1, 2):
+        folder = case.folder / f"on_{each}"
+        _train(*_words(case), f"trainer.devices={each}", f"tile={case.size // 2}", f"hydra.run.dir={quoted(folder)}")
+        totals.append(RunFolder(folder).read_summary()["losses"]["total"])
+    yield Check("trainer.devices: the total of two against one, relative", abs(totals[1] / totals[0] - 1), 1e-3)
+
+
+def _words(case: Case) -> list[str]:
+    """The command line of a short run."""
+    return [
+        f"size={case.size}", "schedule=single", "evaluations=6", "init=noise", "callbacks.film=null", "metrics=null",
+        ours.where(case.device), *case.overrides,
+    ]  # fmt: skip
+
+
+def _train(*words: str) -> tuple[int, str]:
+    """Call ``nst.train`` in this process; return its exit status and what it printed."""
+    printed, handlers = io.StringIO(), logging.getLogger().handlers[:]
+    with redirect_stdout(printed), redirect_stderr(printed):
+        status = train.main(words)
+    logging.getLogger().handlers[:] = handlers
+    if status:
+        print(f"nst.train {' '.join(words)}: exit status {status}\n{printed.getvalue()}", file=sys.stderr)
+    return status, printed.getvalue()
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
 def forecast(case: Case) -> Iterator[Check]:
     """What a run takes is what was forecast, within a quarter."""
     if case.device.type != "cuda":
@@ -255,7 +313,7 @@ def forecast(case: Case) -> Iterator[Check]:
 
 CHECKS: Sequence[Callable[[Case], Iterator[Check]]] = (
     gradients, regions, wasserstein, range_of_16_bits, tiles, synchronizations,
-    factor_of_target, determinism, forecast,
+    factor_of_target, determinism, resume, devices, forecast,
 )  # fmt: skip
 
 
