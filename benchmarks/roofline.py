@@ -235,7 +235,8 @@ def measure(
         for picture, path in zip(pictures.bundled((size, size)), files, strict=True):
             output.save(picture, path)
         words = [word for word in ours.random_filters(*files, device) if word != "logger=none"]
-        run = ours.make([*words, f"evaluations={evaluations}", "callbacks.film=null", *overrides], Path(name))
+        given = [*words, f"evaluations={evaluations}", "callbacks.film=null", "cuda_graphs=false", *overrides]
+        run = ours.make(given, Path(name))
         watch = Watch(device, each=each, evaluations=evaluations)
         ours.fit(run, watch)
     found = {

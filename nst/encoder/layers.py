@@ -79,10 +79,13 @@ class Convolution(Layer):
         return len(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.margin == "zeros":
-            y = functional.conv2d(x, self.weight, self.bias, padding=1)
-        else:
-            y = functional.conv2d(functional.pad(x, (1, 1, 1, 1), mode=self.margin), self.weight, self.bias)
+        padding = 1 if self.margin == "zeros" else 0
+        if not padding:
+            x = functional.pad(x, (1, 1, 1, 1), mode=self.margin)
+        if self.relu and _has_cudnn(x) and self.dtype == self.weight.dtype:
+            y = torch.cudnn_convolution_relu(x, self.weight, self.bias, (1, 1), (padding, padding), (1, 1), 1)
+            return y.contiguous(memory_format=torch.channels_last)
+        y = functional.conv2d(x, self.weight, self.bias, padding=padding)
         y = y.to(self.dtype, memory_format=torch.channels_last)
         return y.relu_() if self.relu else y
 
@@ -257,6 +260,11 @@ class Features(torch.autograd.Function):
             if gradient is not None:
                 gradient = layer.backward(gradient, trace)
         return gradient, None, None, None
+
+
+def _has_cudnn(x: Tensor) -> bool:
+    """Whether cuDNN convolves a tensor, which does the bias and the ReLU along with the convolution."""
+    return x.is_cuda and torch.version.cuda is not None and torch.backends.cudnn.is_acceptable(x)  # type: ignore[no-untyped-call]
 
 
 def _split(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

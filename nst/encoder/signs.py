@@ -7,9 +7,6 @@ from torch import Tensor
 #: A layer's activations of at most this many bytes are kept as they are, which is quicker.
 FEW = 2**25
 
-#: The number of bits that are unpacked at a time.
-_UNPACKED = 2**21
-
 #: Integer types by item size in bytes, to view the bits of floating-point numbers.
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -41,13 +38,27 @@ def keep_positive(gradient: Tensor, kept: Tensor) -> Tensor:
     gradient = gradient.contiguous(memory_format=torch.channels_last)
     if kept.shape == gradient.shape:
         return torch.ops.aten.threshold_backward(gradient, kept, 0)  # type: ignore[no-any-return]
-    numbers = _flat(gradient).view(-1, 8)
-    # The eight masks of each byte; a mask keeps all bits of a number, or none.
-    places = torch.arange(8, device=kept.device)
-    masks = (-(torch.arange(256, device=kept.device).unsqueeze(1) >> places & 1)).to(numbers.dtype)
-    for part, packed in zip(torch.split(numbers, _UNPACKED // 8), torch.split(kept, _UNPACKED // 8), strict=True):
-        part.bitwise_and_(masks.index_select(0, packed.int()))
+    unpack = _mask_in_cache if kept.device.type == "cpu" else _mask
+    unpack(_flat(gradient).view(-1, 8), kept)
     return gradient
+
+
+def _mask_in_cache(numbers: Tensor, kept: Tensor, size: int = 2**18) -> None:
+    """Set the numbers (N, 8) without a bit in ``kept`` (N,) to 0, ``size`` rows at a time, in a processor's cache.
+
+    The eight masks of each byte are looked up; a mask keeps all bits of a number, or none.
+    """
+    places = torch.arange(8)
+    masks = (-(torch.arange(256).unsqueeze(1) >> places & 1)).to(numbers.dtype)
+    for part, packed in zip(torch.split(numbers, size), torch.split(kept, size), strict=True):
+        part.bitwise_and_(masks.index_select(0, packed.int()))
+
+
+def _mask(numbers: Tensor, kept: Tensor, size: int = 2**25) -> None:
+    """Do the same on a GPU, where looking up the masks took three quarters of an evaluation (H200, 2048 px)."""
+    bits = 2 ** torch.arange(8, device=kept.device, dtype=torch.uint8)
+    for part, packed in zip(torch.split(numbers, size), torch.split(kept, size), strict=True):
+        part.masked_fill_(packed.unsqueeze(1) & bits == 0, 0)
 
 
 def _flat(x: Tensor) -> Tensor:

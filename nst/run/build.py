@@ -24,6 +24,7 @@ from nst.objective import Formulas, Objective, Style, Weights, content_targets, 
 from nst.objective.processes import Team
 from nst.objective.terms import Targets
 from nst.objective.tiles import windows
+from nst.optimizer.graphs import RecordedObjective
 from nst.optimizer.module import StyleTransfer
 from nst.optimizer.recovery import Recovery
 from nst.optimizer.schedule import Stage
@@ -223,7 +224,8 @@ def _objective(plan: Plan, stage: Stage, device: torch.device, start: Tensor | N
         styles = [
             replace(style, targets=match(style.targets, picture=picture, mask=masks[style.region])) for style in styles
         ]
-    return Objective(
+    made = RecordedObjective if config.cuda_graphs else Objective
+    return made(
         encoder=encoder,
         formulas=formulas,
         weights=Weights(**weights),
