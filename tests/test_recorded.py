@@ -1,4 +1,4 @@
-"""CUDA graphs of an evaluation, as far as a machine without a GPU can check them; ``benchmarks.gpu`` checks the rest."""
+"""CUDA graphs of an evaluation, as far as a CPU can check them; ``benchmarks.gpu`` checks the rest."""
 
 from collections.abc import Callable
 from contextlib import contextmanager
