@@ -52,6 +52,9 @@ def summaries(studio: Studio) -> dict[str, str]:
 def test_a_newcomers_path(browser: Chrome, studio: Studio, photos: tuple[Path, Path], tmp_path: Path) -> None:
     page = Page(browser, studio.address)
     page.type("Further overrides", QUICK)
+    (tmp_path / "notes.pdf").write_text("no picture")
+    page.drop("Content picture", tmp_path / "notes.pdf")
+    page.says("content.path=notes.pdf: this file is not a picture")
     page.drop("Content picture", photos[0])
     page.drop("Style picture", photos[1])
     page.choose("Preset", "preview")

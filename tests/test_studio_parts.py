@@ -52,6 +52,21 @@ def test_the_form_gives_only_what_differs_from_its_preset(tmp_path: Path) -> Non
         Form("tubingen", styles, None, knobs, "name='a").words()
 
 
+def test_a_missing_or_refused_picture_is_a_mistake_of_the_form() -> None:
+    """It leaves no command with an earlier picture."""
+    style, knobs = [StyleChoice("picasso")], knobs_of(None)
+    with pytest.raises(UserError, match=r"^content: choose a content picture, or name one"):
+        Form(None, style, None, knobs).words()
+    with pytest.raises(UserError, match=r"^style: choose a style picture, or name one"):
+        Form("tubingen", [], None, knobs).words()
+    refused = UserError("content.path=notes.pdf: this file is not a picture")
+    with pytest.raises(UserError) as raised:
+        Form(refused, [*style, StyleChoice(UserError("style.path=x: damaged"))], None, knobs).words()
+    assert raised.value.problems == [*refused.problems, "style.path=x: damaged"]
+    for more in ("content.path=x.png", "pair=tubingen-scream", "rerun=x.png"):
+        assert Form(None, style, None, knobs, more).words() == ["style=picasso", more]
+
+
 def test_presets_make_one_picture_and_say_what_they_do() -> None:
     names = [preset.name for preset in form.presets()]
     assert {None, "nnst", "strotss", "preview", "texture_synthesis"} <= set(names)
@@ -70,6 +85,9 @@ def test_uploads_are_checked_bounded_and_forgotten(tmp_path: Path, monkeypatch: 
     (tmp_path / "page.png").write_text("<script>alert(1)</script>")
     with pytest.raises(UserError, match=r"content\.path=.*this file is not a picture"):
         kept.keep(tmp_path / "page.png", key="content.path")
+    dropped = {"path": str(tmp_path / "page.png"), "orig_name": "<my page>.png"}
+    with pytest.raises(UserError, match=r"^content\.path=<my page>\.png: this file is not .*; formats: AVIF, BMP"):
+        kept.keep_dropped(dropped, key="content.path")
     (tmp_path / "bomb.png").write_bytes(bomb())
     with pytest.raises(UserError, match="30000 x 30000"):
         kept.keep(tmp_path / "bomb.png", key="content.path")

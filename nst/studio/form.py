@@ -3,7 +3,7 @@
 import math
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -24,18 +24,21 @@ COLORS: tuple[str, ...] = get_args(Config.model_fields["color"].annotation)
 #: The options of ``style/more`` for pictures of one's own.
 FILES = ("second", "third")
 
+#: A picture of the form: the name of a bundled one, a file, or why the file that was given can't be used.
+Picture = str | Path | UserError
+
 
 @dataclass(frozen=True)
 class StyleChoice:
     """A style of the form.
 
     Attributes:
-        picture: the name of a bundled picture, or a file.
+        picture: the name of a bundled picture, a file, or why the given file can't be used.
         weight: weight relative to the other styles.
         region: mask of the content, white where the style applies; None for everywhere.
     """
 
-    picture: str | Path
+    picture: Picture
     weight: float = 1.0
     region: Path | None = None
 
@@ -66,14 +69,14 @@ class Form:
     """Everything that was chosen.
 
     Attributes:
-        content: the name of a bundled picture, or a file; None if an override says it.
-        styles: up to three styles; none if an override says them.
+        content: the content picture; None if there is none, or an override gives it.
+        styles: up to three styles; empty if there is none, or an override gives it.
         preset: an option of ``experiment``; None for the defaults.
         knobs: the knobs; those that the preset has already give no override.
         more: further overrides, as in a shell.
     """
 
-    content: str | Path | None
+    content: Picture | None
     styles: Sequence[StyleChoice]
     preset: str | None
     knobs: Knobs
@@ -82,7 +85,8 @@ class Form:
     def words(self) -> list[str]:
         """Return the overrides.
 
-        Raise UserError if ``more`` has an unpaired quote, or keys that the studio or a control sets.
+        Raise UserError if a picture is missing or can't be used, and if ``more`` has an unpaired quote, or keys that
+        the studio or a control sets.
         """
         try:
             more = shlex.split(self.more)
@@ -92,12 +96,24 @@ class Form:
         own = sorted(key for key in keys if key == "resume" or re.match(r"hydra\b", key))
         if own:
             raise UserError([f"{key}: the studio sets this key; leave it out, or use a shell" for key in own])
+        problems = list(self._picture_problems(keys))
+        if problems:
+            raise UserError(problems)
         words = list(self._words())
         twice = sorted(keys & {word.partition("=")[0] for word in words})
         if twice:
             why = "a control and the further overrides both set this key; remove it from the further overrides"
             raise UserError([f"{key}: {why}" for key in twice])
         return [*words, *more]
+
+    def _picture_problems(self, keys: Collection[str]) -> Iterator[str]:
+        """Yield a line for each picture that can't be used, or that neither the form nor an override's key gives."""
+        styles = [style.picture for style in self.styles]
+        for group, pictures in (("content", [] if self.content is None else [self.content]), ("style", styles)):
+            for picture in pictures:
+                yield from picture.problems if isinstance(picture, UserError) else ()
+            if not pictures and not any(re.fullmatch(rf"{group}(\.path|\.url)?|rerun|pair(/.*)?", key) for key in keys):
+                yield f"{group}: choose a {group} picture, or name one in the further overrides: {group}.path=FILE"
 
     def _words(self) -> Iterator[str]:
         if self.preset is not None:
@@ -109,7 +125,7 @@ class Form:
         for first in self.styles[:1]:
             yield _picture("style", first.picture)
         free = iter(FILES)
-        names = [next(free) if isinstance(style.picture, Path) else style.picture for style in others]
+        names = [next(free) if isinstance(style.picture, Path) else str(style.picture) for style in others]
         if names:
             yield f"style/more=[{','.join(names)}]"
         for name, style in zip(names, others, strict=True):
@@ -190,7 +206,7 @@ def bundled(group: str) -> dict[str, Path]:
     return {name: paths.bundled(group, name) for name in options_of(group)}
 
 
-def _picture(group: str, picture: str | Path) -> str:
+def _picture(group: str, picture: Picture) -> str:
     return f"{group}.path={picture}" if isinstance(picture, Path) else f"{group}={picture}"
 
 

@@ -26,6 +26,28 @@ STYLE = f"""
 .nst-facts dt {{ opacity: .7; }} .nst-facts dd {{ margin: 0; overflow-wrap: anywhere; }}
 """
 
+#: Gradio's fields for pictures refuse a file whose name isn't known to the browser as a picture's, with a message of
+#: their own. Some pictures that nst reads are among them. So this script gives each file the type of a picture.
+SCRIPT = """() => {
+  const passed = (files) => {
+    const transfer = new DataTransfer();
+    for (const file of files) transfer.items.add(new File([file], file.name, {type: "image/any"}));
+    return transfer;
+  };
+  const foreign = (files) => [...(files || [])].some((file) => !file.type.startsWith("image/"));
+  window.addEventListener("change", (event) => {
+    const field = event.target;
+    if (field.type === "file" && foreign(field.files)) field.files = passed(field.files).files;
+  }, true);
+  window.addEventListener("drop", (event) => {
+    if (!foreign(event.dataTransfer && event.dataTransfer.files)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const init = {dataTransfer: passed(event.dataTransfer.files), bubbles: true, cancelable: true};
+    event.target.dispatchEvent(new DragEvent("drop", init));
+  }, true);
+}"""
+
 
 def page(queue: Queue, speeds: Speeds) -> gr.Blocks:
     """Return the page of the studio."""

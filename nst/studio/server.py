@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, Response
 from gradio.utils import get_upload_folder
 
 from nst.studio.estimate import Speeds
-from nst.studio.page import STYLE, page, theme
+from nst.studio.page import SCRIPT, STYLE, page, theme
 from nst.studio.queue import Queue
 from nst.studio.uploads import MOST_BYTES
 
@@ -155,6 +155,7 @@ def application(queue: Queue, speeds: Speeds, *, hosts: Iterable[str] | None, pa
         footer_links=[],
         theme=theme(),
         css=STYLE,
+        js=SCRIPT,
     )
     return Guard(app, hosts=hosts, password=password, full=_full)
 

@@ -3,9 +3,11 @@
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from PIL import Image
 
@@ -29,14 +31,26 @@ class Uploads:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def keep(self, file: Path, *, key: str) -> Path:
+    def keep_dropped(self, dropped: Mapping[str, Any], *, key: str) -> Path:
+        """Keep a copy of a picture that was dropped onto a field of Gradio's; return its path.
+
+        Raise UserError, with ``key`` and the user's name of the file in it, if it is no picture or too large.
+        """
+        file = Path(dropped["path"])
+        return self.keep(file, key=key, name=dropped.get("orig_name") or file.name)
+
+    def keep(self, file: Path, *, key: str, name: str | None = None) -> Path:
         """Keep a copy of a picture file; return its path. The file's own name is not used.
 
-        Raise UserError, with ``key`` in it, if it is no picture or too large.
+        Raise UserError, with ``key`` and the file's ``name`` in it, if it is no picture or too large.
         """
+        name = name or file.name
         if file.stat().st_size > MOST_BYTES:
-            raise UserError(problem(key, file.name, f"has more than {MOST_BYTES // 10**6} MB"))
-        reading.read(file, key=key)
+            raise UserError(problem(key, name, f"has more than {MOST_BYTES // 10**6} MB"))
+        try:
+            reading.read(file, key=key)
+        except UserError as error:
+            raise UserError([line.replace(str(file), name) for line in error.problems]) from None
         return self._keep(file, file.suffix if re.fullmatch(r"\.\w{1,5}", file.suffix, re.ASCII) else "")
 
     def keep_mask(self, mask: Image.Image) -> Path:

@@ -71,7 +71,7 @@ class Look:
             paint.evaluations, paint.more, tabs,
         ]  # fmt: skip
         self.again.click(self._again, self.chosen, self.form, **private)
-        self.dropped.upload(self._rerun, self.dropped, self.form, **private)
+        self.dropped.upload(self._rerun, self.dropped, [self.dropped, *self.form], preprocess=False, **private)
         self.add.click(self._add, [self.chosen, self.selection], [self.selection, self.compare], **private)
         self.compare.click(self._compare, self.selection, [self.selection, self.compare, self.link], **private)
         self.paint = paint
@@ -109,13 +109,14 @@ class Look:
         """Return the form of a run: what it was started with."""
         return self._filled(self._entry(name).overrides)
 
-    def _rerun(self, file: str) -> tuple[Any, ...]:
-        """Return the form of a picture that carries its configuration."""
+    def _rerun(self, dropped: dict[str, Any]) -> tuple[Any, ...]:
+        """Return an empty field, and the form of a picture that carries its configuration."""
         try:
-            kept = self.paint.queue.uploads.keep(Path(file), key="rerun")
+            kept = self.paint.queue.uploads.keep_dropped(dropped, key="rerun")
         except UserError as error:
-            raise gr.Error("\n".join(error.problems)) from None
-        return self._filled([f"rerun={kept}"])
+            gr.Warning(html.escape("\n".join(error.problems)))
+            return None, *[gr.skip()] * len(self.form)
+        return None, *self._filled([f"rerun={kept}"])
 
     def _filled(self, words: list[str]) -> tuple[Any, ...]:
         """Return the values of ``self.form`` for some overrides.

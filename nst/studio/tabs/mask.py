@@ -9,6 +9,7 @@ from PIL import Image, ImageChops
 from nst.errors import UserError
 from nst.image import reading
 from nst.studio import form, gallery
+from nst.studio.form import Picture
 from nst.studio.tabs.paint import Paint
 
 #: The styles that can have a region.
@@ -52,11 +53,11 @@ class Mask:
         )
         self.clear.click(self._clear, [self.style, *paint.regions], [*paint.regions, self.masks], **private)
 
-    def _load(self, content: str | Path | None) -> dict[str, Any]:
+    def _load(self, content: Picture | None) -> dict[str, Any]:
         return {"background": _picture(content), "layers": [], "composite": None}
 
     def _use(
-        self, edited: dict[str, Any] | None, style: str, other: bool, content: str | Path | None, *regions: Path | None
+        self, edited: dict[str, Any] | None, style: str, other: bool, content: Picture | None, *regions: Path | None
     ) -> tuple[Any, ...]:
         layers = [layer.convert("RGBA") for layer in (edited or {}).get("layers") or []]
         mask = Image.new("L", _picture(content).size)
@@ -83,9 +84,9 @@ def _shown(regions: list[Path | None]) -> tuple[Any, ...]:
     return (*regions, small)
 
 
-def _picture(content: str | Path | None) -> Image.Image:
+def _picture(content: Picture | None) -> Image.Image:
     """Return the content picture, reduced to what is shown."""
-    if content is None:
+    if content is None or isinstance(content, UserError):
         raise gr.Error("Choose a content picture on the tab Paint first.")
     path = content if isinstance(content, Path) else form.bundled("content")[content]
     try:

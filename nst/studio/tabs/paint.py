@@ -4,7 +4,6 @@ import html
 import math
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,7 +13,7 @@ from nst.errors import UserError, of_disk
 from nst.live.view import duration
 from nst.studio import form, gallery
 from nst.studio.estimate import Speeds
-from nst.studio.form import Form, Knobs, StyleChoice
+from nst.studio.form import Form, Knobs, Picture, StyleChoice
 from nst.studio.queue import Queue
 
 #: Name of the preset that is none.
@@ -165,17 +164,19 @@ class Paint:
             return found, gallery.small(pictures[found], gallery.LARGE), gr.Gallery(selected_index=None)
 
         thumbnails.select(pick, None, [chosen, image, thumbnails], show_progress="hidden", api_visibility="private")
-        keep = partial(self._keep, group, label)
-        image.upload(keep, image, [chosen, image], api_visibility="private")
-        image.clear(lambda: name, None, chosen, api_visibility="private")
+        keep = partial(self._keep, f"{group}.path")  # not preprocessed: Gradio reads fewer formats
+        image.upload(keep, image, [chosen, image], preprocess=False, api_visibility="private")
+        image.clear(lambda: None, None, chosen, api_visibility="private")
         return image
 
-    def _keep(self, group: str, label: str, file: str) -> tuple[Any, Any]:
+    def _keep(self, key: str, dropped: dict[str, Any]) -> tuple[Picture, Any]:
+        """Return a dropped picture for the form, and what its field shows: nothing if it can't be used."""
         try:
-            return self.queue.uploads.keep(Path(file), key=f"{group}.path"), gr.skip()
+            kept = self.queue.uploads.keep_dropped(dropped, key=key)
+            return kept, gallery.small(kept, gallery.LARGE)
         except UserError as error:
-            gr.Warning("\n".join(error.problems).replace(file, label))
-            return gr.skip(), None
+            gr.Warning(html.escape("\n".join(error.problems)))
+            return error, None
 
     def _choose(self, preset: str) -> tuple[Any, ...]:
         """Return the preset's own knobs."""
