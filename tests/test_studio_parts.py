@@ -136,6 +136,34 @@ def test_the_queue_runs_one_after_another_and_keeps_what_fails(tmp_path: Path, s
         queue.close()
 
 
+@needs_gradio
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_run_that_is_stopped_before_its_first_evaluation_has_not_failed(tmp_path: Path, begun: bool) -> None:
+    """Its process ends at once, before it has handlers of signals: without a summary, or with one that says running."""
+    import gradio as gr
+
+    from nst.studio.tabs.watch import Watch
+
+    queue = Queue(tmp_path / "outputs")
+    with gr.Blocks():
+        watch = Watch(queue)
+    queue.start()
+    try:
+        job = queue.add(["size=64"])
+        until(lambda: queue.busy(), what="process")
+        if begun:
+            (job.folder / "config.yaml").touch()
+            (job.folder / "summary.json").write_text('{"status": "running", "evaluations": 0}')
+        watch._stop(job.file)
+        until(lambda: not queue.jobs(), what="end")
+        text = str(watch.show()[1])
+        assert "Stopped before the first evaluation, so there is no picture" in text
+        assert "error" not in text
+        assert job.folder.is_dir() == begun
+    finally:
+        queue.close()
+
+
 def test_an_upload_moves_with_its_run(tmp_path: Path) -> None:
     queue = Queue(tmp_path / "outputs")
     queue.folder.mkdir(parents=True)

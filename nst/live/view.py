@@ -45,6 +45,12 @@ STATUS = {
     "unknown": "Starting",
 }
 
+#: What is said instead of a run without a picture and an evaluation.
+_UNBEGUN = {
+    "interrupted": "Stopped before the first evaluation, so there is no picture yet; can be resumed",
+    "killed": "The process ended before it saved a picture; can be resumed",
+}
+
 
 def run_html(progress: Progress) -> str:
     """Return the picture, the facts and the curves of a run, as an element that ``CSS`` styles."""
@@ -77,7 +83,8 @@ def duration(seconds: float) -> str:
 
 
 def _facts(progress: Progress) -> Iterator[tuple[str, str]]:
-    yield "Status", STATUS.get(progress.status, progress.status)
+    begun = progress.picture is not None or progress.evaluations > 0
+    yield "Status", (STATUS if begun else {**STATUS, **_UNBEGUN}).get(progress.status, progress.status)
     yield (
         "Evaluations",
         f"{progress.evaluations} of {progress.budget}" if progress.budget else str(progress.evaluations),

@@ -228,6 +228,8 @@ class Queue:
                 return
             error = None if now.stopped else _error(now, status)
             if error is None:
+                if now.stopped:
+                    _note_stop(RunFolder(now.folder))
                 _discard(now)
             else:
                 _write(replace(now, error=error))
@@ -259,13 +261,21 @@ def _process_of(job: Job) -> psutil.Process | None:
     return None
 
 
+def _note_stop(folder: RunFolder) -> None:
+    """Note in the summary that the user has stopped a run whose process ended before it could do so itself."""
+    with suppress(UserError):  # a damaged summary
+        if folder.read_summary().get("status") == "running":
+            kept = folder.newest_checkpoint()
+            done = 0 if kept is None else int(kept.stem)
+            folder.update_summary({"status": "interrupted", "evaluations": done})
+
+
 def _discard(job: Job) -> None:
-    """Remove a job's files, and its folder if it holds no run."""
+    """Remove a job's folder if it holds no run, and its files."""
+    if not (job.resumes or RunFolder(job.folder).summary.exists()):
+        shutil.rmtree(job.folder, ignore_errors=True)
     for file in (job.file, job.log):
         file.unlink(missing_ok=True)
-    folder = RunFolder(job.folder)
-    if not (job.resumes or folder.summary.exists() or folder.config.exists()):
-        shutil.rmtree(job.folder, ignore_errors=True)
 
 
 def _read(file: Path) -> Job | None:

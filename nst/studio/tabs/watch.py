@@ -15,7 +15,11 @@ from nst.studio.queue import Job, Queue
 #: Seconds between two looks at a run.
 INTERVAL = 1.0
 
-_EMPTY = '<div class="nst-run"><div class="nst-empty">No run is active. Start a run on the tab Paint.</div></div>'
+_EMPTY = '<div class="nst-run"><div class="nst-empty">{}</div></div>'
+_NONE = _EMPTY.format("No run is active. Start a run on the tab Paint.")
+_UNBEGUN = _EMPTY.format(
+    "Stopped before the first evaluation, so there is no picture. Start it again on the tab Paint."
+)
 
 
 class Watch:
@@ -28,8 +32,9 @@ class Watch:
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         self._last: Path | None = None
+        self._stopped: Path | None = None
         self.job = gr.State(None)  # the file of the job that is shown, which the buttons mean
-        self.run = gr.HTML(_EMPTY)
+        self.run = gr.HTML(_NONE)
         with gr.Row():
             self.pause = gr.Button("Pause", interactive=False)
             self.stop = gr.Button("Stop and keep the picture", variant="stop", interactive=False)
@@ -52,7 +57,7 @@ class Watch:
         job, found = self._current()
         others = [each for each in self.queue.jobs() if each != job]
         active = any(each.error is None for each in [*others, *([] if job is None else [job])])
-        text = _EMPTY if found is None else run_html(found)
+        text = (_UNBEGUN if self._unbegun() else _NONE) if found is None else run_html(found)
         failed = job is not None and job.error is not None
         if job is not None and failed:
             text = f'<p class="nst-error" role="alert">{html.escape(str(job.error))}</p>{text}'
@@ -74,10 +79,14 @@ class Watch:
         if job is not None:
             self._last = job.folder
             return job, found
-        if self._last is None or not self._last.is_dir():
+        if not self._unbegun() and (self._last is None or not self._last.is_dir()):
             newest = gallery.entries(self.queue.outputs)
             self._last = newest[0].folder if newest else None
-        return None, None if self._last is None else progress(self._last)
+        return None, None if self._last is None or self._unbegun() else progress(self._last)
+
+    def _unbegun(self) -> bool:
+        """Return whether the user has stopped the last run before it had anything to keep."""
+        return self._last is not None and self._last == self._stopped and not self._last.is_dir()
 
     def _meant(self, file: Path | None) -> Job | None:
         """Return the job of a file that was shown; None if it has left the queue since."""
@@ -92,6 +101,7 @@ class Watch:
     def _stop(self, file: Path | None) -> tuple[object, ...]:
         job = self._meant(file)
         if job is not None:
+            self._stopped = job.folder if job.error is None else None
             self.queue.stop(job)
         return self.show()
 
