@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from nst.errors import UserError
+from nst.files.atomic import sha256
 from nst.studio import __main__ as command_line
 from nst.studio import form, uploads
 from nst.studio.form import Form, StyleChoice, knobs_of
@@ -76,12 +77,32 @@ def test_presets_make_one_picture_and_say_what_they_do() -> None:
     assert not form.check(["experiment=nnst", "style=picasso"])
 
 
+#: Names of files, and what is kept of them.
+NAMES = {
+    "my holiday, 2024 (1).png": "my_holiday-{}.png",
+    "U\N{COMBINING DIAERESIS}nder $(rm).JPG": "Ünder_rm-{}.JPG",
+    "写真.webp": "写真-{}.webp",
+    "../../x.png": "x-{}.png",
+    "C:\\con.png": "C_con-{}.png",
+}
+
+
 def test_uploads_are_checked_bounded_and_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Uploads(tmp_path / "kept")
     Image.new("RGB", (30, 20), "red").save(tmp_path / "..%2f..%2fx.png")
     file = kept.keep(tmp_path / "..%2f..%2fx.png", key="content.path")
     assert file.parent == kept.folder
-    assert len(file.stem) == 20
+    assert re.fullmatch(r"2f_2fx-[0-9a-f]{8}\.png", file.name)
+    for name, expected in NAMES.items():
+        found = kept.keep(file, key="content.path", name=name)
+        assert (found.parent, found.name) == (kept.folder, expected.format(sha256(file)[:8]))
+        assert len(found.stem) <= 20
+    assert len(kept.keep(file, key="content.path", name="'; --.png").stem) == 20, "a digest alone"
+    Image.new("RGB", (30, 20), "blue").save(tmp_path / "x.png")
+    other = kept.keep(tmp_path / "x.png", key="content.path", name="../../x.png")
+    assert other.read_bytes() == (tmp_path / "x.png").read_bytes() != file.read_bytes()
+    assert other.name.startswith("x-")
+    assert other.name != f"x-{sha256(file)[:8]}.png", "another picture with the same name"
     (tmp_path / "page.png").write_text("<script>alert(1)</script>")
     with pytest.raises(UserError, match=r"content\.path=.*this file is not a picture"):
         kept.keep(tmp_path / "page.png", key="content.path")

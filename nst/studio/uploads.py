@@ -3,6 +3,7 @@
 import re
 import shutil
 import time
+import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ KEPT = 24 * 3600.0
 
 
 class Uploads:
-    """The pictures that were dropped onto the page, in a folder, each named after its own SHA-256.
+    """The pictures that were dropped onto the page, in a folder, each named after the user's file and its SHA-256.
 
     Args:
         folder: the folder, which is made when the first picture comes.
@@ -40,7 +41,7 @@ class Uploads:
         return self.keep(file, key=key, name=dropped.get("orig_name") or file.name)
 
     def keep(self, file: Path, *, key: str, name: str | None = None) -> Path:
-        """Keep a copy of a picture file; return its path. The file's own name is not used.
+        """Keep a copy of a picture file; return its path. Of the file's own name it has the first letters and digits.
 
         Raise UserError, with ``key`` and the file's ``name`` in it, if it is no picture or too large.
         """
@@ -51,14 +52,14 @@ class Uploads:
             reading.read(file, key=key)
         except UserError as error:
             raise UserError([line.replace(str(file), name) for line in error.problems]) from None
-        return self._keep(file, file.suffix if re.fullmatch(r"\.\w{1,5}", file.suffix, re.ASCII) else "")
+        return self._keep(file, name)
 
     def keep_mask(self, mask: Image.Image) -> Path:
         """Keep a mask, as a PNG; return its path."""
         with TemporaryDirectory() as folder:
             file = Path(folder, "mask.png")
             mask.convert("L").save(file)
-            return self._keep(file, file.suffix)
+            return self._keep(file, file.name)
 
     def forget(self) -> None:
         """Remove the files that have been kept for long enough, and the oldest ones if there are too many."""
@@ -73,10 +74,10 @@ class Uploads:
                 with suppress(OSError):
                     path.unlink()
 
-    def _keep(self, file: Path, suffix: str) -> Path:
+    def _keep(self, file: Path, name: str) -> Path:
         self.forget()
         self.folder.mkdir(parents=True, exist_ok=True)
-        kept = self.folder / f"{sha256(file)[:20]}{suffix}"
+        kept = self.folder / _kept_name(name, sha256(file))
         with replacing(kept) as temporary:
             shutil.copyfile(file, temporary)
         return kept
@@ -93,3 +94,14 @@ class Uploads:
                 word = word.replace(str(path), str(kept))
             moved.append(word)
         return moved
+
+
+def _kept_name(name: str, digest: str) -> str:
+    """Return a file's name without what could mean something to a shell or a system, and with a part of its digest.
+
+    The name of a run has it, so it is short.
+    """
+    path = Path(unicodedata.normalize("NFC", name))
+    stem = re.sub(r"[\W_]+", "_", path.stem)[:11].strip("_")
+    suffix = path.suffix if re.fullmatch(r"\.\w{1,5}", path.suffix, re.ASCII) else ""
+    return f"{stem}-{digest[:8]}{suffix}" if stem else f"{digest[:20]}{suffix}"
