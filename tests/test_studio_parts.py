@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -27,6 +28,7 @@ from nst.studio.form import Form, StyleChoice, knobs_of
 from nst.studio.queue import Queue
 from nst.studio.uploads import Uploads
 
+from .helpers.run_folders import make_run
 from .helpers.studio import SLOWNESS, Studio, until
 
 needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
@@ -183,6 +185,32 @@ def test_a_run_that_is_stopped_before_its_first_evaluation_has_not_failed(tmp_pa
         assert job.folder.is_dir() == begun
     finally:
         queue.close()
+
+
+@needs_gradio
+def test_the_evaluations_to_continue_to_are_those_of_the_run_that_is_shown(tmp_path: Path) -> None:
+    import gradio as gr
+
+    from nst.studio.tabs.watch import Watch
+
+    queue = Queue(tmp_path / "outputs")
+    queue.folder.mkdir(parents=True)
+    with gr.Blocks():
+        watch = Watch(queue)
+    field, budget = watch.outputs.index(watch.evaluations), watch.outputs.index(watch.budget)
+    for name, end in (("one", 300), ("two", 20)):
+        scales = [{"width": 64, "height": 48, "end": end}]
+        make_run(queue.outputs / name, made={"scales": scales})
+    known: Any = None
+    values = []
+    for name in ("one", "one", "two"):
+        watch._last = queue.outputs / name
+        shown = watch.show(known)
+        known = shown[budget]
+        values.append(shown[field])
+    assert values == [300, gr.skip(), 20], "what was typed in for the same run stays"
+    queue.add(["size=64"])
+    assert watch.show(known)[field] is None, "it isn't known yet"
 
 
 def test_an_upload_moves_with_its_run(tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ _UNBEGUN = _EMPTY.format(
     "Stopped before the first evaluation, so there is no picture. Start it again on the tab Paint."
 )
 
+#: The folder of a run, and the number of evaluations that it makes at most; None if there is no run, or it isn't known.
+Budget = tuple[Path, int] | None
+
 
 class Watch:
     """The tab that shows the run that is optimized, and the runs that wait.
@@ -34,6 +37,7 @@ class Watch:
         self._last: Path | None = None
         self._stopped: Path | None = None
         self.job = gr.State(None)  # the file of the job that is shown, which the buttons mean
+        self.budget = gr.State(None)  # the folder and the number of evaluations of the run that is shown
         self.run = gr.HTML(_NONE)
         with gr.Row():
             self.pause = gr.Button("Pause", interactive=False)
@@ -44,16 +48,19 @@ class Watch:
         self.remove = gr.Button("Remove waiting runs", visible=False, size="sm")
         self.timer = gr.Timer(INTERVAL, active=False)
         buttons = [self.pause, self.stop, self.resume, self.evaluations]
-        self.outputs = [self.job, self.run, *buttons, self.waiting, self.remove, self.timer]
+        self.outputs = [self.job, self.budget, self.run, *buttons, self.waiting, self.remove, self.timer]
         private: Any = {"show_progress": "hidden", "api_visibility": "private"}
-        self.timer.tick(self.show, None, self.outputs, **private)
-        self.pause.click(self._pause, self.job, self.outputs, **private)
-        self.stop.click(self._stop, self.job, self.outputs, **private)
-        self.resume.click(self._resume, self.evaluations, self.outputs, **private)
-        self.remove.click(self._remove, self.job, self.outputs, **private)
+        self.timer.tick(self.show, self.budget, self.outputs, **private)
+        self.pause.click(self._pause, [self.job, self.budget], self.outputs, **private)
+        self.stop.click(self._stop, [self.job, self.budget], self.outputs, **private)
+        self.resume.click(self._resume, [self.evaluations, self.budget], self.outputs, **private)
+        self.remove.click(self._remove, [self.job, self.budget], self.outputs, **private)
 
-    def show(self) -> tuple[object, ...]:
-        """Return the run that is optimized, or that was last, and what can be done with it."""
+    def show(self, before: Budget = None) -> tuple[object, ...]:
+        """Return the run that is optimized, or that was last, and what can be done with it.
+
+        ``before`` is what the page shows: a number of evaluations that was typed in for the same run stays.
+        """
         job, found = self._current()
         others = [each for each in self.queue.jobs() if each != job]
         active = any(each.error is None for each in [*others, *([] if job is None else [job])])
@@ -61,14 +68,16 @@ class Watch:
         failed = job is not None and job.error is not None
         if job is not None and failed:
             text = f'<p class="nst-error" role="alert">{html.escape(str(job.error))}</p>{text}'
+        budget = None if found is None or not found.budget else (found.folder, found.budget)
         paused = found is not None and found.status == "paused"
         return (
             None if job is None else job.file,
+            budget,
             text,
             gr.Button("Go on" if paused else "Pause", interactive=job is not None and job.running() is not None),
             gr.Button("Dismiss" if failed else "Stop and keep the picture", interactive=job is not None),
             gr.Button(interactive=job is None and found is not None and found.resumable),
-            gr.skip() if active or found is None else found.budget,  # what is typed in mid-run stays
+            gr.skip() if budget == before else budget and budget[1],
             _waiting(others),
             gr.Button(visible=bool(others)),
             gr.Timer(active=active),
@@ -92,22 +101,22 @@ class Watch:
         """Return the job of a file that was shown; None if it has left the queue since."""
         return next((job for job in self.queue.jobs() if job.file == file), None)
 
-    def _pause(self, file: Path | None) -> tuple[object, ...]:
+    def _pause(self, file: Path | None, budget: Budget) -> tuple[object, ...]:
         job = self._meant(file)
         if job is not None:
             self.queue.pause(job)
-        return self.show()
+        return self.show(budget)
 
-    def _stop(self, file: Path | None) -> tuple[object, ...]:
+    def _stop(self, file: Path | None, budget: Budget) -> tuple[object, ...]:
         job = self._meant(file)
         if job is not None:
             self._stopped = job.folder if job.error is None else None
             self.queue.stop(job)
-        return self.show()
+        return self.show(budget)
 
-    def _resume(self, evaluations: float | None) -> tuple[object, ...]:
+    def _resume(self, evaluations: float | None, budget: Budget) -> tuple[object, ...]:
         job, found = self._current()
-        if job is None and found is not None:
+        if job is None and found is not None and (budget is None or budget[0] == found.folder):  # the run that is shown
             more = None if evaluations is None or evaluations == found.budget else int(evaluations)
             try:
                 self.queue.resume(found.folder, more)
@@ -115,13 +124,13 @@ class Watch:
                 raise gr.Error(str(error)) from None
             except OSError as error:
                 raise gr.Error(of_disk(error)) from None
-        return self.show()
+        return self.show(budget)
 
-    def _remove(self, file: Path | None) -> tuple[object, ...]:
+    def _remove(self, file: Path | None, budget: Budget) -> tuple[object, ...]:
         for job in self.queue.jobs():
             if job.file != file and job.running() is None:
                 self.queue.stop(job)
-        return self.show()
+        return self.show(budget)
 
 
 def _waiting(jobs: list[Job]) -> str:
