@@ -1,9 +1,11 @@
 """nst: a laboratory for neural style transfer (Gatys, Ecker and Bethge, arXiv:1508.06576)."""
 
 import os
+import sys
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from nst.errors import DivergedError, UserError
+from nst.errors import DivergedError, UserError, say_what_is_missing
 
 if TYPE_CHECKING:
     from nst.api import Result, stylize
@@ -17,6 +19,10 @@ __all__ = ["DivergedError", "Result", "UserError", "__version__", "stylize"]
 SPIN = "3000"
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = SPIN
+
+# For nst's own commands only: while `python -m nst.train` looks for its module, the program's name is -m.
+if PurePath(sys.argv[0] if sys.argv else "").stem in ("-m", "nst"):
+    sys.excepthook = say_what_is_missing
 
 
 def __getattr__(name: str) -> Any:

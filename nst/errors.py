@@ -2,8 +2,11 @@
 
 import contextlib
 import difflib
+import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -22,6 +25,25 @@ class UserError(Exception):
 
 class DivergedError(Exception):
     """The error of a run with an exploding loss, or with a loss or a gradient that is infinite or NaN."""
+
+
+def say_what_is_missing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print one line, without a traceback, if a package that nst needs is not installed; exit with status 2.
+
+    This is the ``sys.excepthook`` of nst's commands. Other errors have their traceback, as all do with
+    ``HYDRA_FULL_ERROR=1``.
+    """
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    ours = name is None or "." in name or name == "nst" or name in sys.stdlib_module_names
+    if ours or os.environ.get("HYDRA_FULL_ERROR") == "1":
+        sys.__excepthook__(kind, error, trace)
+        return
+    line = (
+        f"{name} is not installed for {sys.executable}; in a checkout: run make setup, then source .venv/bin/activate; "
+        "in an environment of your own: pip install '.[studio]'"
+    )
+    print(f"error: {line}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 def attempt(lines: list[str], action: Callable[[], T]) -> T | None:
@@ -55,6 +77,16 @@ def written(value: float, digits: int = 6) -> str:
         return plain
     mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
     return min(plain, f"{mantissa}e{int(exponent)}", key=len)
+
+
+def typed(word: str) -> str:
+    """Return an override with its number as it is typed: ``weights.style=1e5``, which Hydra writes as 100000.0."""
+    key, _, value = word.partition("=")
+    try:
+        short = value if value.lstrip("-").isdigit() else written(float(value))
+        return f"{key}={short}" if float(short) == float(value) else word
+    except ValueError:
+        return word
 
 
 def count(number: int, noun: str) -> str:

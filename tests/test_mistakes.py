@@ -1,6 +1,7 @@
 """Each mistake on the command line gets one clear message, exit status 2, no traceback, and leaves nothing behind."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,11 @@ from PIL import Image
 
 from nst.encoder import oxford
 from nst.encoder import weights as encoder
+from nst.errors import say_what_is_missing
 from nst.train import main
 
 from .conftest import NOWHERE, Command
+from .helpers.pages import TOP
 
 Invoke = Callable[..., tuple[int, list[str]]]
 
@@ -358,3 +361,22 @@ def test_a_folder_without_permission(invoke: Invoke, tmp_path: Path, monkeypatch
     status, lines = invoke(f"hydra.run.dir={locked}/run")
     assert status == 2
     assert lines == [f"error: hydra.run.dir={locked}/run: can't be written: no permission in {locked}"]
+
+
+@pytest.mark.parametrize("module", ["nst.train", "nst.compare", "nst.metrics", "nst.cli", "nst.cli.info"])
+def test_a_python_without_the_packages_is_told_what_to_do(module: str) -> None:
+    """``-S`` hides the installed packages, as if the virtual environment were not active."""
+    command = [sys.executable, "-S", "-m", module, *(["train"] if module == "nst.cli" else ["outputs"])]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    finished = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True, check=False)
+    [line] = finished.stderr.splitlines()
+    assert finished.returncode == 2
+    assert f"is not installed for {sys.executable}" in line
+    assert "make setup" in line
+    assert "source .venv/bin/activate" in line
+
+
+@pytest.mark.parametrize("name", ["nst.paint", "nst", "hydra.nothing", "zoneinfo", None])
+def test_a_bug_keeps_its_traceback(name: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    say_what_is_missing(ModuleNotFoundError, ModuleNotFoundError("no such module", name=name), None)
+    assert "ModuleNotFoundError: no such module" in capsys.readouterr().err
