@@ -10,10 +10,11 @@ import torch
 import yaml
 
 from nst.config.identity import identity
+from nst.errors import typed
 from nst.run.build import Kept
 from nst.sweep.folder import Outcome, Sweep
 
-from .conftest import Command, server
+from .conftest import NOWHERE, Command, server
 
 
 def summaries(sweep: Path) -> dict[str, dict[str, object]]:
@@ -83,6 +84,43 @@ def test_new_points_are_added_and_failed_ones_tried_again(inside: Command, small
     assert sorted(summary["status"] for summary in summaries(tmp_path / "sweep").values()) == [
         "completed", "completed", "failed",
     ]  # fmt: skip
+
+
+def test_a_sweep_says_which_run_begins_and_a_shared_note_once(
+    inside: Command, small: list[str], tmp_path: Path
+) -> None:
+    lacking = [f"content.{key}" for key in ("path=null", f"url={NOWHERE}/content.jpg")]
+    words = ["-m", *small, *lacking, "evaluations=1", "weights.style=1e5,2.5e6,-1.0"]
+    finished = inside(*words, "weights.tv=3.0,-2.0", "hydra.sweep.dir=sweep")
+    begun = [line for line in finished.stderr.splitlines() if line.startswith("INFO: Run ")]
+    assert [begun[0], begun[-1]] == [
+        "INFO: Run 1 of 6: weights.style=1e5 weights.tv=3",
+        "INFO: Run 6 of 6: weights.style=-1 weights.tv=-2",
+    ]
+    assert finished.stderr.count("STAND-IN PICTURE: content") == 1
+    logs = [path.read_text() for path in tmp_path.glob("sweep/*/train.log")]
+    assert [text.count("STAND-IN PICTURE: content") for text in logs] == [1, 1]
+    table = finished.stdout.splitlines()
+    assert not [line for line in table if "HYDRA" in line or "100000" in line]
+    mistakes = [line.index("weights") for line in table if "must be" in line]
+    assert len(mistakes) == 5
+    assert len(set(mistakes)) == 1, "not all lines are indented alike"
+
+
+@pytest.mark.parametrize(
+    ("word", "short"),
+    [
+        ("weights.style=100000.0", "weights.style=1e5"),
+        ("weights.tv=-2.0", "weights.tv=-2"),
+        ("weights.tv=123456.789", "weights.tv=123456.789"),  # no digit is lost
+        ("seed=100000", "seed=100000"),
+        ("name=1e5x", "name=1e5x"),
+        ("-m", "-m"),
+        ("optimizer.eps=nan", "optimizer.eps=nan"),
+    ],
+)
+def test_numbers_are_shown_as_they_are_typed(word: str, short: str) -> None:
+    assert typed(word) == short
 
 
 def test_a_missing_file_fails_its_run_alone(inside: Command, small: list[str], tmp_path: Path) -> None:
@@ -176,7 +214,8 @@ def test_a_job_that_died_is_told(tmp_path: Path) -> None:
     [state, *_] = sweep.table(sweep.outcomes()).columns[2].cells
     assert state == "ended without a result"
     assert list(sweep.table(sweep.outcomes()).columns[1].cells) == ["a=1", "a=2", "  \\[no] markup"]
-    sweep.begin(["a"])
+    sweep.begin(["a"], 2)
+    assert sweep.place(0) == "1 of 2"
     assert (sweep.outcomes(), sweep.varied()) == ([], ["a"])
 
 

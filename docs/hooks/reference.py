@@ -19,7 +19,7 @@ Options = dict[str, dict[str, Option]]
 #: Groups whose files set keys of other groups; their pages show the files.
 WHOLE = ("pair", "pair/adam", "experiment")
 #: A file in the format of Python's logging, which explains its keys.
-ELSEWHERE = ("hydra/help", "hydra/job_logging")
+ELSEWHERE = ("hydra/help", "hydra/hydra_logging", "hydra/job_logging")
 #: What is shown as code within a comment: commands, assignments, keys, files and what is quoted already.
 CODE = re.compile(
     r"(`[^`]+`|python -m [\w.]*\w"

@@ -22,6 +22,7 @@ from nst.compare.runs import CURVES, Run
 from nst.compare.seeds import standing
 from nst.compare.table import finite
 from nst.compare.values import ABSENT, INPUTS, few, pair, shown
+from nst.errors import typed
 from nst.files.atomic import write_text
 
 #: Longest side in px of a picture on the page, unless the byte limit requires a smaller one.
@@ -182,7 +183,11 @@ def _provenance(entry: Entry) -> dict[str, str]:
 def _command(run: Run) -> str | None:
     """Return the command that a run was started with; None if it isn't known."""
     words = run.summary.get("overrides")
-    return None if not isinstance(words, list) else shlex.join(["python", "-m", "nst.train", *map(str, words)])
+    return (
+        None
+        if not isinstance(words, list)
+        else shlex.join(["python", "-m", "nst.train", *(typed(str(word)) for word in words)])
+    )
 
 
 def _origin(run: Run, name: str) -> str | None:

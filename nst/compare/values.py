@@ -123,6 +123,6 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Value]]:
         if isinstance(value, Mapping):
             yield from _flat(value, f"{name}.")
         elif isinstance(value, list):
-            yield name, " ".join(map(str, value))
+            yield name, " ".join(each if isinstance(each, str) else shown(each) for each in value)
         elif key not in ("_partial_", "_convert_"):
             yield name, value if isinstance(value, str | int | float | None) else str(value)

@@ -160,7 +160,12 @@ def _rerun(picture: Path, overrides: list[str], given: list[Override]) -> Source
     groups = _groups_anew(picture, given)
     cfg: Any = OmegaConf.to_container(_with_anew(saved, groups))
     raw: Any = yaml.safe_load((paths.configs() / "train.yaml").read_text(encoding="utf-8"))
-    cfg |= {"defaults": ["_self_", *({f"override hydra/{group}": "nst"} for group in ("help", "job_logging"))]}
+    cfg |= {
+        "defaults": [
+            "_self_",
+            *({f"override hydra/{group}": "nst"} for group in ("help", "hydra_logging", "job_logging")),
+        ]
+    }
     cfg["hydra"] = raw["hydra"]
     folder = Path(tempfile.mkdtemp(prefix="nst-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -1,11 +1,14 @@
 """Standard output and error that never fail: a run must not end because nobody reads what it prints."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO, cast
+
+from nst.errors import typed
 
 
 class Unfailing:
@@ -50,6 +53,21 @@ class CurrentStderr:
 
     def flush(self) -> None:
         sys.stderr.flush()
+
+
+class New(logging.Filter):
+    """Filter of the console's log handler: it drops what other runs of the same sweep have said already."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not getattr(record, "repeated", False)
+
+
+class Typed(logging.Filter):
+    """Filter of Hydra's own messages: it writes the numbers in the overrides of a run as they are typed."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = " ".join(map(typed, record.getMessage().split(" "))), None
+        return True
 
 
 #: The stream of the console's log handler (configs/hydra/job_logging/nst.yaml).

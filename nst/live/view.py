@@ -150,7 +150,7 @@ def _curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         y = place(0, level).split(",")[1]
         lines.append(f'<path d="M{_LEFT} {y}H{_WIDTH - 10}" stroke="currentColor" stroke-opacity=".2"/>')
         lines.append(
-            f'<text x="{_LEFT - 5}" y="{y}" text-anchor="end" dominant-baseline="middle">{10.0**level:g}</text>'
+            f'<text x="{_LEFT - 5}" y="{y}" text-anchor="end" dominant-baseline="middle">{written(10.0**level)}</text>'
         )
     for name, points in relative.items():
         path = " ".join(place(*point) for point in points)

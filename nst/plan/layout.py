@@ -11,7 +11,7 @@ from nst.config.schema import Config
 from nst.encoder import PIXELS
 from nst.encoder import architecture as arch
 from nst.encoder.base import Encoder
-from nst.errors import UserError, choices, count, problem
+from nst.errors import UserError, choices, count, problem, written
 from nst.image import Shape
 from nst.objective.terms import JointTerm
 from nst.objective.tiles import windows
@@ -130,7 +130,7 @@ class Layout:
         for part, whole in joint.items():
             weights: dict[str, float] = getattr(config.weights, f"{part}_layers")
             if whole and weights:
-                given = ", ".join(f"{layer}: {factor:g}" for layer, factor in weights.items())
+                given = ", ".join(f"{layer}: {written(factor)}" for layer, factor in weights.items())
                 why = f"objective.{part} compares all layers at once, so single layers have no weights; choices: {{}}"
                 yield problem(f"weights.{part}_layers", f"{{{given}}}", why)
         last = self.schedule.stages[-1]

@@ -14,18 +14,16 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
-from nst import paths
-from nst.config.identity import DIGESTS
-from nst.config.schema import Config
-from nst.config.source import keys, read_note
+from nst.config.source import keys
 from nst.encoder.precision import full_float32
-from nst.errors import DivergedError, count, of_disk, written
+from nst.errors import DivergedError, count, of_disk
 from nst.files.atomic import unused, write_text
 from nst.files.run_folder import RunFolder
 from nst.image import output
 from nst.plan.planning import Plan
 from nst.run import loggers, measuring, provenance
 from nst.run.build import Run, build
+from nst.run.notes import notes
 
 log = logging.getLogger(__name__)
 
@@ -60,20 +58,22 @@ def log_to(folder: RunFolder) -> Iterator[None]:
         handler.close()
 
 
-def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -> float:
+def run(
+    plan: Plan,
+    folder: RunFolder,
+    *,
+    shown: Sequence[str],
+    goes_on: bool,
+    is_new: Callable[[str], bool] = lambda text: True,
+) -> float:
     """Build, fit and report a run; return the value that ``minimize`` selects.
 
-    The keys and groups ``shown`` become the loggers' hyperparameters.
+    The keys and groups ``shown`` become the loggers' hyperparameters. The terminal shows a note if it ``is_new``.
     """
     config, files = plan.config, plan.files
     try:
-        made_of = {} if config.rerun is None else read_note(paths.of_user(config.rerun), key="rerun")
-        for notice in [*files.notices(), *_size_notices(plan)]:
-            log.info(notice)
-        unlike = files.unlike(made_of.get(DIGESTS, {}))
-        told = [*files.warnings(), *plan.pictures.warnings, *unlike, *_weight_warnings(config)]
-        for warning in [*told, *filter(None, [plan.forecast.notice])]:
-            log.warning(warning)
+        for level, note in notes(plan):
+            log.log(level, note, extra={"repeated": not is_new(note)})
         choices = _choices(folder)
         built = build(plan, folder, choices=choices, shown=shown, goes_on=goes_on)
         if built.checkpoint is not None:
@@ -115,35 +115,6 @@ def run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool) -
         measures = measuring.measured(config, folder, plan.device)
         loggers.log_results(made, hyperparameters, losses, measures, step=last)
     return measuring.value(config, losses, measures)
-
-
-def _size_notices(plan: Plan) -> Iterator[str]:
-    """Yield one line if the picture will be less than half as large as the content's."""
-    (height, width), (whole, across) = plan.pictures.shape, plan.pictures.sizes["content"]
-    if 2 * max(height, width) < max(whole, across):
-        yield (
-            f"The picture will have {width} x {height} px; the content picture has {across} x {whole} px. size=N sets "
-            "the longest side, size=null keeps the content's size"
-        )
-
-
-def _weight_warnings(config: Config) -> Iterator[str]:
-    """Yield a line for weights that don't do what is expected of them.
-
-    These are a style weight for means beside the paper's sum, and the weight of the only style.
-    """
-    node, weights = config.objective.get("content") or {}, config.weights
-    is_sum = str(node.get("_target_")).endswith(".half_squared_difference")
-    if is_sum and weights.style < 1e7 * weights.content:
-        yield (
-            "The content loss is the paper's sum, which is large: with "
-            f"weights.style={written(weights.style)}, the picture stays a photograph. Add weights=paper"
-        )
-    if len(config.styles) == 1 and config.style.weight != 1:
-        yield (
-            f"style.weight={written(config.style.weight)} changes nothing: it is relative to the weights of other "
-            "styles (style/more). weights.style is the weight of the style loss"
-        )
 
 
 def note_failure(folder: RunFolder, error: Exception) -> None:

@@ -52,7 +52,8 @@ def run(source: Source, words: list[str]) -> int:
     study = study_of(composed.cfg)
     for key, value in ({} if study is None else study.go_on([*params, *overrides])).items():
         composed.set(key, value)
-    sweep.begin([override.key_or_group for override in [*params, *overrides] if override.is_sweep_override()])
+    varied = [override.key_or_group for override in [*params, *overrides] if override.is_sweep_override()]
+    sweep.begin(varied, hydra.sweeper.get("n_trials") if expected is None else expected)
     interrupted = False
     if study is None or study.complete() < study.trials:
         interrupted = _run(composed, sweep, study)

@@ -4,7 +4,10 @@
 command.
 """
 
+import hashlib
 import json
+import shutil
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,7 +17,7 @@ from typing import Literal
 from rich.markup import escape
 from rich.table import Table
 
-from nst.errors import written
+from nst.errors import typed, written
 from nst.files.atomic import write_text
 from nst.files.lock import locked
 from nst.files.run_folder import RunFolder
@@ -44,6 +47,8 @@ class Sweep:
         self.path = path
         self._jobs = path / ".jobs"
         self._varied = self._jobs / "varied"
+        self._expected = self._jobs / "expected"
+        self._said = self._jobs / "said"
 
     @contextmanager
     def claim(self, identity: str, name: str) -> Iterator[RunFolder]:
@@ -64,16 +69,35 @@ class Sweep:
         self._jobs.mkdir(exist_ok=True)
         write_text(self._jobs / f"{outcome.number}.json", json.dumps(asdict(outcome), indent=2) + "\n")
 
-    def begin(self, varied: Sequence[str]) -> None:
-        """Write the keys that this command varies, and delete the outcomes of an earlier command, but not its runs."""
+    def begin(self, varied: Sequence[str], expected: int | None) -> None:
+        """Write the keys that this command varies and its number of runs, if it is known.
+
+        Delete the outcomes of an earlier command, but not its runs.
+        """
         self._jobs.mkdir(parents=True, exist_ok=True)
         for path in self._jobs.glob("*.json"):
             path.unlink()
+        shutil.rmtree(self._said, ignore_errors=True)
         write_text(self._varied, "".join(f"{key}\n" for key in dict.fromkeys(varied)))
+        write_text(self._expected, "" if expected is None else f"{expected}\n")
 
     def varied(self) -> list[str]:
         """Return the keys and groups that differ from run to run."""
         return self._varied.read_text(encoding="utf-8").split() if self._varied.is_file() else []
+
+    def place(self, number: int) -> str:
+        """Return which of the runs a job is: ``2 of 4`` for the number 1, or ``2`` if their number isn't known."""
+        expected = self._expected.read_text(encoding="utf-8").strip() if self._expected.is_file() else ""
+        return f"{number + 1} of {expected}" if expected else f"{number + 1}"
+
+    def is_new(self, text: str) -> bool:
+        """Return whether no run of this command has said a text before. It is said from now on."""
+        self._said.mkdir(exist_ok=True)
+        try:
+            (self._said / hashlib.sha256(text.encode()).hexdigest()[:16]).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
 
     def outcomes(self) -> list[Outcome]:
         """Return the outcomes of the last command's jobs, by number."""
@@ -86,9 +110,9 @@ class Sweep:
         for outcome in outcomes:
             own = [word for word in outcome.overrides if not all(word in other.overrides for other in outcomes)]
             state = "ended without a result" if outcome.state == "running" else outcome.state
-            table.add_row(str(outcome.number), escape(" ".join(map(_spelled, own))), state, *self._losses(outcome))
+            table.add_row(str(outcome.number), escape(" ".join(map(typed, own))), state, *self._losses(outcome))
             if outcome.error is not None:
-                table.add_row("", escape(f"  {outcome.error}"))
+                table.add_row("", escape(textwrap.indent(outcome.error, "  ")))
         return table
 
     def _losses(self, outcome: Outcome) -> list[str]:
@@ -96,12 +120,3 @@ class Sweep:
             return []
         losses = RunFolder(Path(outcome.folder)).read_summary().get("losses", {})
         return [written(losses[name], 4) for name in ("total", "content", "style") if name in losses]
-
-
-def _spelled(override: str) -> str:
-    """Return an override with its number as it is typed: ``weights.style=1e5``, which Hydra spells 100000.0."""
-    key, _, value = override.partition("=")
-    try:
-        return f"{key}={value if value.lstrip('-').isdigit() else written(float(value))}"
-    except ValueError:
-        return override

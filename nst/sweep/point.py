@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from nst.config.hydra_edge import original_cwd
 from nst.config.identity import identity
-from nst.errors import DivergedError, UserError
+from nst.config.source import keys
+from nst.errors import DivergedError, UserError, typed
 from nst.files.run_folder import RunFolder
 from nst.plan.planning import Plan, make_plan
 from nst.run import job, measuring, provenance
@@ -30,6 +31,8 @@ def paint(cfg: DictConfig) -> float:
     sweep = Sweep(Path(hydra.sweep.dir))
     outcome = Outcome(hydra.job.num, list(hydra.overrides.task), "running")
     sweep.record(outcome)
+    own = [typed(word) for word in outcome.overrides if keys([word])[0] in sweep.varied()]
+    log.info("Run %s: %s", sweep.place(outcome.number), " ".join(own))
     try:
         with original_cwd(), _folder_of(cfg, sweep, outcome.overrides) as (planned, folder):
             summary = folder.read_summary()
@@ -40,7 +43,7 @@ def paint(cfg: DictConfig) -> float:
                 return measuring.value(planned.config, summary["losses"], measures)
             goes_on = folder.config.is_file()
             sweep.record(outcome)
-            value = job.run(planned, folder, shown=sweep.varied(), goes_on=goes_on)
+            value = job.run(planned, folder, shown=sweep.varied(), goes_on=goes_on, is_new=sweep.is_new)
             outcome = replace(outcome, state="continued" if goes_on else "ran")
             return value
     except Exception as error:
