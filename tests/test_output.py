@@ -175,6 +175,10 @@ def test_what_a_picture_holds_can_be_shown(inside: Command, small: list[str]) ->
     shown = inside("rerun=one/result.png", "--cfg", "job")
     assert shown.returncode == 0, shown.stderr
     assert "_target_: torch.optim.Adam" in shown.stdout
+    content = yaml.safe_load(shown.stdout)["content"]
+    assert content == {"name": "file", "path": "???", "url": None, "sha256": None}, "not those of content=tubingen"
+    [refused] = inside("rerun=one/result.png", "content.path=null", small[1]).stderr.splitlines()
+    assert refused == "error: content: path, or url and sha256, must be given"
 
 
 def test_a_note_that_jpeg_can_not_hold_costs_no_picture(tmp_path: Path) -> None:

@@ -66,8 +66,15 @@ def note(config: Mapping[str, Any], digests: Mapping[str, str | None]) -> str:
 
     The note contains no paths and no times. ``digests`` are the SHA-256 of the picture's input files, by name.
     """
-    computed = {key: _without_paths(value) for key, value in config.items() if key not in HOW}
+    computed = {key: _without_paths(value) for key, value in of_files(config).items() if key not in HOW}
     return FIRST_LINE + yaml.safe_dump({**computed, DIGESTS: dict(digests)}, sort_keys=False)
+
+
+def of_files(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration in which a picture from a file has no name, address and digest of a group's option."""
+    found = {key: of_files(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+    own = "url" in found and found.get("path") is not None
+    return {**found, "name": "file", "url": None, "sha256": None} if own else found
 
 
 def _without_paths(value: Any) -> Any:

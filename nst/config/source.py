@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nst import paths
 from nst.config import hydra_edge
 from nst.config.hydra_edge import Composed, parse
-from nst.config.identity import FIRST_LINE, HOW, MAY_CHANGE
+from nst.config.identity import FIRST_LINE, HOW, MAY_CHANGE, of_files
 from nst.config.keys import renamed
 from nst.config.overrides import quoted
 from nst.config.schema import Config
@@ -152,7 +152,7 @@ def _rerun(picture: Path, overrides: list[str], given: list[Override]) -> Source
 
     Raise UserError if it names targets that are not nst's own.
     """
-    saved = renamed(read_note(picture, key="rerun"))
+    saved = of_files(renamed(read_note(picture, key="rerun")))
     foreign = sorted(set(_targets(saved)) - _own_targets())
     if foreign:
         why = f"its configuration names {', '.join(foreign)}, which is not part of nst; rerun only uses nst's classes"
