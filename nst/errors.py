@@ -123,13 +123,14 @@ def choices(value: object, valid: Iterable[object], *, noun: str = "choices") ->
     return f"{hint}{noun}: {listed(names)}"
 
 
-def no_file(path: Path) -> str:
+def no_file(path: Path, noun: str = "file") -> str:
     """Return why a missing file can't be used, after it the name in its folder that is most like the given one."""
+    why = f"there is no such {noun}"
     names: dict[str, str] = {}
     with contextlib.suppress(OSError):
         names = {name.lower(): name for name in sorted(each.name for each in path.parent.iterdir())}
     near = difflib.get_close_matches(path.name.lower(), names, n=1, cutoff=0.75)
-    return f"there is no such file; did you mean {names[near[0]]}?" if near else "there is no such file"
+    return f"{why}; did you mean {names[near[0]]}?" if near else why
 
 
 def file_problem(path: Path) -> str | None:
@@ -137,6 +138,13 @@ def file_problem(path: Path) -> str | None:
     if path.is_file():
         return None
     return "this is not a file" if path.exists() else no_file(path)
+
+
+def folder_problem(path: Path) -> str | None:
+    """Return why a path can't be used as a folder: it is missing, or something else; None for a folder."""
+    if path.is_dir():
+        return None
+    return "this is not a folder" if path.exists() else no_file(path, "folder")
 
 
 def listed(names: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """A natural mistake is answered by the next thing to type."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ MISTAKES = [
     ("output=jpg", "'jpeg'"),
     ("output_dir=out", "did you mean hydra.run.dir?"),
     ("experiment=seed_lbfgs", "run it with -m"),
-    ("resume=nowhere", "there is no such folder; give a folder that nst.train made"),
+    ("resume=nowhere", "there is no such folder"),
     ("model=vgg16", "did you mean encoder?"),
     ("experiment=null", "leave out experiment"),
     ("weights.style = 1e5", "weights.style = 1e5: an override has the form KEY=VALUE, without spaces"),
@@ -87,6 +88,20 @@ def test_a_missing_file_is_answered_by_the_one_most_like_it(inside: Command, tmp
         "error: style.path=paintng.png: there is no such file; did you mean painting.png?",
         "error: encoder.weights=vgg.pth: there is no such file",
     ]
+
+
+def test_a_folder_is_no_file_and_a_file_no_folder(inside: Command, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "file").touch()
+    for words, why in {
+        "rerun=runs": "this is not a file",
+        "encoder.weights=runs": "this is not a file",
+        "resume=file": "this is not a folder",
+        "resume=run": "there is no such folder; did you mean runs?",
+        "--config-dir file": "this is not a folder",
+    }.items():
+        [line] = inside(*words.split(" ")).stderr.splitlines()
+        assert line.endswith(f"{re.split('[= ]', words)[1]}: {why}")
 
 
 def test_weights_for_means_beside_the_papers_sum(inside: Command, small: list[str]) -> None:

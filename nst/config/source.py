@@ -25,7 +25,7 @@ from nst.config.identity import FIRST_LINE, HOW, MAY_CHANGE, of_files
 from nst.config.keys import renamed
 from nst.config.overrides import quoted
 from nst.config.schema import Config
-from nst.errors import UserError, no_file, one_line, problem
+from nst.errors import UserError, file_problem, folder_problem, one_line, problem
 from nst.files.atomic import write_text
 from nst.files.run_folder import RunFolder
 
@@ -91,8 +91,8 @@ def source_of(arguments: argparse.Namespace) -> Source:
         return _rerun(picture, overrides, given)
     added = []
     if arguments.config_dir is not None:
-        if not Path(arguments.config_dir).is_dir():
-            raise UserError(f"--config-dir={arguments.config_dir}: there is no such folder")
+        if (why := folder_problem(Path(arguments.config_dir))) is not None:
+            raise UserError(problem("--config-dir", arguments.config_dir, why))
         added.append(_search(Path(arguments.config_dir).absolute()))
     folder = Path(arguments.config_path).absolute() if arguments.config_path is not None else paths.configs()
     name = arguments.config_name if arguments.config_name is not None else "train"
@@ -102,8 +102,8 @@ def source_of(arguments: argparse.Namespace) -> Source:
 def _resumed(folder: Path, overrides: list[str], given: list[Override]) -> Source:
     saved = RunFolder(folder).config
     if not saved.is_file():
-        why = f"this folder contains no run: it has no {saved.name}" if folder.is_dir() else "there is no such folder"
-        raise UserError(problem("resume", folder, f"{why}; give a folder that nst.train made"))
+        no_run = f"this folder contains no run: it has no {saved.name}; give a folder that nst.train made"
+        raise UserError(problem("resume", folder, folder_problem(folder) or no_run))
     try:
         began = OmegaConf.load(saved)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
@@ -135,8 +135,8 @@ def read_note(picture: Path, *, key: str) -> dict[str, Any]:
     """Return the configuration embedded in a picture of an earlier run. Raise UserError if there is none."""
     from nst.image import output  # imports torch, which would slow down --help
 
-    if not picture.is_file():
-        raise UserError(problem(key, picture, no_file(picture)))
+    if (why := file_problem(picture)) is not None:
+        raise UserError(problem(key, picture, why))
     try:
         found = yaml.safe_load(next(text for text in output.notes(picture, key=key) if text.startswith(FIRST_LINE)))
     except Exception as error:  # decoders raise arbitrary exceptions for damaged files

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from nst.errors import UserError, problem
+from nst.errors import UserError, folder_problem, problem
 from nst.files.atomic import UNFINISHED, sha256, write_text
 from nst.files.lock import locked
 
@@ -155,7 +155,7 @@ def run_folders(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
     Raise UserError for a missing folder, and if there is no run at all.
     """
-    wrong = [problem("FOLDER", path, "there is no such folder") for path in folders if not path.is_dir()]
+    wrong = [problem("FOLDER", path, why) for path in folders if (why := folder_problem(path)) is not None]
     if wrong:
         raise UserError(wrong)
     failures: list[OSError] = []

@@ -9,7 +9,7 @@ import yaml
 from torch import Tensor
 
 from nst import image as images
-from nst.errors import UserError, no_file, one_line, problem
+from nst.errors import UserError, file_problem, one_line, problem
 from nst.files.atomic import sha256
 from nst.files.run_folder import RunFolder
 from nst.metrics import functional
@@ -77,8 +77,8 @@ def input_picture(folder: RunFolder, name: str) -> Tensor:
     path = asset.get("path")
     if not path:
         raise UserError(problem(name, path, "the run's summary doesn't name its picture"))
-    if not Path(path).is_file():
-        raise UserError(problem(name, path, no_file(path)))
+    if (why := file_problem(Path(path))) is not None:
+        raise UserError(problem(name, path, why))
     if sha256(Path(path)) != asset.get("sha256"):
         raise UserError(problem(name, path, "the file has changed since the run"))
     return images.load(Path(path), key=name)

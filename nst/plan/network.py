@@ -18,7 +18,7 @@ from nst.encoder.base import Encoder
 from nst.encoder.checkpoint import State
 from nst.encoder.torchvision_models import TorchvisionEncoder
 from nst.encoder.vgg import CONVENTIONS, VGG
-from nst.errors import UserError, no_file, problem
+from nst.errors import UserError, file_problem, problem
 from nst.files import asset
 from nst.files.asset import Asset, Source
 from nst.files.atomic import sha256
@@ -174,10 +174,10 @@ def find(config: Config) -> Asset:
         return Asset(None, "random", None, f"seeded random filters, seed {config.seed}")
     if wanted.weights != "auto":
         path = paths.of_user(wanted.weights)
+        if (why := file_problem(path)) is not None:
+            raise UserError(problem("encoder.weights", path, why))
         if wanted.kind != "own":
             check(path, wanted.model_dump(), config.layers.model_dump())
-        elif not path.is_file():
-            raise UserError(problem("encoder.weights", path, no_file(path)))
         return asset.from_path(path)
     if wanted.architecture == BUNDLED:
         return _bundled("bundled")
