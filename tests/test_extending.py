@@ -60,6 +60,20 @@ def test_the_weight_of_a_term_of_ones_own_is_checked(inside: Command, small: lis
         assert finished.stderr.splitlines() == [f"error: {why}"]
 
 
+@pytest.mark.parametrize("chosen", ["[channel_means]", "channel_means", "[gram,channel_means]"])
+def test_a_term_of_ones_own_needs_its_name(inside: Command, small: list[str], options: Path, chosen: str) -> None:
+    """With or without brackets: a list of one option is that option."""
+    file = options / "objective" / "style" / "channel_means.yaml"
+    words = ["--config-dir", str(options), *small, f"objective/style={chosen}", "--cfg", "job"]
+    assert "mine.ChannelMeans" in inside(*words).stdout
+    file.write_text(file.read_text().replace("# @package objective.style.channel_means\n", ""))
+    finished = inside(*words[:-2])
+    assert finished.stderr == (
+        "error: objective.style._target_=mine.ChannelMeans: this option has no name; begin its file with: "
+        "# @package objective.style.NAME\n"
+    )
+
+
 def test_a_folder_is_no_weights_of_an_encoder_of_ones_own(inside: Command, small: list[str], options: Path) -> None:
     own = [word for word in small if not word.startswith("encoder")]
     words = ["encoder=tiny", "layers.content=[second]", "layers.style=[first]", f"encoder.weights={options}"]

@@ -59,6 +59,12 @@ MISTAKES = [
     ("resume=nowhere", "there is no such folder"),
     ("model=vgg16", "did you mean encoder?"),
     ("experiment=null", "leave out experiment"),
+    ("objective.style=mean_std", "chosen with a slash: 'objective/style=[mean_std]'"),
+    ("style.more=[picasso,scream]", "chosen with a slash: 'style/more=[picasso,scream]'"),
+    ("-m objective.style=gram,mean_std", "chosen with a slash: objective/style=gram,mean_std"),
+    ("hydra.launcher=joblib", "chosen with a slash: hydra/launcher=joblib"),
+    ("objective.style.gram=2", "must have keys, not a value"),
+    ("+logger=csv", "leave out the +: logger=csv; several: 'logger=[NAME,csv]'"),
     ("weights.style = 1e5", "weights.style = 1e5: an override has the form KEY=VALUE, without spaces"),
 ]  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 import argparse
 import difflib
+import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -43,10 +45,16 @@ ELSEWHERE = {
 #: Groups of which several options can be chosen at once.
 SEVERAL = ("logger", "objective/style", "style/more")
 
+#: Groups of Hydra's plugins.
+_PLUGINS = ("hydra/launcher", "hydra/sweeper")
+
 
 def check_groups(given: list[Override]) -> None:
-    """Raise UserError for values that can't be an option's name, for which Hydra would fail with a traceback."""
-    lines = []
+    """Raise UserError for a group that is written as a key, and for values that can't be an option's name.
+
+    Hydra would take the first for the value of the whole node, and would fail with a traceback for the second.
+    """
+    lines = [line for line in map(_dotted, given) if line is not None]
     for override in given:
         group = paths.configs() / override.key_or_group
         if not override.is_delete() and not override.is_sweep_override() and group.is_dir():
@@ -63,6 +71,18 @@ def check_groups(given: list[Override]) -> None:
         raise UserError(lines)
 
 
+def _dotted(override: Override) -> str | None:
+    """Return the problem of an override that chooses an option with a dot: ``objective.style=gram``; None otherwise."""
+    key, text = str(override.key_or_group), str(override.input_line).partition("=")[2]
+    group = key.replace(".", "/")
+    known = "." in key and ((paths.configs() / group).is_dir() or group in _PLUGINS)
+    if not known or override.is_delete() or text[:1] in ("", "{", "$") or text == "null":
+        return None
+    is_one = group in SEVERAL and not override.is_sweep_override() and not text.startswith("[")
+    spelled = f"{group}=[{text}]" if is_one else f"{group}={text}"
+    return f"{override.input_line}: {group} is a group, whose options are chosen with a slash: {shlex.quote(spelled)}"
+
+
 def explain(error: Exception, arguments: argparse.Namespace) -> list[str]:
     """Return Hydra's error as readable lines: unreadable overrides, else unknown options and keys, else the error."""
     unreadable = list(_unreadable(arguments.overrides)) or list(_swept(arguments))
@@ -74,6 +94,11 @@ def explain(error: Exception, arguments: argparse.Namespace) -> list[str]:
             lines = list(_override_problems(options, source))
     except (UserError, HydraException, OmegaConfBaseException):
         lines = []
+    chosen = re.match(r"Multiple values for (\S+)\. To override a value use 'override \S+: (\S+)'", str(error))
+    if chosen is not None:
+        group, option = chosen.groups()
+        several = f"; several: '{group}=[NAME,{option}]'" if group in SEVERAL else ""
+        lines.append(f"+{group}={option}: the defaults have this group; leave out the +: {group}={option}{several}")
     return lines or [one_line(error)]
 
 
@@ -148,7 +173,7 @@ def _hint(override: Override, known: list[str], roots: list[str]) -> str:
 
 
 def _why_no_option(group: str, value: str, options: list[str]) -> str:
-    if group in ("hydra/launcher", "hydra/sweeper") and (paths.configs() / PRESETS / f"{value}.yaml").is_file():
+    if group in _PLUGINS and (paths.configs() / PRESETS / f"{value}.yaml").is_file():
         return f"needs an extra: pip install 'nst[{value.partition('_')[0]}]'"
     if group in ("experiment", "pair") and value == "null":
         return f"this is the default, which can't be given; leave out {group}"

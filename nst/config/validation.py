@@ -22,8 +22,19 @@ def validated(raw: Mapping[str, Any]) -> tuple[Config | None, list[str]]:
         schema = NODES.get(str(node.get("_target_")))
         if schema is not None:
             lines += _checked(schema, node, f"{key}.")[1]
+    for group, line in _nameless(raw):
+        lines = [line, *(each for each in lines if not each.startswith(f"{group}."))]
     lines += [*_layer_problems(raw), *_weight_problems(raw), *_averaging_problems(raw), *_metric_problems(raw)]
     return (None if lines else config), lines
+
+
+def _nameless(raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each node of named options that has an option's keys itself, and what the option's file lacks."""
+    for group, key in (("objective.style", "_target_"), ("style.more", "url"), ("style.more", "path")):
+        value = _get(raw, *group.split("."), key)
+        if value is not None and not isinstance(value, Mapping):
+            why = f"this option has no name; begin its file with: # @package {group}.NAME"
+            yield group, problem(f"{group}.{key}", value, why)
 
 
 def _nodes(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -74,6 +85,8 @@ _MESSAGES = {
     "string_pattern_mismatch": "has characters that are not allowed",
     "too_short": "has too few values",
     "too_long": "has too many values",
+    "dict_type": "must have keys, not a value",
+    "model_type": "must have keys, not a value",
 }
 
 
