@@ -23,7 +23,7 @@ from PIL import Image
 from nst.errors import UserError
 from nst.files.atomic import sha256
 from nst.studio import __main__ as command_line
-from nst.studio import form, uploads
+from nst.studio import form, gallery, uploads
 from nst.studio.form import Form, StyleChoice, knobs_of
 from nst.studio.queue import Queue
 from nst.studio.uploads import Uploads
@@ -229,6 +229,24 @@ def test_without_the_extra_the_command_says_what_to_install(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert command_line.main([]) == 2
     assert capsys.readouterr().err == "error: the studio needs an extra: pip install 'nst[studio]'\n"
+
+
+def test_captions_of_runs_begin_with_what_differs(tmp_path: Path) -> None:
+    runs = {
+        "a": ["size=64", "style=scream"],
+        "b": ["size=64", "style=scream"],
+        "c": ["size=64", "style=scream", f"content.path={tmp_path}/c/inputs/my dog.png"],
+        "d": ["size=64"],
+    }
+    for name, words in runs.items():
+        status = "interrupted" if name == "c" else "completed"
+        make_run(tmp_path / name, status=status, made={"overrides": words, "name": "tubingen-scream"})
+    found = sorted(gallery.entries(tmp_path), key=lambda entry: entry.name)
+    assert gallery.captions(found) == [
+        "a style=scream", "b style=scream", "interrupted: content.path=my dog.png style=scream", "tubingen-scream",
+    ]  # fmt: skip
+    assert gallery.captions(found[:1]) == ["tubingen-scream"]
+    assert [entry.name for entry in gallery.entries(tmp_path, "interrupted size=64")] == ["c"]
 
 
 @needs_gradio

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,16 +44,18 @@ class Entry:
     summary: Mapping[str, Any]
 
     @property
-    def caption(self) -> str:
-        """What is written below its picture."""
-        status = self.summary.get("status")
-        ended = "" if status == "completed" else f" ({status})"
-        return f"{self.summary.get('name', self.name)}{ended}"
+    def title(self) -> str:
+        """The run's own name."""
+        return str(self.summary.get("name", self.name))
+
+    @property
+    def status(self) -> str:
+        return str(self.summary.get("status"))
 
     def says(self, words: Sequence[str]) -> bool:
         """Return whether the run's name, folder, overrides and choices have all of some words."""
         choices = " ".join(f"{key}={value}" for key, value in (self.summary.get("choices") or {}).items())
-        text = " ".join([self.name, self.caption, choices, *map(str, self.overrides)]).lower()
+        text = " ".join([self.name, self.title, self.status, choices, *map(str, self.overrides)]).lower()
         return all(word in text for word in words)
 
     @property
@@ -85,6 +88,27 @@ def entries(outputs: Path, words: str = "") -> list[Entry]:
     found.sort(key=lambda entry: str(entry.summary.get("started", "")), reverse=True)
     wanted = words.lower().split()
     return [entry for entry in found if entry.says(wanted) and entry.picture is not None][:SHOWN]
+
+
+def captions(shown: Sequence[Entry]) -> list[str]:
+    """Return the texts below the pictures of runs: overrides that not all of them have, the rarest first.
+
+    A run without such overrides has its name. Runs that would have the same text also have the names of their folders.
+    """
+    numbers = Counter(word for entry in shown for word in set(entry.overrides))
+    texts = []
+    for entry in shown:
+        own = sorted((word for word in entry.overrides if numbers[word] < len(shown)), key=lambda word: numbers[word])
+        ended = "" if entry.status == "completed" else f"{entry.status}: "
+        texts.append(ended + (" ".join(map(_short, own)) or entry.title))
+    again = Counter(texts)
+    return [text if again[text] == 1 else f"{entry.name} {text}" for entry, text in zip(shown, texts, strict=True)]
+
+
+def _short(word: str) -> str:
+    """Return an override with a path's last part alone."""
+    key, _, value = word.partition("=")
+    return f"{key}={value.rpartition('/')[2]}"
 
 
 def entry_of(outputs: Path, name: str) -> Entry | None:

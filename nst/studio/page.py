@@ -22,6 +22,10 @@ STYLE = f"""
 {CSS}
 .nst-error, .nst-error * {{ color: #dc2626 !important; white-space: pre-wrap; overflow-wrap: anywhere; }}
 .nst-gallery .grid-container {{ grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; }}
+.nst-gallery .caption-label {{
+  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; max-width: 100%; white-space: normal;
+  overflow-wrap: anywhere; text-align: left; line-height: 1.25; padding-bottom: 0;
+}}
 .nst-facts dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }}
 .nst-facts dt {{ opacity: .7; }} .nst-facts dd {{ margin: 0; overflow-wrap: anywhere; }}
 """

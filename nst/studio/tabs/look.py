@@ -78,11 +78,12 @@ class Look:
 
     def show(self, words: str = "") -> tuple[list[tuple[Any, str]], list[str]]:
         """Return the pictures of the newest runs, and their names."""
+        found = gallery.entries(self.outputs, words)
         pictures, names = [], []
-        for entry in gallery.entries(self.outputs, words):
+        for entry, caption in zip(found, gallery.captions(found), strict=True):
             with suppress(OSError, UserError):  # a picture that is damaged, or was removed in between
                 if entry.picture is not None:
-                    pictures.append((gallery.small(entry.picture), entry.caption))
+                    pictures.append((gallery.small(entry.picture), caption))
                     names.append(entry.name)
         return pictures, names
 
