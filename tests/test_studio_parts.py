@@ -249,6 +249,17 @@ def test_captions_of_runs_begin_with_what_differs(tmp_path: Path) -> None:
     assert [entry.name for entry in gallery.entries(tmp_path, "interrupted size=64")] == ["c"]
 
 
+def test_a_run_that_is_resumed_is_the_newest(tmp_path: Path) -> None:
+    queue = Queue(tmp_path / "outputs")
+    queue.folder.mkdir(parents=True)
+    for number, name in enumerate(("one", "two")):
+        folder = make_run(queue.outputs / name, made={"started": f"2026-01-0{number + 1}T00:00:00+00:00"})
+        os.utime(folder / "summary.json", (number, number))
+    assert [entry.name for entry in gallery.entries(queue.outputs)] == ["two", "one"]
+    queue.resume(queue.outputs / "one")
+    assert [entry.name for entry in gallery.entries(queue.outputs)] == ["one", "two"]
+
+
 @needs_gradio
 def test_mistakes_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -127,6 +127,13 @@ class RunFolder:
             raise UserError(problem("summary", self.summary, "this file is damaged: it contains no keys"))
         return summary
 
+    def changed(self) -> float:
+        """Return when the summary was last written: as the run began, was resumed or ended; 0 if there is none."""
+        try:
+            return self.summary.stat().st_mtime
+        except OSError:
+            return 0.0
+
     def read_metrics(self) -> dict[str, Any]:
         """Return the measures of the picture by the name of their observer (``nst.metrics``).
 

@@ -106,19 +106,12 @@ class Speeds:
             folders, _ = run_folders([self.outputs])
         except UserError:  # there is none yet
             return
-        dated = sorted(((_changed(folder), folder) for folder in folders), reverse=True)
+        dated = sorted(((RunFolder(folder).changed(), folder) for folder in folders), reverse=True)
         for _, folder in dated[:_NEWEST]:
             try:
                 yield RunFolder(folder).read_summary()
             except UserError:
                 continue
-
-
-def _changed(folder: Path) -> float:
-    try:
-        return RunFolder(folder).summary.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def _pixels(summary: Mapping[str, Any]) -> int:

@@ -79,13 +79,16 @@ class Entry:
 
 
 def entries(outputs: Path, words: str = "") -> list[Entry]:
-    """Return the newest runs below a folder whose texts have all of some words, at most ``SHOWN``."""
+    """Return the newest runs below a folder whose texts have all of some words, at most ``SHOWN``.
+
+    A run is as new as its last change: one that is resumed is new again.
+    """
     try:
         folders, _ = run_folders([outputs])
     except UserError:  # there is none yet
         return []
     found = [entry for folder in folders if (entry := _entry(folder, outputs)) is not None]
-    found.sort(key=lambda entry: str(entry.summary.get("started", "")), reverse=True)
+    found.sort(key=lambda entry: RunFolder(entry.folder).changed(), reverse=True)
     wanted = words.lower().split()
     return [entry for entry in found if entry.says(wanted) and entry.picture is not None][:SHOWN]
 

@@ -71,7 +71,7 @@ def page(queue: Queue, speeds: Speeds) -> gr.Blocks:
             lambda: gr.Tabs(selected="watch"), None, tabs, **private
         ).then(watch.show, watch.budget, watch.outputs, **private)
         watching.select(watch.show, watch.budget, watch.outputs, **private)
-        looking.select(look.show, look.words, look.shown, **private)
+        gr.on([looking.select, watch.job.change], look.show, look.words, look.shown, **private)  # a run began or ended
         blocks.load(watch.show, watch.budget, watch.outputs, **private)
         blocks.load(paint.first, None, paint.said, concurrency_id=ESTIMATES, **private)
     # Gradio looks for events a thousand times a second, which takes 3% of a processor while nothing happens.

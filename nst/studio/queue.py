@@ -135,6 +135,7 @@ class Queue:
         """
         with self._changed:
             self._check_room()
+            os.utime(RunFolder(folder).summary)  # the run is the newest from now on
             return self._add([] if evaluations is None else [f"evaluations={evaluations}"], folder, resumes=True)
 
     def stop(self, job: Job) -> None:
