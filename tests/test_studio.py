@@ -185,7 +185,7 @@ def test_runs_are_found_loaded_and_compared(browser: Chrome, studio: Studio, pho
         page.says(f"outputs/earlier/{style}")
         page.press("Add to the comparison")
     page.press("Compare 2 runs")
-    link = until(lambda: browser.find_element(By.PARTIAL_LINK_TEXT, "The comparison of"), seconds=60, what="comparison")
+    link = until(lambda: browser.find_element(By.LINK_TEXT, "Open the comparison"), seconds=60, what="comparison")
     address = str(link.get_attribute("href"))
     page.press("Again with changes")
     words = page.says("content=tubingen style=scream")

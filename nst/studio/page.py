@@ -26,6 +26,12 @@ STYLE = f"""
   display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; max-width: 100%; white-space: normal;
   overflow-wrap: anywhere; text-align: left; line-height: 1.25; padding-bottom: 0;
 }}
+.nst-open {{
+  display: block; padding: .7rem 1rem; border-radius: var(--button-large-radius); text-align: center; font-weight: 600;
+  background: var(--button-primary-background-fill); color: var(--button-primary-text-color) !important;
+  text-decoration: none !important; overflow-wrap: anywhere;
+}}
+.nst-open:hover {{ background: var(--button-primary-background-fill-hover); }}
 .nst-facts dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }}
 .nst-facts dt {{ opacity: .7; }} .nst-facts dd {{ margin: 0; overflow-wrap: anywhere; }}
 """

@@ -51,9 +51,8 @@ class Look:
                     self.add = gr.Button("Add to the comparison", interactive=False)
                 with gr.Accordion("Configuration", open=False):
                     self.config = gr.Code(language="yaml", interactive=False, label="config.yaml")
-        with gr.Row():
-            self.compare = gr.Button("Compare", interactive=False)
-            self.link = gr.HTML()
+        self.compare = gr.Button("Compare", interactive=False)
+        self.link = gr.HTML()
         with gr.Accordion("A picture that nst has saved", open=False):
             self.dropped = gr.Image(
                 label="Drop a result.png to paint it again", type="filepath", image_mode=None, height=200
@@ -157,5 +156,5 @@ class Look:
         except UserError as error:
             raise gr.Error("\n".join(error.problems)) from None
         names = html.escape(", ".join(selection))
-        link = f'<a href="compare/{key}" target="_blank">The comparison of {names}</a>'
+        link = f'<a class="nst-open" href="compare/{key}" target="_blank">Open the comparison</a><p>{names}</p>'
         return [], gr.Button("Compare", interactive=False), link
