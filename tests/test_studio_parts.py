@@ -20,6 +20,8 @@ import psutil
 import pytest
 from PIL import Image
 
+from nst.config.mistakes import options_of
+from nst.config.schema import Config
 from nst.errors import UserError
 from nst.files.atomic import sha256
 from nst.studio import __main__ as command_line
@@ -258,6 +260,13 @@ def test_a_run_that_is_resumed_is_the_newest(tmp_path: Path) -> None:
     assert [entry.name for entry in gallery.entries(queue.outputs)] == ["two", "one"]
     queue.resume(queue.outputs / "one")
     assert [entry.name for entry in gallery.entries(queue.outputs)] == ["one", "two"]
+
+
+@needs_gradio
+def test_a_method_with_the_name_of_a_key_says_that_it_is_a_method() -> None:
+    from nst.studio.tabs.paint import METHODS
+
+    assert set(METHODS) == set(options_of("objective")) & set(Config.model_fields)
 
 
 @needs_gradio

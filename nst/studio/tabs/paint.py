@@ -19,6 +19,9 @@ from nst.studio.queue import Queue
 #: Name of the preset that is none.
 DEFAULTS = "defaults"
 
+#: Labels of the methods whose name is also that of a key.
+METHODS = {"seed": "seed (Gram matrices, the default; not the random seed)"}
+
 #: Overrides of the form as the page opens.
 FIRST = ("content=tubingen", "style=starry_night")
 
@@ -78,9 +81,8 @@ class Paint:
                 self.size = gr.Slider(*form.RANGES["size"], usual.size, step=1, label="Size", info="longest side in px")
                 self.brush = gr.Slider(0.25, 4, usual.brush, step=0.05, label="Brush scale", info="style.scale")
                 self.color = gr.Radio(list(form.COLORS), value=usual.color, label="Colours")
-                self.objective = gr.Dropdown(
-                    options_of("objective"), value=usual.objective, label="Method", info="objective"
-                )
+                methods = [(METHODS.get(name, name), name) for name in options_of("objective")]
+                self.objective = gr.Dropdown(methods, value=usual.objective, label="Method", info="objective")
                 self.evaluations = gr.Slider(
                     *form.RANGES["evaluations"], usual.evaluations, step=1, label="Evaluations"
                 )
