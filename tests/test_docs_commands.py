@@ -1,19 +1,24 @@
 """Every code block of the README, the documentation and the studies' pages works, or fits what it is for."""
 
+import contextlib
 import functools
 import importlib.util
 import itertools
 import re
 import shlex
 import shutil
+import subprocess
 import sys
+import time
 import tomllib
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 import nst as library
 from benchmarks import against_peer
@@ -27,7 +32,7 @@ from nst.run import single
 from nst.studio import __main__ as studio
 from nst.train import main
 
-from .conftest import NOWHERE, Command
+from .conftest import NOWHERE, Command, free_port
 from .helpers.pages import TOP, Block, blocks, commands
 from .test_studies import STUDIES
 
@@ -218,6 +223,94 @@ def test_the_readmes_commands_paint_and_compare(inside: Command, reader: Path, t
     assert len(list((tmp_path / folder).glob("*/result.png"))) == 4
     assert compare.main(shlex.split(compared)[3:]) == 0
     assert (tmp_path / folder / "compare" / "index.html").is_file()
+
+
+#: Commands that need the internet, an administrator, a cluster or another server. Benchmarks have tests of their own.
+NOT_RUN = re.compile(
+    r"(git|make|docker|wandb|pipx|source) |(python -m )?pip install|python -m (venv|benchmarks)"
+    r"|.*(submitit_slurm|tracking_uri=|completion SHELL)"
+)
+#: Pages of the documentation that no other soak test runs.
+SOAKED = [page for page in COMMANDS if not re.match("experiments/|docs/(learn|research|benchmarks)", page)]
+
+
+def scaled_down(words: list[str]) -> list[str]:
+    """Return the words of a run as a small one; only what a page is about stays as it is."""
+    text, keys = " ".join(words), {word.partition("=")[0] for word in words}
+    if "resume" in keys:
+        return [*(f"{word.partition('=')[0]}=4" if word.startswith("evaluations=") else word for word in words)]
+    small = [word for word in TINY if word.partition("=")[0] not in keys or word.startswith(("size=", "evaluations="))]
+    small += ["size=64"]  # what every network and padding can read
+    if "encoder" in keys:  # its own weights
+        small = [word for word in small if word != "encoder.weights=random"]
+    if "encoder=torchvision" in words:
+        small += ["encoder.weights=random", "encoder.calibrate=false"]
+    if "rerun" in keys:
+        small = ["evaluations=2", "metrics=null"]
+    if "strotss" in text or "nnst" in text:
+        small += ["size=48", "evaluations=9", "schedule.scales=2"]
+    if "schedule.sizes" in text:
+        small += ["size=48", "schedule.sizes=[24]"]
+    if "schedule.smallest" in text:
+        small += ["size=48", "schedule.smallest=24"]
+    if "trainer.devices" in keys:
+        small += ["trainer.devices=2"]
+    return [*words, *small, *(["hydra.sweeper.n_trials=2"] if "hydra/sweeper" in keys else [])]
+
+
+def answers(command: list[str], folder: Path) -> None:
+    """Start a server on a free port, wait until it serves its page, and stop it."""
+    port = free_port()
+    process = subprocess.Popen([*command, "--port", str(port)], cwd=folder, stderr=subprocess.PIPE, text=True)
+    try:
+        for _ in range(240):
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page:
+                assert page.status == 200
+                return
+            time.sleep(0.25)
+        pytest.fail(f"{command} does not answer")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("page", SOAKED)
+def test_every_command_of_a_page_runs(page: str, reader: Path, inside: Command, nst: Command, tmp_path: Path) -> None:
+    shutil.copytree(reader, tmp_path, dirs_exist_ok=True)
+    for number, name in enumerate(("sky.png", "town.png")):
+        Image.linear_gradient("L").rotate(180 * number).resize((768, 576)).save(tmp_path / name)
+    for number, command in enumerate(COMMANDS[page]):
+        if NOT_RUN.match(command):
+            continue
+        words = shlex.split(command.replace("cfsd<0.1", "cfsd<100"))  # of a picture of two evaluations
+        if "--where" in words:
+            assert inside(*TINY, "optimizer=adam", "metrics=[slim]", "hydra.run.dir=outputs/adam").returncode == 0
+        match words:
+            case ["python", "-m", "nst.train", *given]:
+                into = "hydra.sweep.dir" if "-m" in given else "hydra.run.dir"
+                own = (
+                    []
+                    if {"--help", "--help-all", "--cfg"} & {*given} or f"{into}=" in command
+                    else [f"{into}=run{number}"]
+                )
+                if any(word.startswith("resume=") for word in given):
+                    own = []
+                run = nst if "trainer.devices" in command else inside
+                finished = run(*(scaled_down(given) if "--help" not in command else given), *own)
+                assert finished.returncode == 0, f"{command}\n{finished.stderr}"
+            case ["torchrun", _, "-m", "nst.train", *given]:
+                launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "nst.train"]
+                subprocess.run([*launcher, *scaled_down(given), f"hydra.run.dir=run{number}"], cwd=tmp_path, check=True)
+            case ["tensorboard", *given]:
+                answers([sys.executable, "-m", "tensorboard.main", *given], tmp_path)
+            case ["python", "-m", "nst.studio", *given] if "--help" not in given:
+                asked = itertools.takewhile(lambda word: word != "--port", given)
+                inside_folder = [word.replace("/data", str(tmp_path)) for word in asked]
+                answers([sys.executable, "-m", "nst.studio", *inside_folder], tmp_path)
+            case _:
+                subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, check=True, capture_output=True)
 
 
 PYTHON = [block for block in blocks("python") if block.page not in ELSEWHERE]
