@@ -10,14 +10,15 @@ On a machine without a GPU, ``--device cpu`` runs the same where it has a meanin
 
 import argparse
 import io
-import itertools
 import json
 import logging
+import math
 import statistics as numbers
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -26,8 +27,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from benchmarks.against_baseline import __main__ as against_baseline
@@ -36,7 +35,7 @@ from benchmarks.against_baseline.clock import seconds
 from nst import paths, train
 from nst.config.source import quoted
 from nst.encoder.precision import LossScale, full_float32
-from nst.errors import UserError
+from nst.errors import UserError, one_line
 from nst.files.run_folder import RunFolder
 from nst.image import output
 from nst.objective import Losses, Objective, functional, statistics
@@ -380,29 +379,45 @@ def main(words: list[str] | None = None) -> int:
     if options.device.type == "cuda" and not torch.cuda.is_available():
         print("error: --device=cuda: there is no CUDA device; choose --device=cpu", file=sys.stderr)
         return 2
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    found: list[Check] = []
     try:
         with tempfile.TemporaryDirectory() as folder:
             case = Case(options.device, options.size, options.evaluations, options.overrides, Path(folder))
-            found = list(
-                itertools.chain.from_iterable(check(case) for check in CHECKS if check.__name__ in options.checks)
-            )
+            for check in CHECKS:
+                if check.__name__ in options.checks:
+                    found += _found(check, case)
+                    _keep(found, options)
     except UserError as error:
         print("\n".join(f"error: {line}" for line in error.problems), file=sys.stderr)
         return 2
-    table = Table("check", "found", "bound", "", box=None)
-    for check in found:
-        sign = ">=" if check.at_least else "<="
-        table.add_row(check.name, f"{check.value:.6g}", f"{sign} {check.bound:g}", "" if check.passed else "FAILED")
-    Console(width=120).print(table)
-    options.results.parent.mkdir(parents=True, exist_ok=True)
+    statuses = [measure(part, options) for part in speed(options) if time.monotonic() - began < options.seconds]
+    return 0 if all(check.passed for check in found) and not any(statuses) else 1
+
+
+def _found(check: Callable[[Case], Iterator[Check]], case: Case) -> Iterator[Check]:
+    """Yield the figures of a check, and print each. A check that fails with an error doesn't end the others."""
+    try:
+        for figure in check(case):
+            sign, failed = ">=" if figure.at_least else "<=", "" if figure.passed else "FAILED"
+            print(f"{figure.name:72} {figure.value:12.6g} {sign} {figure.bound:<8g} {failed}", flush=True)
+            yield figure
+    except UserError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        print(f"{check.__name__}: {one_line(error)}: FAILED", flush=True)
+        yield Check(f"{check.__name__}: {one_line(error)}", math.nan, 0)
+
+
+def _keep(found: Sequence[Check], options: argparse.Namespace) -> None:
+    """Write the figures so far."""
     told = {
         **provenance.of_machine(options.device),
         "size": options.size,
         "checks": [{**asdict(check), "passed": check.passed} for check in found],
     }
     options.results.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    statuses = [measure(part, options) for part in speed(options) if time.monotonic() - began < options.seconds]
-    return 0 if all(check.passed for check in found) and not any(statuses) else 1
 
 
 def speed(options: argparse.Namespace) -> list[list[str]]:

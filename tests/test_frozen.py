@@ -188,3 +188,30 @@ def test_the_layers_stand_in_their_order() -> None:
     assert names == ["relu1_1", "conv1_2", "relu1_2", "pool1", "relu2_1", "relu2_2", "pool2", "conv3_1", "relu3_1"]
     order = [*arch.layer_names("slim")]
     assert all(order.index(a) < order.index(b) for a, b in pairwise(n for n in names if n in order))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_pooling_on_cuda_computes_the_means_and_repeats_the_gradient(size: int) -> None:
+    x = torch.rand(1, 8, 4 * size, 3 * size, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    means = layers.window_means(x, size)
+    torch.testing.assert_close(means, nn.functional.avg_pool2d(x, size))
+    assert means.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(layers.repeated(means, size), nn.functional.interpolate(means, scale_factor=float(size)))
+    module = layers.Averaging(nn.AvgPool2d(size, size))
+    plain = module(x), module.backward(means, x.shape)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: True))
+        torch.testing.assert_close((module(x), module.backward(means, x.shape)), plain)
+        torch.testing.assert_close(module(x[..., 1:]), nn.functional.avg_pool2d(x[..., 1:], size))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_bits_are_unpacked_alike_on_a_gpu(dtype: torch.dtype) -> None:
+    gradient = torch.randn(40, 8).to(dtype)
+    kept = torch.randint(256, (40,), dtype=torch.uint8)
+    kinds = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
+    here, there = (gradient.clone().view(kinds[dtype]) for _ in range(2))
+    signs._mask_in_cache(here, kept, size=16)
+    signs._mask(there, kept, size=16)
+    assert torch.equal(here, there)
+    assert (here == 0).any()

@@ -1,6 +1,7 @@
 """Writing of finished pictures: sRGB with its profile and with the configuration that made the picture."""
 
 import io
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -58,7 +59,10 @@ def _png(pixels: Pixels, file: BinaryIO, note: str) -> None:
     texts = PngInfo()
     if note:
         texts.add_itxt(KEYWORD, note)
-    Image.fromarray(pixels).save(file, format="PNG", icc_profile=_profile(), pnginfo=texts)
+    # A painted picture hardly repeats itself. Looking for runs of one byte only takes a fifth of the time of zlib's
+    # default, for 1% more bytes. At 2048 px a GPU evaluated 40 times while a picture was written by the default.
+    fast = {"compress_level": 1, "compress_type": zlib.Z_RLE}
+    Image.fromarray(pixels).save(file, format="PNG", icc_profile=_profile(), pnginfo=texts, **fast)
 
 
 def _png16(pixels: Pixels, file: BinaryIO, note: str) -> None:

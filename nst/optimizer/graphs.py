@@ -1,6 +1,7 @@
 """CUDA graphs: an evaluation that is recorded once for a scale, and then replayed."""
 
 import logging
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,14 +65,18 @@ class RecordedObjective(Objective):
             others = torch.stack([losses.content, losses.style, losses.tv, *losses.parts.values()])
             return losses.total, others.detach()
 
-        sample = image.detach().clone().requires_grad_()
-        try:
-            with _no_waits():
-                torch.autograd.backward(evaluate(sample)[0])
-        except RuntimeError as error:
-            log.debug("The evaluation isn't recorded as a CUDA graph: %s", error)
-            return None
-        return cast(Evaluation, torch.cuda.make_graphed_callables(evaluate, (sample,)))
+        trial, sample = (image.detach().clone().requires_grad_() for _ in range(2))
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # the check is a prototype; torch changes streams for recording
+            try:
+                with _no_waits():
+                    torch.autograd.grad(evaluate(trial)[0], trial)
+            except RuntimeError as error:
+                log.debug("The evaluation isn't recorded as a CUDA graph: %s", error)
+                return None
+            return cast(Evaluation, torch.cuda.make_graphed_callables(evaluate, (sample,)))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "RecordedObjective":
         """Move the tensors. A recorded evaluation would read them where they were."""
