@@ -55,6 +55,7 @@ def test_a_newcomers_path(browser: Chrome, studio: Studio, photos: tuple[Path, P
     (tmp_path / "notes.pdf").write_text("no picture")
     page.drop("Content picture", tmp_path / "notes.pdf")
     page.says("content.path=notes.pdf: this file is not a picture")
+    until(lambda: not page.button("Start").is_enabled(), what="disabled button")
     page.drop("Content picture", photos[0])
     page.drop("Style picture", photos[1])
     page.choose("Preset", "preview")

@@ -26,6 +26,7 @@ from nst.errors import UserError
 from nst.files.atomic import sha256
 from nst.studio import __main__ as command_line
 from nst.studio import form, gallery, uploads
+from nst.studio.estimate import Speeds
 from nst.studio.form import Form, StyleChoice, knobs_of
 from nst.studio.queue import Queue
 from nst.studio.uploads import Uploads
@@ -260,6 +261,31 @@ def test_a_run_that_is_resumed_is_the_newest(tmp_path: Path) -> None:
     assert [entry.name for entry in gallery.entries(queue.outputs)] == ["two", "one"]
     queue.resume(queue.outputs / "one")
     assert [entry.name for entry in gallery.entries(queue.outputs)] == ["one", "two"]
+
+
+@needs_gradio
+def test_start_waits_until_a_mistake_is_corrected(tmp_path: Path) -> None:
+    import gradio as gr
+
+    from nst.studio.tabs.paint import Paint
+
+    with gr.Blocks():
+        paint = Paint(Queue(tmp_path), Speeds(tmp_path))
+    values = [each.value for each in paint.inputs]
+    for more, starts, says in (
+        ("resume=x", False, "Correct this before you start:.*resume: the studio sets"),
+        ("nonsense=3", False, "Correct this before you start:.*there is no key nonsense"),
+        ("", True, "Estimating"),
+    ):
+        said, start, command = paint._tell("", *values[:-1], more)
+        assert start.interactive is starts
+        assert re.search(says, said)
+    mistake = [*values[:-1], "style.region=/no/file.png"]
+    estimate = paint._estimate(command, *mistake)
+    said, start = paint._tell_estimate(estimate, command)
+    assert "At present, this run would fail:" in said
+    assert start.value == "Start anyway"
+    assert paint._tell_estimate(estimate, "another command") == (gr.skip(), gr.skip())
 
 
 @needs_gradio

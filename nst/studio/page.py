@@ -20,7 +20,8 @@ FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "mon
 
 STYLE = f"""
 {CSS}
-.nst-error, .nst-error * {{ color: #dc2626 !important; white-space: pre-wrap; overflow-wrap: anywhere; }}
+.nst-error, .nst-error * {{ color: var(--error-icon-color) !important; }}
+.nst-error {{ white-space: pre-wrap; overflow-wrap: anywhere; }}
 .nst-gallery .grid-container {{ grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; }}
 .nst-gallery .caption-label {{
   display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; max-width: 100%; white-space: normal;
@@ -79,7 +80,7 @@ def page(queue: Queue, speeds: Speeds) -> gr.Blocks:
         watching.select(watch.show, watch.budget, watch.outputs, **private)
         gr.on([looking.select, watch.job.change], look.show, look.words, look.shown, **private)  # a run began or ended
         blocks.load(watch.show, watch.budget, watch.outputs, **private)
-        blocks.load(paint.first, None, paint.said, concurrency_id=ESTIMATES, **private)
+        blocks.load(paint.first, None, [paint.said, paint.start], concurrency_id=ESTIMATES, **private)
     # Gradio looks for events a thousand times a second, which takes 3% of a processor while nothing happens.
     blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = 0.05
     return blocks

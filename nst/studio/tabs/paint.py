@@ -20,7 +20,7 @@ from nst.studio.queue import Queue
 DEFAULTS = "defaults"
 
 #: Labels of the methods whose name is also that of a key.
-METHODS = {"seed": "seed (Gram matrices, the default; not the random seed)"}
+METHODS = {"seed": "seed (Gram matrices, default)"}
 
 #: Overrides of the form as the page opens.
 FIRST = ("content=tubingen", "style=starry_night")
@@ -60,7 +60,10 @@ class Paint:
                                 weight = gr.Slider(0, 4, 1, step=0.1, label=f"Weight of the {name.lower()} style")
                                 self.weights.append(weight)
                 self.style_images = images
-                self.more = gr.Textbox("", label="Further overrides", placeholder="optimizer=adam weights.tv=0 seed=1")
+                self.more = gr.Textbox(
+                    "", label="Further overrides", placeholder="optimizer=adam weights.tv=0 seed=1",
+                    info="any other keys; seed=1 is another random start",
+                )  # fmt: skip
                 self.said = gr.HTML()
                 self.start = gr.Button("Start", variant="primary")
                 self.command = gr.Code(
@@ -100,18 +103,25 @@ class Paint:
             [each.change for each in self.inputs],
             self._tell,
             [self.command, *self.inputs],
-            [self.said, self.command],
+            [self.said, self.start, self.command],
             show_progress="hidden",
             trigger_mode="always_last",
             api_visibility="private",
         )
+        self.estimate = gr.State(None)
         self.command.change(  # of its own, as an estimate may take a while
             self._estimate,
-            self.inputs,
-            self.said,
+            [self.command, *self.inputs],
+            self.estimate,
             show_progress="hidden",
             trigger_mode="always_last",
             concurrency_id=ESTIMATES,
+            api_visibility="private",
+        ).then(
+            self._tell_estimate,
+            [self.estimate, self.command],
+            [self.said, self.start],
+            show_progress="hidden",
             api_visibility="private",
         )
 
@@ -133,7 +143,7 @@ class Paint:
         except OSError as error:
             raise gr.Error(of_disk(error)) from None
 
-    def first(self) -> str:
+    def first(self) -> tuple[str, Any]:
         """Return the estimate of the form as the page opens, without a run that measures the speed."""
         return self._estimated(FIRST, measure=False)
 
@@ -189,34 +199,47 @@ class Paint:
             knobs.objective, knobs.evaluations,
         )  # fmt: skip
 
-    def _tell(self, before: str, *values: Any) -> tuple[Any, Any]:
-        """Return the problems of the form, and its command line, which starts an estimate if it is another one."""
+    def _tell(self, before: str, *values: Any) -> tuple[Any, ...]:
+        """Return the form's mistakes, the button, and the command line, which starts an estimate if it has changed."""
         try:
             words = _form(values).words()
         except UserError as error:
-            return _problems(error.problems), ""
+            return *_mistakes(error.problems), ""
         command = form.command(words)
         if command == before:
-            return gr.skip(), gr.skip()
+            return gr.skip(), gr.skip(), gr.skip()
         problems = form.check(words)
-        return _problems(problems) if problems else "<p>Estimating…</p>", command
+        return *(_mistakes(problems) if problems else ("<p>Estimating…</p>", _ready())), command
 
-    def _estimate(self, *values: Any) -> str:
+    def _estimate(self, command: str, *values: Any) -> tuple[str, tuple[str, Any] | None]:
+        """Return the command line, and what it will take; None if the form has a mistake."""
         try:
-            return self._estimated(_form(values).words(), measure=not self.queue.busy())
-        except UserError as error:
-            return _problems(error.problems)
+            words = _form(values).words()
+        except UserError:
+            return command, None
+        return command, self._estimated(words, measure=not self.queue.busy())
 
-    def _estimated(self, words: Sequence[str], *, measure: bool = True) -> str:
+    def _tell_estimate(self, estimate: tuple[str, tuple[str, Any] | None], command: str) -> tuple[Any, Any]:
+        """Return an estimate and the button, unless the form has changed since the estimate began."""
+        about, told = estimate
+        return (gr.skip(), gr.skip()) if told is None or about != command else told
+
+    def _estimated(self, words: Sequence[str], *, measure: bool = True) -> tuple[str, Any]:
+        """Return what a run will take, and the button.
+
+        Problems that only the run's plan shows may be over when it starts: its memory may be free, its files there.
+        """
         try:
             found = self.speeds.estimate(words, measure=measure)
         except UserError as error:
-            return _problems(error.problems)
+            if form.check(words):
+                return _mistakes(error.problems)
+            anyway = gr.Button("Start anyway", variant="secondary", interactive=True)
+            return _listed("At present, this run would fail:", error.problems), anyway
         width, height = found.shape
         time = "time not known yet" if found.seconds is None else f"about {duration(found.seconds)}"
-        return (
-            f"<p>{width} x {height} px, {found.evaluations} evaluations: {time}, about {found.memory / 1e9:.1f} GB</p>"
-        )
+        memory = f"about {found.memory / 1e9:.1f} GB"
+        return f"<p>{width} x {height} px, {found.evaluations} evaluations: {time}, {memory}</p>", _ready()
 
 
 def _form(values: Sequence[Any]) -> Form:
@@ -248,6 +271,17 @@ def about(name: str | None) -> str:
     return f"{preset.about}\n\n`{preset.example}`"
 
 
-def _problems(problems: Sequence[str]) -> str:
+def _mistakes(problems: Sequence[str]) -> tuple[str, Any]:
+    """Return the mistakes of a form as HTML, and the button, which can't be pressed."""
+    return _listed("Correct this before you start:", problems), gr.Button(
+        "Start", variant="secondary", interactive=False
+    )
+
+
+def _ready() -> Any:
+    return gr.Button("Start", variant="primary", interactive=True)
+
+
+def _listed(title: str, problems: Sequence[str]) -> str:
     lines = "".join(f"<li>{html.escape(line)}</li>" for line in problems)
-    return f'<ul class="nst-error" role="alert">{lines}</ul>'
+    return f'<div class="nst-error" role="alert"><strong>{title}</strong><ul>{lines}</ul></div>'
