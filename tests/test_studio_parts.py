@@ -243,6 +243,7 @@ def test_captions_of_runs_begin_with_what_differs(tmp_path: Path) -> None:
     }
     for name, words in runs.items():
         status = "interrupted" if name == "c" else "completed"
+        words = [*words, f"style.path={tmp_path}/{name}/inputs/copied.png"]
         make_run(tmp_path / name, status=status, made={"overrides": words, "name": "tubingen-scream"})
     found = sorted(gallery.entries(tmp_path), key=lambda entry: entry.name)
     assert gallery.captions(found) == [

@@ -98,18 +98,19 @@ def captions(shown: Sequence[Entry]) -> list[str]:
 
     A run without such overrides has its name. Runs that would have the same text also have the names of their folders.
     """
-    numbers = Counter(word for entry in shown for word in set(entry.overrides))
+    words = [list(map(_short, entry.overrides)) for entry in shown]
+    numbers = Counter(word for each in words for word in set(each))
     texts = []
-    for entry in shown:
-        own = sorted((word for word in entry.overrides if numbers[word] < len(shown)), key=lambda word: numbers[word])
+    for entry, each in zip(shown, words, strict=True):
+        own = sorted((word for word in each if numbers[word] < len(shown)), key=lambda word: numbers[word])
         ended = "" if entry.status == "completed" else f"{entry.status}: "
-        texts.append(ended + (" ".join(map(_short, own)) or entry.title))
+        texts.append(ended + (" ".join(own) or entry.title))
     again = Counter(texts)
     return [text if again[text] == 1 else f"{entry.name} {text}" for entry, text in zip(shown, texts, strict=True)]
 
 
 def _short(word: str) -> str:
-    """Return an override with a path's last part alone."""
+    """Return an override with a path's last part alone, as each run has its own copy of a dropped picture."""
     key, _, value = word.partition("=")
     return f"{key}={value.rpartition('/')[2]}"
 
