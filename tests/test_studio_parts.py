@@ -180,13 +180,15 @@ def test_a_run_that_is_stopped_before_its_first_evaluation_has_not_failed(tmp_pa
         if begun:
             (job.folder / "config.yaml").touch()
             (job.folder / "summary.json").write_text('{"status": "running", "evaluations": 0}')
-        watch._stop(job.file)
+        watch._stop(job.file, None)
         until(lambda: not queue.jobs(), what="end")
-        text = str(watch.show()[1])
+        text = str(watch.show()[watch.outputs.index(watch.run)])
         assert "Stopped before the first evaluation, so there is no picture" in text
         assert "error" not in text
         assert job.folder.is_dir() == begun
     finally:
+        for each in queue.jobs():
+            queue.stop(each)
         queue.close()
 
 
