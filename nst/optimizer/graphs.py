@@ -67,9 +67,8 @@ class RecordedObjective(Objective):
 
         trial, sample = (image.detach().clone().requires_grad_() for _ in range(2))
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # the check is a prototype; torch changes streams for recording
+            # torch warns that the check is a prototype, and of the streams that it records on.
+            warnings.simplefilter("ignore", UserWarning)
             try:
                 with _no_waits():
                     torch.autograd.grad(evaluate(trial)[0], trial)
