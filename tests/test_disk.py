@@ -110,7 +110,7 @@ def test_a_history_that_is_loaded_is_there_once(tmp_path: Path) -> None:
         "optimizer = LBFGS([x], history_size=40, history_dtype='bfloat16')\n"
         "before = peak_memory(cpu)\n"
         "optimizer.load_state_dict(WholeCheckpointIO().load_checkpoint('x.ckpt')['optimizer'])\n"
-        "assert len(optimizer.state[x]['y']) == 40 and optimizer.state[x]['y'][0].dtype == torch.bfloat16\n"
+        "assert len(optimizer.history) == 40 and optimizer.history.y[0].dtype == torch.bfloat16\n"
         "print(peak_memory(cpu) - before)\n"
     )
     x = torch.nn.Parameter(torch.zeros(1_000_000))

@@ -2,7 +2,7 @@
 
 import itertools
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from nst.encoder.vgg import VGG
 from nst.errors import DivergedError
 from nst.image.picture import resize
 from nst.objective import Formulas, Objective, Style, Term, Weights, content_targets, functional, style_targets
-from nst.optimizer import LBFGS, ProjectedLBFGS
+from nst.optimizer import LBFGS, ProjectedLBFGS, compact, lbfgs
+from nst.optimizer.history import Loops
 from nst.optimizer.module import StyleTransfer
 from nst.optimizer.recovery import Recovery
 from nst.optimizer.schedule import single
@@ -160,6 +161,14 @@ PLAIN: dict[str, Callable[[], list[Tensor]]] = {
 }
 
 
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L-BFGS keeps its pairs as a matrix, of several blocks and chunks even for a small picture."""
+    monkeypatch.setattr(lbfgs, "Loops", compact.Compact)
+    for name, value in {"WIDTH": 400, "PAIRS": 3, "SPAN": 2}.items():
+        monkeypatch.setattr(compact, name, value)
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_lightning_visits_the_images_of_the_plain_loop(name: str) -> None:
     ours, _ = run(OPTIMIZERS[name])
@@ -169,6 +178,14 @@ def test_lightning_visits_the_images_of_the_plain_loop(name: str) -> None:
     for number, (mine, plain) in enumerate(zip(ours, theirs, strict=False), 1):
         assert torch.equal(mine, plain), f"evaluation {number} differs"
     assert ((ours[-1] == 0) | (ours[-1] == 1)).any(), "the bounds were never reached, so nothing was shown of them"
+
+
+@pytest.mark.parametrize("name", ["clamped lbfgs", "clamped lbfgs with line search"])
+def test_the_matrix_gives_the_images_of_the_plain_loop(as_on_a_gpu: None, name: str) -> None:
+    """Within rounding, which the search enlarges from one image to the next."""
+    ours, _ = run(OPTIMIZERS[name])
+    theirs = PLAIN[name]()
+    assert max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=False)) < 1e-6
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -253,7 +270,7 @@ def test_the_memory_can_be_of_half_the_size() -> None:
         again.load_state_dict(made.state_dict())
         kept = torch.float64 if dtype is None else torch.bfloat16
         for each in (made, again):
-            state = each.state[problem.x]
+            state = each.history.state()
             assert len(state["y"]) == len(state["s"]) == 5
             assert {pair.dtype for pair in (*state["y"], *state["s"])} == {kept}
     best, best_of_half = (min(problem.losses) for problem in problems.values())
@@ -265,14 +282,14 @@ def test_the_memory_can_be_of_half_the_size() -> None:
 def test_no_more_places_are_made_than_the_memory_has_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     map_pages = mmap.mmap
-    monkeypatch.setattr("nst.optimizer.lbfgs.mmap.mmap", lambda *args: made.append(args) or map_pages(*args))
+    monkeypatch.setattr("nst.optimizer.history.mmap.mmap", lambda *args: made.append(args) or map_pages(*args))
     for size in (1, 5, 20):
         made.clear()
         problem = Quadratic()
         optimizer = ProjectedLBFGS([problem.x], history_size=size)
         for _ in range(60):
             optimizer.step(problem)
-        assert len(optimizer.state[problem.x]["y"]) == size
+        assert len(optimizer.history) == size
         assert len(made) == 2 * size
 
 
@@ -300,7 +317,7 @@ def test_a_longer_memory_does_not_read_more_numbers_from_tensors(kind: Callable[
         optimizer = kind([x], history_size=size)
         for _ in range(25):
             optimizer.step(bowl)
-        assert len(optimizer.state[x]["y"]) == size
+        assert len(optimizer.history) == size
         with Waits() as waits:
             optimizer.step(bowl)
         counts.append(waits.count)
@@ -339,6 +356,60 @@ def test_projected_lbfgs_leaves_a_hilltop() -> None:
     assert x.tolist() == [0.0] * 10 + [1.0] * 10
 
 
+def pairs_of(curvature: Tensor, number: int) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
+    """Gradients, each with the pair before it, of steps on a quadratic function; the third pair has no curvature."""
+    generator = torch.Generator().manual_seed(0)
+    for index in range(number):
+        s, gradient = torch.randn(2, len(curvature), generator=generator, dtype=curvature.dtype)
+        yield curvature * gradient, (curvature * s * (-1 if index == 2 else 1), s)
+
+
+@pytest.mark.parametrize("kept", [torch.float32, torch.bfloat16])
+def test_the_matrix_is_nearer_to_the_exact_direction_than_the_loops(as_on_a_gpu: None, kept: torch.dtype) -> None:
+    curvature = torch.logspace(0, 3, 1900)
+    made = [History(7, curvature, kept) for History in (Loops, compact.Compact)]
+    exact = Loops(7, curvature.double(), torch.float64)
+    for gradient, pair in pairs_of(curvature, 12):
+        for each in made:
+            each.learn(gradient, pair)
+        exact.load({key: [part.double() for part in made[0].state()[key]] for key in ("y", "s")})
+        expected, slope = exact.direction(gradient.double())
+        loops, matrix = (float((each.direction(gradient)[0] - expected).norm()) for each in made)
+        assert matrix < max(2 * loops, 1e-6 * float(expected.norm()))
+        assert made[1].direction(gradient)[1] == pytest.approx(slope, rel=1e-5)
+        assert len(made[0]) == len(made[1])
+    assert len(made[1]) == 7
+
+
+def test_a_checkpoint_of_one_kind_of_history_serves_the_other(as_on_a_gpu: None) -> None:
+    """The loops' checkpoints are those of earlier versions."""
+    curvature = torch.logspace(0, 3, 1900, dtype=torch.float64)
+    made = [History(7, curvature, torch.float64) for History in (Loops, compact.Compact)]
+    for gradient, pair in pairs_of(curvature, 12):
+        for each in made:
+            each.learn(gradient, pair)
+        for saved in made:
+            for kind, size in itertools.product((Loops, compact.Compact), (7, 3)):
+                loaded = kind(size, curvature, torch.float64)
+                loaded.load(saved.state())
+                loaded.learn(gradient)
+                assert len(loaded) == min(size, len(saved))
+                if size == 7:
+                    torch.testing.assert_close(loaded.direction(gradient)[0], saved.direction(gradient)[0])
+
+
+def test_a_checkpoint_of_the_matrix_has_the_pairs_only(as_on_a_gpu: None, tmp_path: Path) -> None:
+    curvature = torch.logspace(0, 3, 1900, dtype=torch.float64)
+    made = compact.Compact(7, curvature, torch.float64)
+    for gradient, pair in pairs_of(curvature, 3):
+        made.learn(gradient, pair)
+    state = made.state()
+    state["y"][0][0] = 5
+    assert made.state()["y"][0][0] == 5, "it is no copy"
+    torch.save(state, tmp_path / "x.pt")
+    assert 4 * 1900 * 8 < (tmp_path / "x.pt").stat().st_size < 5 * 1900 * 8
+
+
 class SaveAtEveryIteration(pl.Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -363,6 +434,11 @@ def test_a_run_resumed_at_any_iteration_equals_the_uninterrupted_one(name: str, 
         assert all(torch.equal(a, b) for a, b in zip(counted.seen[done:], again.seen, strict=True))
         assert torch.equal(module.best_image, whole.best_image)
         assert module.best == whole.best
+
+
+@pytest.mark.parametrize("name", ["lbfgs in half the memory", "clamped lbfgs with line search"])
+def test_a_run_with_the_matrix_goes_on_at_any_iteration(as_on_a_gpu: None, name: str, tmp_path: Path) -> None:
+    test_a_run_resumed_at_any_iteration_equals_the_uninterrupted_one(name, tmp_path)
 
 
 def test_a_checkpoint_holds_no_weights_of_the_encoder(tmp_path: Path) -> None:

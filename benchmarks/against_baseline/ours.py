@@ -111,7 +111,7 @@ def iterate(run: Run, evaluate: Callable[[], Tensor]) -> None:
 
     for _ in range(2 * optimizer.history_size):
         optimizer.step(cheap)
-        if len(optimizer.state[image]["y"]) == optimizer.history_size:
+        if len(optimizer.history) == optimizer.history_size:
             break
     else:
         raise RuntimeError("the history of L-BFGS was not filled")

@@ -1,6 +1,5 @@
 """L-BFGS with one iteration a step, which allows a checkpoint at every iteration and wastes no evaluation."""
 
-import mmap
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -8,8 +7,11 @@ import torch
 from torch import Tensor
 from torch.optim.lbfgs import _strong_wolfe  # private; our tests check its use
 
-#: Keys of the curvature pairs in an optimizer's state.
-PAIRS = {"y", "s"}
+from nst.optimizer.compact import Compact
+from nst.optimizer.history import History, Loops
+
+#: Keys of an optimizer's state that belong to its history, in older checkpoints.
+OLDER = ("y", "s", "rho", "scale")
 
 
 class LBFGS(torch.optim.Optimizer):
@@ -63,8 +65,7 @@ class LBFGS(torch.optim.Optimizer):
         self.tolerance_grad = tolerance_grad
         self.tolerance_change = tolerance_change
         self.evaluations_left: int | None = None
-        self._spare: list[Tensor] = []
-        self._made = 0
+        self._history: History | None = None
 
     @property
     def converged(self) -> bool:
@@ -72,29 +73,42 @@ class LBFGS(torch.optim.Optimizer):
         return bool(self.state[self._param].get("converged", False))
 
     @property
+    def history(self) -> History:
+        """The curvature pairs."""
+        if self._history is None:
+            kept = self._param.dtype if self.history_dtype is None else torch.bfloat16
+            kind = Loops if self._param.device.type == "cpu" else Compact
+            self._history = kind(self.history_size, self._param, kept)
+        return self._history
+
+    @property
     def has_history(self) -> bool:
         """Whether the next step uses pairs of earlier ones."""
-        return bool(self.state[self._param].get("y"))
+        return len(self.history) > 0
 
     def forget(self) -> None:
         """Clear the state except for ``converged``. If not converged, the next step begins anew."""
         state = self.state[self._param]
         converged = self.converged
         state.clear()
+        self._history = None
         if converged:
             state["converged"] = True
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, without copies of the pairs."""
+        whole = super().state_dict()
+        states = {key: {**state, "history": self.history.state()} for key, state in whole["state"].items()}
+        return {**whole, "state": states}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state, with memory for no more than its pairs and one further vector."""
-        states = state_dict["state"]
-        light = {
-            key: {name: each for name, each in state.items() if name not in PAIRS} for key, state in states.items()
-        }
+        light = {}
+        for key, state in state_dict["state"].items():
+            older = {name: state[name] for name in OLDER if name in state}
+            self.history.load(state.get("history", {"y": [], "s": [], **older}))
+            light[key] = {name: value for name, value in state.items() if name not in (*OLDER, "history")}
         super().load_state_dict({**state_dict, "state": light})  # converts everything to the tensor's type
-        for state in states.values():
-            for memory in PAIRS & state.keys():  # none before the first step
-                kept = [self._keep(each.to(self._param.device, self._kept)) for each in state[memory]]
-                self.state[self._param][memory] = kept
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any]) -> float:  # type: ignore[override]
@@ -103,14 +117,14 @@ class LBFGS(torch.optim.Optimizer):
         state = self.state[self._param]
         if not state:
             loss, gradient = self._evaluate(closure)
-            state.update(loss=loss, gradient=gradient, y=[], s=[], rho=[])
-            self._aim(state, moved=True)
+            state.update(loss=loss, gradient=gradient)
+            self._aim(state)
         elif not self.converged:
-            self._aim(state, moved=self._move(state, closure))
+            self._aim(state, *self._move(state, closure))
         return float(state["loss"])
 
-    def _move(self, state: dict[str, Any], closure: Callable[[], Any]) -> bool:
-        """Move along the direction and update the memory; return False if the tensor or the loss hardly changed."""
+    def _move(self, state: dict[str, Any], closure: Callable[[], Any]) -> tuple[tuple[Tensor, Tensor], float]:
+        """Move along the direction; return the new pair, and by how much the loss changed."""
         loss, gradient, direction, length = (state[key] for key in ("loss", "gradient", "direction", "length"))
         if self.line_search_fn is None:
             self._param.add_(direction, alpha=length)
@@ -119,18 +133,20 @@ class LBFGS(torch.optim.Optimizer):
             new_loss, new_gradient, length = self._line_search(state, closure)
             self._param.add_(direction, alpha=length)
         state.update(loss=new_loss, gradient=new_gradient)
-        self._remember(state, y=new_gradient.sub(gradient), s=direction.mul(length).flatten())
-        change = direction.mul(length).abs().max()
-        return bool(change > self.tolerance_change) and not abs(new_loss - loss) < self.tolerance_change
+        return (new_gradient.sub(gradient), direction.mul(length).flatten()), abs(new_loss - loss)
 
-    def _aim(self, state: dict[str, Any], *, moved: bool) -> None:
-        """Set the direction and the length of the next iteration, or mark the optimizer as converged."""
+    def _aim(self, state: dict[str, Any], pair: tuple[Tensor, Tensor] | None = None, gain: float = torch.inf) -> None:
+        """Keep the pair, and set the direction and the length of the next iteration, or mark it as converged.
+
+        Without known curvature, all pixels together move by ``lr``. torch's optimizer, whose first step is otherwise
+        the same, moves them by less where |gradient|₁ is below 1.
+        """
         gradient = state["gradient"]
-        length = self._lr if state["y"] else self._first_length(gradient)
-        direction = self._direction(state, gradient)
-        slope = gradient.dot(direction)
-        flat = bool(gradient.abs().max() <= self.tolerance_grad)
-        converged = flat or not moved or bool(slope > -self.tolerance_change)
+        sizes = self.history.learn(gradient, pair)
+        direction, slope = self.history.direction(gradient)
+        length = self._lr if self.has_history else self._lr / (sizes.total or 1)
+        moved = sizes.change > self.tolerance_change and not gain < self.tolerance_change
+        converged = sizes.largest <= self.tolerance_grad or not moved or slope > -self.tolerance_change
         state.update(direction=direction.view_as(self._param), length=length, converged=converged)
 
     def _line_search(self, state: dict[str, Any], closure: Callable[[], Any]) -> tuple[float, Tensor, float]:
@@ -152,61 +168,6 @@ class LBFGS(torch.optim.Optimizer):
         )  # fmt: skip
         return loss, gradient, length
 
-    def _remember(self, state: dict[str, Any], *, y: Tensor, s: Tensor) -> None:
-        """Keep the pair if its curvature ``y·s`` is more than its rounding error. torch's limit is 1e-10."""
-        least = torch.finfo(y.dtype).eps * float(y.norm() * s.norm())
-        rounded = [part.to(self._kept) for part in (y, s)]
-        y, s = (part.to(y.dtype) for part in rounded)  # compute from the pair as it is kept
-        curvature = y.dot(s)
-        if not curvature > least:
-            return
-        if len(state["y"]) == self.history_size:
-            self._spare += [state["y"].pop(0), state["s"].pop(0)]
-            state["rho"].pop(0)
-        state["y"].append(self._keep(rounded[0]))
-        state["s"].append(self._keep(rounded[1]))
-        state["rho"].append(float(1.0 / curvature))
-        state["scale"] = float(curvature / y.dot(y))
-
-    def _keep(self, vector: Tensor) -> Tensor:
-        """Return a copy of a vector; on a CPU, in memory pages of its own and in a tensor made beforehand.
-
-        Every evaluation allocates and frees memory. Objects that stay allocated in between, however small, fragment the
-        heap: it grew by half of the pairs' size with the pairs' numbers in it, and by a third with their tensor objects
-        only.
-        """
-        if not self._spare and vector.device.type != "cpu":
-            self._spare = [torch.empty_like(vector)]
-        elif not self._spare:
-            size = vector.numel() * vector.element_size()
-            number = max(1, min(32, 2 * self.history_size - self._made))
-            pages = [mmap.mmap(-1, size) for _ in range(number)]  # pages take no memory until they are written
-            self._spare = [torch.frombuffer(each, dtype=vector.dtype) for each in pages]
-            self._made += number
-        return self._spare.pop().copy_(vector)
-
-    def _direction(self, state: dict[str, Any], gradient: Tensor) -> Tensor:
-        """Return the direction, by the two-loop recursion (Nocedal and Wright 2006, algorithm 7.4)."""
-        pairs = list(zip(state["y"], state["s"], state["rho"], strict=True))
-        direction = gradient.neg()
-        alphas = []
-        for y, s, rho in reversed(pairs):
-            alpha = s.to(gradient.dtype).dot(direction) * rho
-            direction.addcmul_(y, alpha, value=-1)  # unlike add_, doesn't wait for the device
-            alphas.append(alpha)
-        direction = torch.mul(direction, state.get("scale", 1))
-        for (y, s, rho), alpha in zip(pairs, reversed(alphas), strict=True):
-            beta = y.to(gradient.dtype).dot(direction) * rho
-            direction.addcmul_(s, alpha - beta)
-        return direction
-
-    def _first_length(self, gradient: Tensor) -> Tensor:
-        """Return the length of a step along the gradient without known curvature: all pixels together move by ``lr``.
-
-        torch's optimizer, whose first step is otherwise the same, moves them by less where |gradient|₁ is below 1.
-        """
-        return self._lr / gradient.abs().sum()
-
     def _evaluate(self, closure: Callable[[], Any]) -> tuple[float, Tensor]:
         loss = float(closure())
         assert self._param.grad is not None
@@ -215,10 +176,6 @@ class LBFGS(torch.optim.Optimizer):
     @property
     def _lr(self) -> float:
         return float(self.param_groups[0]["lr"])
-
-    @property
-    def _kept(self) -> torch.dtype:
-        return self._param.dtype if self.history_dtype is None else torch.bfloat16
 
     @property
     def _param(self) -> Tensor:

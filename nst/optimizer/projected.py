@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nst.optimizer.lbfgs import LBFGS
@@ -51,41 +52,41 @@ class ProjectedLBFGS(LBFGS):
         )  # fmt: skip
         self.rounding = rounding
 
-    def _move(self, state: dict[str, Any], closure: Callable[[], Any]) -> bool:
+    def _move(self, state: dict[str, Any], closure: Callable[[], Any]) -> tuple[tuple[Tensor, Tensor], float]:
         loss, gradient, direction, length = (state[key] for key in ("loss", "gradient", "direction", "length"))
         start = self._param.clone()
-        self._param.add_(direction, alpha=length).clamp_(0, 1)
+        self._param.add_(direction * length).clamp_(0, 1)
         step = (self._param - start).flatten()
         new_loss, new_gradient = self._evaluate(closure)
         y = new_gradient.sub(gradient)
-        self._remember(state, y=y, s=step)
-        change = float(step.abs().max())
-        moved = change > self.tolerance_change
-        if new_loss <= loss + self.rounding * abs(loss):
-            radius = min(1.0, max(state["radius"], 2 * change))
-            state.update(loss=new_loss, gradient=new_gradient, radius=radius)
-            return moved and not abs(loss - new_loss) < self.tolerance_change
-        self._param.copy_(start)
-        state["radius"] = change / 2
-        return moved
+        state["accepted"] = new_loss <= loss + self.rounding * abs(loss)
+        if not state["accepted"]:
+            self._param.copy_(start)
+            return (y, step), torch.inf
+        state.update(loss=new_loss, gradient=new_gradient)
+        return (y, step), abs(loss - new_loss)
 
-    def _aim(self, state: dict[str, Any], *, moved: bool) -> None:
+    def _aim(self, state: dict[str, Any], pair: tuple[Tensor, Tensor] | None = None, gain: float = torch.inf) -> None:
         free = self._free(state["gradient"])
         gradient = state["gradient"] * free
-        direction = self._direction(state, gradient) * free
-        if not gradient.dot(direction) < 0:  # rounding has spoilt the memory: restart
-            self._spare += [*state["y"], *state["s"]]
-            for memory in (state["y"], state["s"], state["rho"]):
-                memory.clear()
+        sizes = self.history.learn(gradient, pair)
+        radius = state.get("radius", 0.3)
+        if pair is not None:
+            radius = min(1.0, max(radius, 2 * sizes.change)) if state.pop("accepted") else sizes.change / 2
+        direction, slope = self.history.direction(gradient)
+        direction *= free
+        if not slope < 0:  # rounding has spoilt the memory: restart
+            self.history.clear()
             direction = gradient.neg()
-        largest = float(direction.abs().max())
-        length = state.setdefault("radius", 0.3) / largest if largest else 0.0
-        if state["y"]:
-            length = min(length, self._lr)
-        elif "direction" not in state:  # all pixels together move by lr, whatever the scale of the loss
-            length = min(length, self._lr / float(gradient.abs().sum()))
-        converged = not moved or bool(gradient.abs().max() <= self.tolerance_grad)
-        state.update(direction=direction.view_as(self._param), length=length, converged=converged)
+        # A number on the device, as reading it would be another transfer. A direction of zeros gives the length 0.
+        length = torch.nan_to_num(radius / direction.abs().max(), posinf=0)
+        if self.has_history:
+            length = length.clamp(max=self._lr)
+        elif pair is None:  # all pixels together move by lr, whatever the scale of the loss
+            length = length.clamp(max=self._lr / (sizes.total or 1))
+        moved = sizes.change > self.tolerance_change and not gain < self.tolerance_change
+        converged = sizes.largest <= self.tolerance_grad or not moved
+        state.update(direction=direction.view_as(self._param), length=length, radius=radius, converged=converged)
 
     def _free(self, gradient: Tensor) -> Tensor:
         """Return True for pixels that can follow the negative gradient, and False for pixels held at a bound."""

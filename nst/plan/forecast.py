@@ -12,6 +12,7 @@ from nst import image
 from nst.errors import UserError, problem
 from nst.objective import statistics
 from nst.objective.terms import JointTerm
+from nst.optimizer import compact
 from nst.plan import memory
 from nst.plan.layout import Layout, network
 
@@ -77,6 +78,8 @@ def _kept(layout: Layout, device: torch.device) -> dict[str, int]:
     coarse = [stage.end for stage in stages if stage.shape != stages[-1].shape]
     last = stages[-1].end - (coarse[-1] if planned and coarse else 0)
     pairs = min(optimizer.get("history_size", 0), last)
+    if device.type != "cpu":
+        pairs = compact.places(pairs, optimizer.get("history_size", 0))
     pairs *= 1 if optimizer.get("history_dtype") is None else 0.5
     shapes = geometry.shapes(layout.shape)
     return {

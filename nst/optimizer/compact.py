@@ -1,0 +1,205 @@
+"""The history of L-BFGS as a matrix, for GPUs."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nst.encoder.precision import abilities, exact
+from nst.optimizer.history import History, Sizes
+
+#: Largest number of columns in a chunk.
+WIDTH = 16384
+
+#: Number of pairs in a block. Memory is taken block by block, so a short run doesn't take that of a long one.
+PAIRS = 16
+
+#: Number of chunks that are multiplied at once; it bounds the memory of copies.
+SPAN = 128
+
+
+def places(pairs: int, size: int) -> int:
+    """Return the number of places that a number of pairs takes, at most ``size`` pairs."""
+    return min(PAIRS * (pairs // PAIRS + 1), size + 1) if pairs else 0
+
+
+class Compact(History):
+    """The history as a matrix, with the direction in the compact representation.
+
+    The columns of the matrix are divided into chunks. Dot products are summed in the gradient's type within a chunk,
+    and in 64 bits over the chunks. Their errors are much smaller than those of one long sum. This matters because the
+    triangular systems enlarge them.
+
+    Attributes:
+        order: the places of the kept pairs, oldest first. There is one place more than ``size``, for the new pair.
+        blocks: the kept pairs, each of shape (rows, columns). The pair of a place has two rows, ``y`` and ``s``.
+        sy: the dot products ``s·y`` by place, in 64 bits, of each ``y`` with its own ``s`` and older ones. The loops
+            don't use the others.
+        yy: the dot products ``y·y`` by place, in 64 bits.
+    """
+
+    def __init__(self, size: int, like: Tensor, dtype: torch.dtype) -> None:
+        super().__init__(size, like, dtype)
+        self.number = like.numel()
+        self.chunks = -(-self.number // WIDTH)
+        self.width = 64 * -(-self.number // (64 * max(1, self.chunks)))
+        self.order: list[int] = []
+        self.blocks: list[Tensor] = []
+        self.used = 0  # places that have had a pair
+        self.sy, self.yy = (torch.zeros(size + 1, size + 1, dtype=torch.float64) for _ in range(2))
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def clear(self) -> None:
+        self.order.clear()
+
+    def learn(self, gradient: Tensor, pair: tuple[Tensor, Tensor] | None = None) -> Sizes:
+        norm = torch.linalg.vector_norm
+        vectors, numbers = [gradient], [norm(gradient), norm(gradient, 1), norm(gradient, torch.inf)]
+        place = -1
+        if pair is not None:
+            place = next(each for each in range(self.size + 1) if each not in self.order)
+            vectors += [part.to(gradient.dtype) for part in self._write(place, *pair)]
+            numbers.append(norm(pair[1], torch.inf))
+        products = self._products(vectors)
+        found = torch.cat([products.flatten(), exact(torch.stack(numbers))]).cpu()  # the only transfer from the device
+        products = found[: products.numel()].view_as(products)
+        length, total, largest, *change = found[products.numel() :].tolist()
+        self._of_gradient = length**2, products[0, 0::2], products[0, 1::2]
+        if pair is not None:
+            self.yy[place, : self.used] = self.yy[: self.used, place] = products[1, 0::2]
+            self.sy[: self.used, place] = products[1, 1::2]
+            rounding = torch.finfo(gradient.dtype).eps * (self.yy[place, place] * products[2, 2 * place + 1]).sqrt()
+            if self.sy[place, place] > rounding:
+                self.order = [*self.order, place][-self.size :]
+        return Sizes(change[0] if change else torch.inf, largest, total)
+
+    def direction(self, gradient: Tensor) -> tuple[Tensor, float]:
+        """Return the direction for the gradient that was learned last, and their dot product.
+
+        The direction is ``-γ g + Σ γ a_i y_i - Σ b_i s_i``: ``a`` are the coefficients of the first loop, from the
+        newest pair to the oldest, and ``b`` those of the second loop. ``γ`` is the scale of the newest pair.
+        """
+        square, gy, gs = self._of_gradient
+        if not self.order:
+            return gradient.neg(), -square
+        index = torch.tensor(self.order)
+        sy, yy, gy, gs = self.sy[index][:, index], self.yy[index][:, index], gy[index], gs[index]
+        scale = float(sy[-1, -1] / yy[-1, -1])
+        a = torch.linalg.solve_triangular(sy, gs[:, None], upper=True)[:, 0]
+        rest = sy.diagonal() * a - scale * (gy - yy @ a)
+        b = torch.linalg.solve_triangular(sy.T, rest[:, None], upper=False)[:, 0]
+        coefficients = torch.zeros(self.used, 2, dtype=torch.float64)
+        coefficients[index] = torch.stack([scale * a, -b], dim=1)
+        slope = float(scale * (a @ gy - square) - b @ gs)
+        return self._add(gradient.mul(-scale), coefficients.flatten().to(gradient.dtype)), slope
+
+    def state(self) -> dict[str, Any]:
+        y, s = ([_alone(self._row(place, offset)) for place in self.order] for offset in range(2))
+        used = self.used
+        return {
+            "y": y, "s": s, "places": self.order[:],
+            "sy": self.sy[:used, :used].clone(), "yy": self.yy[:used, :used].clone(),
+        }  # fmt: skip
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        pairs = list(zip(saved["y"], saved["s"], strict=True))[-self.size :]
+        places = saved.get("places", [])
+        fits = len(places) == len(pairs) and len(saved.get("sy", [])) <= self.size + 1
+        # The places stay the same if possible: the order of a sum changes its last digit.
+        self.order = places[:] if fits else list(range(len(pairs)))
+        self.used = 0
+        for place in range(len(saved["sy"]) if fits else len(pairs)):
+            self._reach(place)
+        for place, pair in zip(self.order, pairs, strict=True):
+            self._write(place, *pair)
+        if fits:
+            self.sy[: self.used, : self.used], self.yy[: self.used, : self.used] = saved["sy"], saved["yy"]
+        else:
+            for place in range(self.used):
+                products = self._products([self._row(place, 0).to(self.like.dtype)]).cpu()
+                self.yy[place, : self.used], self.sy[: self.used, place] = products[0, 0::2], products[0, 1::2]
+
+    def _write(self, place: int, y: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Write a pair to a place; return it as it is kept."""
+        self._reach(place)
+        return self._row(place, 0).copy_(y), self._row(place, 1).copy_(s)
+
+    def _reach(self, place: int) -> None:
+        """Make the block of a place if it doesn't exist."""
+        if place == PAIRS * len(self.blocks):
+            rows = 2 * min(PAIRS, self.size + 1 - place)
+            columns = self.chunks * self.width
+            self.blocks.append(torch.zeros(rows, columns, dtype=self.dtype, device=self.like.device))
+        self.used = max(self.used, place + 1)
+
+    def _row(self, place: int, offset: int) -> Tensor:
+        """Return the ``y`` (offset 0) or the ``s`` (offset 1) of a place."""
+        block, pair = divmod(place, PAIRS)
+        return self.blocks[block][2 * pair + offset, : self.number]
+
+    def _spans(self) -> Iterator[tuple[slice, list[Tensor]]]:
+        """Yield the columns of some chunks at a time, and each block's rows in use: (chunks, rows, width)."""
+        for first in range(0, self.chunks, SPAN):
+            last = min(first + SPAN, self.chunks)
+            rows = []
+            for number, block in enumerate(self.blocks):
+                used = block[: max(0, 2 * (self.used - PAIRS * number))]
+                rows.append(used.view(len(used), self.chunks, self.width)[:, first:last].transpose(0, 1))
+            yield slice(first * self.width, min(last * self.width, self.number)), rows
+
+    def _products(self, vectors: list[Tensor]) -> Tensor:
+        """Return the dot products of the vectors with the rows in use, in 64 bits: (vectors, rows)."""
+        total = exact(vectors[0].new_zeros(2 * self.used, len(vectors)))
+        for columns, blocks in self._spans():
+            parts = torch.stack([self._by_chunk(vector[columns]) for vector in vectors], dim=2)
+            total += exact(torch.cat([_product(rows, parts) for rows in blocks], dim=1)).sum(0) if blocks else 0
+        return total.T
+
+    def _add(self, vector: Tensor, coefficients: Tensor) -> Tensor:
+        """Add the rows in use to a vector, in place, each times its coefficient; return the vector."""
+        coefficients = coefficients.to(vector.device, non_blocking=True)
+        for columns, blocks in self._spans():
+            part = vector[columns]
+            for rows, factors in zip(blocks, torch.split(coefficients, 2 * PAIRS), strict=True):
+                found = _product(rows.transpose(1, 2), factors[None, :, None].expand(len(rows), -1, 1))
+                part.add_(found.flatten()[: len(part)])
+        return vector
+
+    def _by_chunk(self, vector: Tensor) -> Tensor:
+        """Return a vector as (chunks, width), with zeros at its end."""
+        return functional.pad(vector, (0, -len(vector) % self.width)).view(-1, self.width)
+
+
+def _product(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Return the matrix products of (chunks, n, m) and (chunks, m, k), in the type of the latter.
+
+    Matrices of 16 bits are multiplied as they are if the device can; each vector is then the sum of three of 16 bits.
+    """
+    same = matrices.dtype == vectors.dtype
+    if same and matrices.device.type != "cpu":
+        return torch.bmm(matrices, vectors)
+    if not same and abilities(matrices.device).wide_products:
+        parts: Tensor = torch.bmm(matrices, _split(vectors, matrices.dtype), out_dtype=vectors.dtype)
+        return parts.view(*parts.shape[:2], 3, -1).sum(2)
+    pairs = zip(matrices, vectors, strict=True)
+    return torch.stack([torch.mm(matrix.to(vectors.dtype), columns) for matrix, columns in pairs])
+
+
+def _split(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return three tensors of a 16-bit type, side by side, whose sum is ``x`` in 32 bits."""
+    parts = []
+    for _ in range(3):
+        parts.append(x.to(dtype))
+        x = x - parts[-1]
+    return torch.cat(parts, dim=2)
+
+
+def _alone(row: Tensor) -> Tensor:
+    """Return a contiguous tensor with a storage of its own in the same memory: ``torch.save`` writes whole storages."""
+    first = row.storage_offset() * row.element_size()
+    part: torch.UntypedStorage = row.untyped_storage()[first : first + row.numel() * row.element_size()]
+    return torch.empty(0, dtype=row.dtype, device=row.device).set_(part)
