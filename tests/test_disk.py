@@ -116,7 +116,8 @@ def test_a_history_that_is_loaded_is_there_once(tmp_path: Path) -> None:
     x = torch.nn.Parameter(torch.zeros(1_000_000))
     optimizer = LBFGS([x], history_size=40, history_dtype="bfloat16")
     pairs = {name: [torch.ones_like(x, dtype=torch.bfloat16) for _ in range(40)] for name in ("y", "s")}
-    optimizer.state[x].update(pairs, rho=[1.0] * 40, loss=1.0)
+    optimizer.state[x]["loss"] = 1.0
+    optimizer.history.load(pairs)
     WholeCheckpointIO().save_checkpoint({"optimizer": optimizer.state_dict()}, tmp_path / "x.ckpt")
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
