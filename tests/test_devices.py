@@ -60,7 +60,20 @@ def optimize(optimizer: str, tile: int | None) -> dict[str, Any]:
         made.step(closure)
         picture.data.clamp_(0, 1)
     own = objective.team.own(windows(objective.encoder, SHAPE, tile))
-    return {"losses": losses, "image": picture.detach(), "places": [str(part.place["relu1_1"]) for part in own]}
+    return {
+        "kept": kept_bytes(made.state_dict()),
+        "losses": losses,
+        "image": picture.detach(),
+        "places": [str(part.place["relu1_1"]) for part in own],
+    }
+
+
+def kept_bytes(state: Any) -> int:
+    """The bytes of all tensors in an optimizer's state."""
+    if isinstance(state, torch.Tensor):
+        return state.nbytes
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, list) else []
+    return sum(map(kept_bytes, parts))
 
 
 def work(rank: int, folder: Path) -> None:
@@ -91,6 +104,8 @@ def test_two_processes_find_what_one_finds(pair: Path, case: str) -> None:
     assert first["losses"] == pytest.approx(one["losses"], rel=1e-6)
     assert (first["image"] - one["image"]).abs().max() <= 1e-6
     assert [len(one["places"])] == alone
+    if optimizer == "lbfgs":
+        assert max(first["kept"], second["kept"]) < 0.55 * one["kept"]
     assert [len(first["places"]), len(second["places"])] == shared
     assert sorted(first["places"] + second["places"]) == sorted(one["places"])
 
@@ -246,10 +261,42 @@ def test_a_signal_ends_all_between_two_iterations(
     assert errors.count("Stopping after this iteration") == 1
     assert summary(tmp_path / "run")["status"] == "interrupted"
     done = int(summary(tmp_path / "run")["evaluations"])
-    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == [f"{done:06d}.ckpt"]
+    saved = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
+    assert saved == [f"{done:06d}.ckpt", f"{done:06d}.part1"]
     assert psutil.wait_procs(others, timeout=5)[1] == []
     assert nst("resume=run", f"evaluations={done + 5}", "trainer.devices=1").returncode == 0
     assert [row[0] for row in table(tmp_path / "run")] == list(range(1, done + 6))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(2, 1), *(pytest.param(*each, marks=pytest.mark.soak) for each in ((1, 2), (2, 2)))]
+)
+def test_a_history_in_parts_goes_on_with_any_number_of_processes(
+    inside: Command, two: list[str], tmp_path: Path, first: int, second: int
+) -> None:
+    kept = [*two, "schedule=single", "callbacks.checkpoint.keep_history=true"]
+    assert inside(*kept, "trainer.devices=1", "evaluations=20", "hydra.run.dir=whole").returncode == 0
+    assert inside(*kept, f"trainer.devices={first}", "hydra.run.dir=run").returncode == 0
+    names = {path.name for path in (tmp_path / "run/checkpoints").iterdir()}
+    assert names == ({"000010.ckpt", "000010.part1"} if first == 2 else {"000010.ckpt"})
+    goes_on = inside("resume=run", "evaluations=20", f"trainer.devices={second}")
+    assert goes_on.returncode == 0, goes_on.stderr
+    assert "empty history" not in goes_on.stderr
+    np.testing.assert_allclose(table(tmp_path / "run"), table(tmp_path / "whole"), rtol=1e-6)
+
+
+def test_a_part_that_is_damaged_or_missing_is_told(inside: Command, two: list[str], tmp_path: Path) -> None:
+    assert inside(*two, "trainer.devices=1", "hydra.run.dir=run").returncode == 0
+    [path] = (tmp_path / "run/checkpoints").iterdir()
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["optimizer_states"][0]["parts"] = 2
+    torch.save(checkpoint, path)
+    missing = inside("resume=run", "evaluations=25", "trainer.devices=1")
+    assert "this checkpoint can't be read (000010.part1: there is no such file); remove it to" in missing.stderr
+    path.with_suffix(".part1").write_bytes(b"half")
+    damaged = inside("resume=run", "evaluations=25", "trainer.devices=1")
+    assert damaged.returncode == 2
+    assert "000010.ckpt: this checkpoint can't be read (000010.part1: File is not a zip file)" in damaged.stderr
 
 
 def test_no_process_outlives_another(two: list[str], tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ KEEP_HISTORY = "callbacks.checkpoint.keep_history=true"
 class Checkpoint(pl.Callback):
     """A callback that saves the state for resuming after a number of evaluations or seconds, between iterations.
 
+    If several processes compute the run, each has this callback, and saves its part of the optimizer's state.
+
     The last two checkpoints are kept; after the end of the fit, only the last one.
 
     Args:
@@ -58,7 +60,8 @@ class Checkpoint(pl.Callback):
     ) -> None:
         assert isinstance(module, StyleTransfer)
         waited = module.evaluation.number - self.saved_at
-        if waited >= self.every_evaluations or (waited and time.monotonic() - self._saved >= self.every_seconds):
+        due = waited >= self.every_evaluations or (waited > 0 and time.monotonic() - self._saved >= self.every_seconds)
+        if trainer.strategy.reduce_boolean_decision(due, all=False):  # clocks differ, but each process saves its part
             self._save(trainer, module)
             self._prune(trainer, keep=2)
 
@@ -82,3 +85,5 @@ class Checkpoint(pl.Callback):
         if trainer.is_global_zero:
             for old in self.folder.saved_checkpoints()[:-keep]:
                 old.unlink(missing_ok=True)
+            for part in self.folder.parts_without_checkpoint():
+                part.unlink(missing_ok=True)

@@ -24,12 +24,35 @@ class WholeCheckpointIO(TorchCheckpointIO):
         with replacing(Path(path)) as temporary, temporary.open("wb") as file:
             stream(checkpoint, file)
 
+    def save_part(self, checkpoint: dict[str, Any], path: Path, rank: int) -> None:
+        """Save what only this process of the run has of a checkpoint: its part of the optimizer's state."""
+        self.save_checkpoint({"optimizer_states": checkpoint["optimizer_states"]}, part_of(path, rank))
+
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        check_whole(Path(path))
-        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True, mmap=_MAPPED)
+        checkpoint = _load(Path(path), map_location)
+        optimizer = checkpoint.get("optimizer_states", [{}])[0]
+        parts = [_load(each, map_location, of=Path(path)) for each in parts_of(Path(path), checkpoint)]
+        optimizer["others"] = [part["optimizer_states"][0] for part in parts]
         return checkpoint
+
+
+def part_of(path: Path, rank: int) -> Path:
+    """Return the path of a process's part of a checkpoint."""
+    return path.with_suffix(f".part{rank}")
+
+
+def parts_of(path: Path, checkpoint: dict[str, Any]) -> list[Path]:
+    """Return the paths of the other parts of a checkpoint, one for each process but the first."""
+    number = checkpoint.get("optimizer_states", [{}])[0].get("parts", 1)
+    return [part_of(path, rank) for rank in range(1, number)]
+
+
+def _load(path: Path, map_location: Any | None, of: Path | None = None) -> dict[str, Any]:
+    check_whole(path, of)
+    loaded: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True, mmap=_MAPPED)
+    return loaded
 
 
 def stream(checkpoint: dict[str, Any], file: BinaryIO) -> None:
@@ -60,18 +83,22 @@ def shape_in(path: Path) -> tuple[int, int]:
         missing = [str(error).partition(chr(10))[0] or type(error).__name__]
     if missing:
         raise _damaged(path, ", ".join(missing))
+    for part in parts_of(path, checkpoint):
+        check_whole(part, of=path)
     return height, width
 
 
-def check_whole(path: Path) -> None:
-    """Raise UserError if a part of a checkpoint differs from its CRC-32 in the file."""
+def check_whole(path: Path, of: Path | None = None) -> None:
+    """Raise UserError if anything in a checkpoint, or in a part ``of`` one, differs from its CRC-32 in the file."""
+    whole, name = (path, "") if of is None else (of, f"{path.name}: ")
     try:
         with zipfile.ZipFile(path) as parts:
             changed = parts.testzip()
     except Exception as error:  # zipfile raises many types for damaged files
-        raise _damaged(path, str(error) or type(error).__name__) from error
+        why = "there is no such file" if isinstance(error, FileNotFoundError) else str(error) or type(error).__name__
+        raise _damaged(whole, name + why) from error
     if changed is not None:
-        raise _damaged(path, f"{changed} has changed since it was written")
+        raise _damaged(whole, f"{name}{changed} has changed since it was written")
 
 
 def _damaged(path: Path, what: str) -> UserError:

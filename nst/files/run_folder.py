@@ -111,6 +111,11 @@ class RunFolder:
         """Return the existing checkpoints, oldest first."""
         return sorted(self.checkpoints.glob("[0-9]*.ckpt"))
 
+    def parts_without_checkpoint(self) -> list[Path]:
+        """Return the parts of checkpoints that were removed, or never completed."""
+        whole = {path.stem for path in self.saved_checkpoints()}
+        return [path for path in self.checkpoints.glob("[0-9]*.part[0-9]*") if path.stem not in whole]
+
     def newest_checkpoint(self) -> Path | None:
         """Return the checkpoint to resume from; None if the run was stopped before its first checkpoint."""
         return next(reversed(self.saved_checkpoints()), None)

@@ -36,5 +36,22 @@ class Team:
             for tensor in tensors:
                 distributed.all_reduce(tensor)
 
+    def largest(self, number: Tensor) -> Tensor:
+        """Return the largest of the processes' numbers, in place."""
+        if self.size > 1:
+            distributed.all_reduce(number, distributed.ReduceOp.MAX)
+        return number
+
+    def part(self, length: int, rank: int | None = None) -> slice:
+        """Return the part of a vector that a process keeps, by default this one."""
+        rank = self.rank if rank is None else rank
+        return slice(length * rank // self.size, length * (rank + 1) // self.size)
+
+    def share(self, vector: Tensor) -> None:
+        """Replace the parts of other processes in a contiguous vector by theirs."""
+        if self.size > 1:
+            for rank in range(self.size):
+                distributed.broadcast(vector[self.part(len(vector), rank)], rank)
+
 
 ALONE = Team()

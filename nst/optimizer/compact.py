@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nst.encoder.precision import abilities, exact
-from nst.optimizer.history import History, Sizes
+from nst.objective.processes import ALONE, Team
+from nst.optimizer.history import History, Sizes, newest
 
 #: Largest number of columns in a chunk. With 1024, the direction's error was 1e-7 to 4e-7 of its length in runs of 110
 #: evaluations, that of ``Loops`` 2e-7 to 3e-6; with 16384 it was 5e-7 to 4e-6.
@@ -29,6 +30,8 @@ def places(pairs: int, size: int) -> int:
 class Compact(History):
     """The history as a matrix, with the direction in the compact representation.
 
+    Each process of a team keeps some columns. The only sums over the processes are those of the products, in ``learn``.
+
     The columns of the matrix are divided into chunks. Dot products are summed in the gradient's type within a chunk,
     and in 64 bits over the chunks. Their errors are much smaller than those of one long sum. This matters because the
     triangular systems enlarge them.
@@ -41,8 +44,9 @@ class Compact(History):
         yy: the dot products ``y·y`` by place, in 64 bits.
     """
 
-    def __init__(self, size: int, like: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, size: int, like: Tensor, dtype: torch.dtype, team: Team = ALONE) -> None:
         super().__init__(size, like, dtype)
+        self.team = team
         self.number = like.numel()
         self.chunks = -(-self.number // WIDTH)
         self.width = 64 * -(-self.number // (64 * max(1, self.chunks)))
@@ -59,24 +63,33 @@ class Compact(History):
 
     def learn(self, gradient: Tensor, pair: tuple[Tensor, Tensor] | None = None) -> Sizes:
         norm = torch.linalg.vector_norm
-        vectors, numbers = [gradient], [norm(gradient), norm(gradient, 1), norm(gradient, torch.inf)]
-        place = -1
+        vectors, place = [gradient], -1
         if pair is not None:
             place = next(each for each in range(self.size + 1) if each not in self.order)
             vectors += [part.to(gradient.dtype) for part in self._write(place, *pair)]
-            numbers.append(norm(pair[1], torch.inf))
-        products = self._products(vectors)
-        found = torch.cat([products.flatten(), exact(torch.stack(numbers))]).cpu()  # the only transfer from the device
-        products = found[: products.numel()].view_as(products)
-        length, total, largest, *change = found[products.numel() :].tolist()
-        self._of_gradient = length**2, products[0, 0::2], products[0, 1::2]
+        largest = exact(torch.stack([norm(each, torch.inf) for each in (gradient, *(pair or ())[1:])]))
+        sums = exact(torch.stack([norm(gradient), norm(gradient, 1)])) ** largest.new_tensor([2, 1])
+        products, sums, largest = self._together(self._products(vectors), sums, largest)
+        self._of_gradient = float(sums[0]), products[0, 0::2], products[0, 1::2]
         if pair is not None:
             self.yy[place, : self.used] = self.yy[: self.used, place] = products[1, 0::2]
             self.sy[: self.used, place] = products[1, 1::2]
             rounding = torch.finfo(gradient.dtype).eps * (self.yy[place, place] * products[2, 2 * place + 1]).sqrt()
             if self.sy[place, place] > rounding:
                 self.order = [*self.order, place][-self.size :]
-        return Sizes(change[0] if change else torch.inf, largest, total)
+        return Sizes(float(largest[1]) if pair is not None else torch.inf, float(largest[0]), float(sums[1]))
+
+    def largest(self, vector: Tensor) -> Tensor:
+        return self.team.largest(super().largest(vector))
+
+    def _together(self, products: Tensor, sums: Tensor, largest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the sums of the first two over the processes and the largest of the third: one sum, one transfer."""
+        of_each = largest.new_zeros(self.team.size, len(largest))
+        of_each[self.team.rank] = largest
+        joined = torch.cat([products.flatten(), sums, of_each.flatten()])
+        self.team.add_up([joined])
+        parts = torch.split(joined.cpu(), [products.numel(), len(sums), of_each.numel()])
+        return parts[0].view_as(products), parts[1], parts[2].view_as(of_each).amax(0)
 
     def direction(self, gradient: Tensor) -> tuple[Tensor, float]:
         """Return the direction for the gradient that was learned last, and their dot product.
@@ -107,22 +120,23 @@ class Compact(History):
         }  # fmt: skip
 
     def load(self, saved: Mapping[str, Any]) -> None:
-        pairs = list(zip(saved["y"], saved["s"], strict=True))[-self.size :]
-        places = saved.get("places", [])
+        pairs, places = newest(saved, self.size), saved.get("places", [])
         fits = "sy" in saved and len(places) == len(pairs) and len(saved["sy"]) <= self.size + 1
         # The places stay the same if possible: the order of a sum changes its last digit.
         self.order = places[:] if fits else list(range(len(pairs)))
         self.used = 0
         for place in range(len(saved["sy"]) if fits else len(pairs)):
             self._reach(place)
-        for place, pair in zip(self.order, pairs, strict=True):
-            self._write(place, *pair)
+        for place, index in zip(self.order, pairs, strict=True):
+            self._write(place, saved["y"][index], saved["s"][index])
         if fits:
             self.sy[: self.used, : self.used], self.yy[: self.used, : self.used] = saved["sy"], saved["yy"]
-        else:
-            for place in range(self.used):
-                products = self._products([self._row(place, 0).to(self.like.dtype)]).cpu()
-                self.yy[place, : self.used], self.sy[: self.used, place] = products[0, 0::2], products[0, 1::2]
+            return
+        for place in range(self.used):
+            products = self._products([self._row(place, 0).to(self.like.dtype)]).contiguous()
+            self.team.add_up([products])
+            products = products.cpu()
+            self.yy[place, : self.used], self.sy[: self.used, place] = products[0, 0::2], products[0, 1::2]
 
     def _write(self, place: int, y: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Write a pair to a place; return it as it is kept."""
@@ -181,15 +195,15 @@ def _product(matrices: Tensor, vectors: Tensor) -> Tensor:
     Matrices of 16 bits are multiplied as they are if the device can; each vector is then the sum of three of 16 bits.
     """
     same = matrices.dtype == vectors.dtype
-    if same and matrices.device.type != "cpu":
-        return torch.bmm(matrices, vectors)
     if not same and abilities(matrices.device).wide_products:
         parts: Tensor = torch.bmm(matrices, _split(vectors, matrices.dtype), out_dtype=vectors.dtype)
         return parts.view(*parts.shape[:2], 3, -1).sum(2)
+    # Products with one vector at a time are several times as fast as those with a narrow matrix, on a CPU and on a GPU.
+    if same and matrices.device.type != "cpu":
+        return torch.cat([torch.bmm(matrices, column) for column in vectors.split(1, dim=2)], dim=2)
     products = []
     for matrix, columns in zip(matrices, vectors, strict=True):
         wide = matrix.to(vectors.dtype)
-        # On a CPU, products with one vector at a time are several times as fast as those with a narrow matrix.
         products.append(torch.stack([torch.mv(wide, column) for column in columns.T.contiguous()], dim=1))
     return torch.stack(products)
 

@@ -64,6 +64,10 @@ class History(ABC):
     def direction(self, gradient: Tensor) -> tuple[Tensor, float]:
         """Return the direction for the gradient that was learned last, and their dot product."""
 
+    def largest(self, vector: Tensor) -> Tensor:
+        """Return the largest absolute entry of a vector, on its device."""
+        return vector.abs().max()
+
     @abstractmethod
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs, without copies of the pairs: ``y`` and ``s``, oldest first, and products."""
@@ -74,6 +78,11 @@ class History(ABC):
 
         The checkpoint may be from the other way to compute the direction; products that it lacks are computed anew.
         """
+
+
+def newest(saved: Mapping[str, Any], size: int) -> range:
+    """Return the indices of the last pairs of a checkpoint, at most ``size``."""
+    return range(max(0, len(saved["y"]) - size), len(saved["y"]))
 
 
 class Loops(History):
@@ -152,9 +161,9 @@ class Loops(History):
 
     def load(self, saved: Mapping[str, Any]) -> None:
         self.clear()
-        for y, s in list(zip(saved["y"], saved["s"], strict=True))[-self.size :]:
-            self.y.append(self._keep(y.to(self.dtype)))
-            self.s.append(self._keep(s.to(self.dtype)))
+        for index in newest(saved, self.size):
+            self.y.append(self._keep(saved["y"][index].to(self.dtype)))
+            self.s.append(self._keep(saved["s"][index].to(self.dtype)))
         if "rho" in saved:
             self.rho, self.scale = saved["rho"][-self.size :], saved.get("scale", 1.0)
             return

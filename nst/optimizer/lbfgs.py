@@ -1,17 +1,46 @@
 """L-BFGS with one iteration a step, which allows a checkpoint at every iteration and wastes no evaluation."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.lbfgs import _strong_wolfe  # private; our tests check its use
 
+from nst.objective.processes import ALONE, Team
 from nst.optimizer.compact import Compact
 from nst.optimizer.history import History, Loops
 
 #: Keys of an optimizer's state that belong to its history, in older checkpoints.
 OLDER = ("y", "s", "rho", "scale")
+
+#: Keys of an optimizer's state of which each process of a team has a part.
+VECTORS = {"gradient", "direction"}
+
+
+class Joined(Sequence[Tensor]):
+    """A part of each of several vectors, which are themselves in parts; none is made before it is needed.
+
+    Args:
+        parts: the vectors' first parts, their second parts …
+        own: the part of the whole vectors.
+    """
+
+    def __init__(self, parts: Sequence[Sequence[Tensor]], own: slice) -> None:
+        self.parts = parts
+        self.own = own
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    def __getitem__(self, index: Any) -> Any:
+        pieces, first = [], 0
+        for part in self.parts:
+            vector = part[index]
+            piece = vector[max(0, self.own.start - first) : max(0, self.own.stop - first)]
+            pieces += [piece] * (len(piece) > 0)
+            first += len(vector)
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
 class LBFGS(torch.optim.Optimizer):
@@ -21,6 +50,9 @@ class LBFGS(torch.optim.Optimizer):
     one iteration. The state has all that the next iteration needs: the gradient at the current point and the direction
     from it. The first step evaluates the start only. Each later step moves, and without a line search takes exactly
     one evaluation.
+
+    Each process of a team keeps its part of the history, the gradient and the direction, and moves its part of the
+    tensor. Each decides from the same numbers. With a line search, each process keeps everything.
 
     The points differ from torch's if the first pairs have no positive curvature and are rejected: torch's next step is
     then the whole gradient, however large; here the next step is as short as the first.
@@ -65,6 +97,7 @@ class LBFGS(torch.optim.Optimizer):
         self.tolerance_grad = tolerance_grad
         self.tolerance_change = tolerance_change
         self.evaluations_left: int | None = None
+        self.team = Team.present() if line_search_fn is None else ALONE
         self._history: History | None = None
 
     @property
@@ -77,8 +110,10 @@ class LBFGS(torch.optim.Optimizer):
         """The curvature pairs."""
         if self._history is None:
             kept = self._param.dtype if self.history_dtype is None else torch.bfloat16
-            kind = Loops if self._param.device.type == "cpu" else Compact
-            self._history = kind(self.history_size, self._param, kept)
+            if self.team.size == 1 and self._param.device.type == "cpu":
+                self._history = Loops(self.history_size, self._own, kept)
+            else:
+                self._history = Compact(self.history_size, self._own, kept, self.team)
         return self._history
 
     @property
@@ -96,18 +131,29 @@ class LBFGS(torch.optim.Optimizer):
             state["converged"] = True
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, without copies of the pairs."""
+        """Return the state, without copies of the pairs; in a team, ``parts`` is the number of its processes."""
         whole = super().state_dict()
         states = {key: {**state, "history": self.history.state()} for key, state in whole["state"].items()}
-        return {**whole, "state": states}
+        shared = {"parts": self.team.size} if self.team.size > 1 and states else {}
+        return {**whole, **shared, "state": states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state, with memory for no more than its pairs and one further vector."""
+        """Load a state, with memory for no more than its pairs and one further vector.
+
+        ``others`` are the states of the other processes of the team that saved it, if any; this one may be of another
+        size.
+        """
         light = {}
+        own = self.team.part(self._param.numel())
         for key, state in state_dict["state"].items():
-            older = {name: state[name] for name in OLDER if name in state}
-            self.history.load(state.get("history", {"y": [], "s": [], **older}))
+            parts = [state, *(other["state"][key] for other in state_dict.get("others", []))]
             light[key] = {name: value for name, value in state.items() if name not in (*OLDER, "history")}
+            for name in VECTORS & state.keys():
+                light[key][name] = Joined([[part[name].flatten()] for part in parts], own)[0]
+            older = {"y": [], "s": [], **{name: state[name] for name in OLDER if name in state}}
+            histories = [part.get("history", older) for part in parts]
+            pairs = {name: Joined([each[name] for each in histories], own) for name in ("y", "s")}
+            self.history.load({**histories[0], **pairs})
         super().load_state_dict({**state_dict, "state": light})  # converts everything to the tensor's type
 
     @torch.no_grad()
@@ -127,13 +173,14 @@ class LBFGS(torch.optim.Optimizer):
         """Move along the direction; return the new pair, and by how much the loss changed."""
         loss, gradient, direction, length = (state[key] for key in ("loss", "gradient", "direction", "length"))
         if self.line_search_fn is None:
-            self._param.add_(direction, alpha=length)
+            self._own.add_(direction, alpha=length)
+            self.team.share(self._flat)
             new_loss, new_gradient = self._evaluate(closure)
         else:
             new_loss, new_gradient, length = self._line_search(state, closure)
-            self._param.add_(direction, alpha=length)
+            self._own.add_(direction, alpha=length)
         state.update(loss=new_loss, gradient=new_gradient)
-        return (new_gradient.sub(gradient), direction.mul(length).flatten()), abs(new_loss - loss)
+        return (new_gradient.sub(gradient), direction.mul(length)), abs(new_loss - loss)
 
     def _aim(self, state: dict[str, Any], pair: tuple[Tensor, Tensor] | None = None, gain: float = torch.inf) -> None:
         """Keep the pair, and set the direction and the length of the next iteration, or mark it as converged.
@@ -147,7 +194,7 @@ class LBFGS(torch.optim.Optimizer):
         length = self._lr if self.has_history else self._lr / (sizes.total or 1)
         moved = sizes.change > self.tolerance_change and not gain < self.tolerance_change
         converged = sizes.largest <= self.tolerance_grad or not moved or slope > -self.tolerance_change
-        state.update(direction=direction.view_as(self._param), length=length, converged=converged)
+        state.update(direction=direction, length=length, converged=converged)
 
     def _line_search(self, state: dict[str, Any], closure: Callable[[], Any]) -> tuple[float, Tensor, float]:
         start = self._param.clone(memory_format=torch.contiguous_format)
@@ -158,7 +205,7 @@ class LBFGS(torch.optim.Optimizer):
             self._param.copy_(start)
             return result
 
-        direction = state["direction"].flatten()
+        direction = state["direction"]
         probes = 25  # at most, as in minFunc, which torch's search was ported from
         if self.evaluations_left is not None:
             probes = min(probes, self.evaluations_left - 1)
@@ -171,7 +218,17 @@ class LBFGS(torch.optim.Optimizer):
     def _evaluate(self, closure: Callable[[], Any]) -> tuple[float, Tensor]:
         loss = float(closure())
         assert self._param.grad is not None
-        return loss, self._param.grad.flatten().clone(memory_format=torch.contiguous_format)
+        return loss, self._param.grad.flatten()[self.team.part(self._param.numel())].clone()
+
+    @property
+    def _flat(self) -> Tensor:
+        """The tensor as a vector."""
+        return self._param.detach().view(-1)
+
+    @property
+    def _own(self) -> Tensor:
+        """The part of the vector that this process moves; all, if it is the only one."""
+        return self._flat[self.team.part(self._param.numel())]
 
     @property
     def _lr(self) -> float:

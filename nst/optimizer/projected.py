@@ -54,14 +54,17 @@ class ProjectedLBFGS(LBFGS):
 
     def _move(self, state: dict[str, Any], closure: Callable[[], Any]) -> tuple[tuple[Tensor, Tensor], float]:
         loss, gradient, direction, length = (state[key] for key in ("loss", "gradient", "direction", "length"))
-        start = self._param.clone()
-        self._param.add_(direction * length).clamp_(0, 1)
-        step = (self._param - start).flatten()
+        own = self._own
+        start = own.clone()
+        own.add_(direction * length).clamp_(0, 1)
+        self.team.share(self._flat)
+        step = own - start
         new_loss, new_gradient = self._evaluate(closure)
         y = new_gradient.sub(gradient)
         state["accepted"] = new_loss <= loss + self.rounding * abs(loss)
         if not state["accepted"]:
-            self._param.copy_(start)
+            own.copy_(start)
+            self.team.share(self._flat)
             return (y, step), torch.inf
         state.update(loss=new_loss, gradient=new_gradient)
         return (y, step), abs(loss - new_loss)
@@ -79,16 +82,16 @@ class ProjectedLBFGS(LBFGS):
             self.history.clear()
             direction = gradient.neg()
         # A number on the device, as reading it would be another transfer. A direction of zeros gives the length 0.
-        length = torch.nan_to_num(radius / direction.abs().max(), posinf=0)
+        length = torch.nan_to_num(radius / self.history.largest(direction), posinf=0)
         if self.has_history:
             length = length.clamp(max=self._lr)
         elif pair is None:  # all pixels together move by lr, whatever the scale of the loss
             length = length.clamp(max=self._lr / (sizes.total or 1))
         moved = sizes.change > self.tolerance_change and not gain < self.tolerance_change
         converged = sizes.largest <= self.tolerance_grad or not moved
-        state.update(direction=direction.view_as(self._param), length=length, radius=radius, converged=converged)
+        state.update(direction=direction, length=length, radius=radius, converged=converged)
 
     def _free(self, gradient: Tensor) -> Tensor:
         """Return True for pixels that can follow the negative gradient, and False for pixels held at a bound."""
-        pixels = self._param.flatten()
+        pixels = self._own
         return ~((pixels <= 0) & (gradient > 0) | (pixels >= 1) & (gradient < 0))

@@ -70,10 +70,11 @@ def make_trainer(config: Config, nodes: Nodes) -> pl.Trainer:
 
 
 class TileStrategy(DDPStrategy):
-    """DDP strategy in which every process has the picture, the optimizer and the same gradient.
+    """DDP strategy in which every process has the picture and the same gradient.
 
     The objective sums the gradient over the processes, so the module is not wrapped; the image is another one at each
-    scale. Barriers do nothing, because no process waits for files that another writes.
+    scale. L-BFGS divides its state among the processes; other optimizers are the same in each. Lightning's barriers do
+    nothing, because a process waits for another's files only when it saves a checkpoint.
 
     Attributes:
         folder: the run's folder, from which the other processes build the same run. Set before the fit.
@@ -93,6 +94,15 @@ class TileStrategy(DDPStrategy):
 
     def barrier(self, *args: Any, **kwargs: Any) -> None:
         pass
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
+        """Save the parts of the other processes, if they have any, and then the first one's, which makes it whole."""
+        if checkpoint["optimizer_states"][0].get("parts", 1) > 1:
+            if not self.is_global_zero:
+                assert isinstance(self.checkpoint_io, WholeCheckpointIO)
+                self.checkpoint_io.save_part(checkpoint, Path(filepath), self.global_rank)
+            distributed.barrier()
+        super().save_checkpoint(checkpoint, filepath, storage_options)
 
     def teardown(self) -> None:
         """Remove the process group and its environment variables, so that this process's next run doesn't use them."""

@@ -78,14 +78,15 @@ def _kept(layout: Layout, device: torch.device) -> dict[str, int]:
     coarse = [stage.end for stage in stages if stage.shape != stages[-1].shape]
     last = stages[-1].end - (coarse[-1] if planned and coarse else 0)
     pairs = min(optimizer.get("history_size", 0), last)
-    if device.type != "cpu":
+    shared = config.trainer.devices if "history_size" in optimizer and optimizer.get("line_search_fn") is None else 1
+    if device.type != "cpu" or shared > 1:
         pairs = compact.places(pairs, optimizer.get("history_size", 0))
     pairs *= 1 if optimizer.get("history_dtype") is None else 0.5
     shapes = geometry.shapes(layout.shape)
     return {
         "program": memory.of_program(device),
         "encoder": sum(weight.nbytes for weight in (*geometry.parameters(), *geometry.buffers())),
-        "optimizer": int(numbers * ((12 if "averaging" in optimizer else 8) + 2 * pairs)),
+        "optimizer": int(numbers * ((12 if "averaging" in optimizer else 8) + 2 * pairs) / shared),
         # content, image, best image, gradient, and the start of the scale if needed; and the styles and masks
         "pictures": (5 if layout.nodes.objective.matches else 4) * numbers + styles + len(layout.masks) * numbers // 3,
         "content targets": sum(

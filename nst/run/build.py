@@ -14,7 +14,7 @@ from pytorch_lightning.profilers import PassThroughProfiler
 from torch import Tensor
 
 from nst import image
-from nst.callbacks import Overview, Record, Stop
+from nst.callbacks import Checkpoint, Overview, Record, Stop
 from nst.config.identity import fingerprint, note
 from nst.encoder import precision
 from nst.encoder.base import Encoder
@@ -139,10 +139,14 @@ def build(plan: Plan, folder: RunFolder, *, choices: Mapping[str, str], shown: S
 
 
 def build_follower(plan: Plan, folder: RunFolder) -> tuple[StyleTransfer, pl.Trainer]:
-    """Make the module and the trainer of a process that computes the same run, but writes nothing except a profile."""
+    """Make the module and the trainer of a process that computes the same run.
+
+    It writes nothing except a profile and its part of checkpoints.
+    """
     _seed(plan)
     trainer: Any = plan.trainer
-    trainer.callbacks.append(Stop())
+    saving = [each for each in loggers.make_callbacks(plan, folder) if isinstance(each, Checkpoint)]
+    trainer.callbacks.extend([*saving, Stop()])
     _place(trainer, folder)
     return _module(plan), trainer
 

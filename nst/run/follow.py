@@ -1,6 +1,7 @@
 """Entry point of a run's other processes, which compute the same evaluations with other tiles and show nothing.
 
-The run's first process starts ``python -m nst.run.follow FOLDER`` with its own folder. Nothing is written there.
+The run's first process starts ``python -m nst.run.follow FOLDER`` with its own folder. Only parts of checkpoints are
+written there.
 """
 
 import itertools
