@@ -200,7 +200,7 @@ def _product(matrices: Tensor, vectors: Tensor) -> Tensor:
         return parts.view(*parts.shape[:2], 3, -1).sum(2)
     # Products with one vector at a time are several times as fast as those with a narrow matrix, on a CPU and on a GPU.
     if same and matrices.device.type != "cpu":
-        return torch.cat([torch.bmm(matrices, column) for column in vectors.split(1, dim=2)], dim=2)
+        return torch.cat([torch.bmm(matrices, column) for column in torch.split(vectors, 1, dim=2)], dim=2)
     products = []
     for matrix, columns in zip(matrices, vectors, strict=True):
         wide = matrix.to(vectors.dtype)
