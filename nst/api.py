@@ -3,6 +3,7 @@
 import csv
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,6 +116,8 @@ def _run(words: list[str], keywords: list[str], memory: Mapping[str, Given]) -> 
 
         def keep(plan: Plan, folder: RunFolder) -> Plan:
             """Move the temporary picture files into the run's folder."""
+            for text in plan.files.warnings():
+                warnings.warn(text, stacklevel=2)  # the log of a run in a script isn't on the console
             if files:
                 folder.inputs.mkdir(exist_ok=True)
             return plan.moved(

@@ -169,7 +169,9 @@ def test_within_a_program_that_uses_hydra_itself(few: list[str], pictures: tuple
 
 def test_options_by_name(few: list[str]) -> None:
     urls = [f"{group}.url={NOWHERE}/{group}.bin" for group in ("content", "style")]
-    result = nst.stylize("ballerina", "picasso", [*few, *urls, "evaluations=1"])
+    with pytest.warns(UserWarning, match=r"STAND-IN PICTURE: style picasso") as told:
+        result = nst.stylize("ballerina", "picasso", [*few, *urls, "evaluations=1"])
+    assert len(told) == 2
     assert result.summary["assets"]["style"]["source"] == "stand-in"
     assert result.summary["name"].startswith("ballerina-picasso")
 

@@ -155,7 +155,7 @@ def test_an_iteration_with_a_full_history(folder: Path) -> None:
     losses = []
     ours.iterate(run, lambda: losses.append(evaluate()) or losses[-1])  # type: ignore[func-returns-value]
     assert len(losses) == 1
-    assert len(made[0].state[run.module.image]["y"]) == 3
+    assert len(made[0].history) == 3
     assert not torch.equal(run.module.image, before)
 
 

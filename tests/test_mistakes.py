@@ -141,6 +141,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["hydra.run.dir=/proc/run"], ["hydra.run.dir=/proc/run: can't be written"]),
     (["resume=NOWHERE"], ["resume=", "there is no such folder"]),
     (["resume=FOLDER"], ["resume=", "this folder contains no run: it has no config.yaml"]),
+    (["size", "512"], ["size 512: an override has the form KEY=VALUE: size=512"]),
     (["-m", "resume=FOLDER", "size=32,64"], ["resume: continues a single run"]),
     (["-m", "++resume=FOLDER", "size=32,64"], ["resume: continues a single run"]),
     (["--cfg", "job", "resume=FOLDER"], ["resume: continues a single run"]),

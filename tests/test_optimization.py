@@ -277,6 +277,8 @@ def test_the_memory_can_be_of_half_the_size() -> None:
     assert best_of_half < best + 0.05 * (problems[None].losses[0] - best)
     with pytest.raises(ValueError, match="history_dtype='float8': choices: null, bfloat16"):
         ProjectedLBFGS([problems[None].x], history_dtype="float8")
+    with pytest.raises(ValueError, match="contiguous"):
+        ProjectedLBFGS([torch.rand(1, 3, 4, 5).transpose(2, 3).requires_grad_()])
 
 
 def test_no_more_places_are_made_than_the_memory_has_pairs(monkeypatch: pytest.MonkeyPatch) -> None:

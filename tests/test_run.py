@@ -620,11 +620,22 @@ def test_the_progress_bar_and_the_log_share_a_terminal(small: list[str], tmp_pat
 def test_the_end_of_a_run_says_what_was_made(inside: Command, small: list[str], tmp_path: Path) -> None:
     finished = inside(*small, "evaluations=1", "hydra.run.dir=run", "logger=none")
     told = finished.stderr.splitlines()
-    assert re.fullmatch(r"INFO: The picture has 32 x 26 px, after 1 evaluation in \d+\.\d s", told[-3])
-    assert told[-2].startswith("INFO: To make it larger: python -m nst.train ")
-    assert told[-2].endswith(" size=64")
+    assert re.fullmatch(r"INFO: The picture has 32 x 26 px, after 1 evaluation in \d+\.\d s", told[-4])
+    assert told[-3].startswith("INFO: To make it larger: python -m nst.train ")
+    assert told[-3].endswith(" size=64")
+    assert told[-2].startswith("INFO: To keep more of the content: python -m nst.train ")
+    assert told[-2].endswith(" weights.style=2e5")
     assert told[-1] == f"INFO: To see its inputs, losses and settings: python -m nst.compare {tmp_path / 'run'}"
     assert told[-1].removeprefix("INFO: ") in (tmp_path / "run" / "train.log").read_text()
     resumed = inside("resume=run", "evaluations=2")
     assert "To make it larger" not in resumed.stderr
+    assert "To keep more" not in resumed.stderr
     assert "after 2 evaluations" in resumed.stderr
+
+
+def test_a_start_that_is_not_contiguous_is_optimized(inside: Command, small: list[str], tmp_path: Path) -> None:
+    """A picture that isn't resized has the order of its file, channels last."""
+    Image.new("RGB", (32, 26), "gray").save(tmp_path / "same.png")
+    words = ["content.path=same.png", "init=content", "schedule=single", "optimizer=lbfgs", "hydra.run.dir=run"]
+    done = inside(*small, *words)
+    assert done.returncode == 0, done.stderr

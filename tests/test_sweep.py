@@ -62,6 +62,9 @@ def test_a_killed_sweep_goes_on(inside: Command, small: list[str], killed: Path,
     states = sorted(outcome.state for outcome in Sweep(killed).outcomes())
     assert states == ["continued", "kept", "kept", "ran"]
     assert "4 of 4 runs are complete" in again.stdout
+    refused = inside("resume=sweep")
+    assert refused.returncode == 2
+    assert "this folder has 4 runs, each in a folder of its own; resume one of them" in refused.stderr
     log = (begun / "train.log").read_text()
     assert f"Resuming after {int(first.stem)} evaluations" in log
     whole = inside("-m", *small, *FOUR, "hydra.sweep.dir=whole")

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nst import paths
 from nst.config.hydra_edge import parse
+from nst.config.schema import Config
 from nst.config.source import PRESETS, Source, source_of
 from nst.encoder import architecture as arch
 from nst.errors import UserError, choices, one_line, problem
@@ -108,10 +109,13 @@ def _unreadable(overrides: list[str]) -> Iterator[str]:
         written_apart = " ".join(overrides[max(0, apart - 1) : apart + 2])
         yield f"{written_apart}: an override has the form KEY=VALUE, without spaces around the equals sign"
         return
-    for text in overrides:
+    for text, following in zip(overrides, [*overrides[1:], ""], strict=True):
         try:
             parse([text])
         except HydraException as error:
+            if text in Config.model_fields and following and "=" not in following:
+                yield f"{text} {following}: an override has the form KEY=VALUE: {text}={following}"
+                return
             if "=" not in text:
                 yield f"{text}: an override has the form KEY=VALUE, such as content.path={text} or style.path={text}"
                 continue

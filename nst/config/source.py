@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from nst.config.identity import FIRST_LINE, HOW, MAY_CHANGE, of_files
 from nst.config.keys import renamed
 from nst.config.overrides import quoted
 from nst.config.schema import Config
-from nst.errors import UserError, file_problem, folder_problem, one_line, problem
+from nst.errors import UserError, count, file_problem, folder_problem, one_line, problem
 from nst.files.atomic import write_text
 from nst.files.run_folder import RunFolder
 
@@ -99,11 +100,21 @@ def source_of(arguments: argparse.Namespace) -> Source:
     return Source(folder, name, [*overrides, *added, *_presets(folder, given)], given)
 
 
+def _no_run(folder: Path) -> str:
+    """Return why a folder can't be resumed: it is a sweep's, or isn't a run's at all."""
+    runs = sorted(path.parent for path in folder.glob(f"*/{RunFolder(folder).config.name}"))
+    if runs:
+        return (
+            f"this folder has {count(len(runs), 'run')}, each in a folder of its own; resume one of them, such as "
+            f"resume={shlex.quote(str(runs[0]))}, or give the command of a sweep once more to continue it"
+        )
+    return f"this folder contains no run: it has no {RunFolder(folder).config.name}; give a folder that nst.train made"
+
+
 def _resumed(folder: Path, overrides: list[str], given: list[Override]) -> Source:
     saved = RunFolder(folder).config
     if not saved.is_file():
-        no_run = f"this folder contains no run: it has no {saved.name}; give a folder that nst.train made"
-        raise UserError(problem("resume", folder, folder_problem(folder) or no_run))
+        raise UserError(problem("resume", folder, folder_problem(folder) or _no_run(folder)))
     try:
         began = OmegaConf.load(saved)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:

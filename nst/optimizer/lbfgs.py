@@ -58,7 +58,7 @@ class LBFGS(torch.optim.Optimizer):
     then the whole gradient, however large; here the next step is as short as the first.
 
     Args:
-        params: the one tensor to optimize.
+        params: the one tensor to optimize, contiguous.
         lr: length of the first trial step along each direction; without a pair it is also divided by |gradient|₁ if
             that is above 1.
         history_size: number of curvature pairs to keep, each of twice the tensor's bytes.
@@ -87,6 +87,8 @@ class LBFGS(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr})
         if len(self.param_groups) != 1 or len(self.param_groups[0]["params"]) != 1:
             raise ValueError("LBFGS takes exactly one tensor")
+        if not self._param.is_contiguous():
+            raise ValueError("LBFGS takes a contiguous tensor")
         if line_search_fn not in (None, "strong_wolfe"):
             raise ValueError(f"line_search_fn={line_search_fn!r}: choices: null, strong_wolfe")
         if history_dtype not in (None, "bfloat16"):

@@ -89,7 +89,7 @@ class StyleTransfer(pl.LightningModule):
         matches: bool = False,
     ) -> None:
         super().__init__()
-        self.image = nn.Parameter(image.clone())
+        self.image = nn.Parameter(image.clone(memory_format=torch.contiguous_format))
         self.register_buffer("best_image", image.clone())
         self.schedule = schedule
         self.make_objective = objective
@@ -292,7 +292,9 @@ class StyleTransfer(pl.LightningModule):
         self.begun = number
         self.milestone = (number, math.inf)
         # The CPU supports bicubic interpolation in every precision.
-        self.image = nn.Parameter(self.carry(self.best_image.cpu(), (height, width)).to(self.best_image).clone())
+        self.image = nn.Parameter(
+            self.carry(self.best_image.cpu(), (height, width)).to(self.best_image).contiguous().clone()
+        )
         self.origin = self.image.detach().clone() if self.matches else None
         self.trainer.optimizers = [self.configure_optimizers()]
         self.objective = self.make_objective(self.stage, self.device, self.origin)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nst.config.source import keys
 from nst.encoder.precision import full_float32
-from nst.errors import DivergedError, count, of_disk
+from nst.errors import DivergedError, count, of_disk, written
 from nst.files.atomic import unused, write_text
 from nst.files.run_folder import RunFolder
 from nst.image import output
@@ -182,6 +182,9 @@ def tell_what_next(plan: Plan, folder: RunFolder, words: Sequence[str]) -> None:
     if size is not None and plan.config.resume is None:
         others = [word for word in words if keys([word]) != ["size"]]
         log.info("To make it larger: %s", shlex.join(["python", "-m", "nst.train", *others, f"size={2 * size}"]))
+    if "weights.style" not in keys(words) and plan.config.resume is None:
+        less = f"weights.style={written(plan.config.weights.style / 5)}"
+        log.info("To keep more of the content: %s", shlex.join(["python", "-m", "nst.train", *words, less]))
     log.info(
         "To see its inputs, losses and settings: %s", shlex.join(["python", "-m", "nst.compare", str(folder.path)])
     )

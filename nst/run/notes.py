@@ -24,12 +24,13 @@ def notes(plan: Plan) -> Iterator[tuple[int, str]]:
 
 
 def _size_notices(plan: Plan) -> Iterator[str]:
-    """Yield one line if the picture will be less than half as large as the content's."""
+    """Yield one line if the picture will be larger than the content's, or less than half as large."""
     (height, width), (whole, across) = plan.pictures.shape, plan.pictures.sizes["content"]
-    if 2 * max(height, width) < max(whole, across):
+    if 2 * max(height, width) < max(whole, across) or max(height, width) > max(whole, across):
+        enlarged = ", and is enlarged" if max(height, width) > max(whole, across) else ""
         yield (
-            f"The picture will have {width} x {height} px; the content picture has {across} x {whole} px. size=N sets "
-            "the longest side, size=null keeps the content's size"
+            f"The picture will have {width} x {height} px; the content picture has {across} x {whole} px{enlarged}. "
+            "size=N sets the longest side, size=null keeps the content's size"
         )
 
 

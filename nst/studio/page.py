@@ -33,8 +33,8 @@ STYLE = f"""
   text-decoration: none !important; overflow-wrap: anywhere;
 }}
 .nst-open:hover {{ background: var(--button-primary-background-fill-hover); }}
-.nst-facts dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }}
-.nst-facts dt {{ opacity: .7; }} .nst-facts dd {{ margin: 0; overflow-wrap: anywhere; }}
+.nst-facts dl {{ display: grid; grid-template-columns: fit-content(40%) minmax(0, 1fr); gap: .1rem 1rem; }}
+.nst-facts dt {{ opacity: .7; overflow-wrap: anywhere; }} .nst-facts dd {{ margin: 0; overflow-wrap: anywhere; }}
 """
 
 #: Gradio's fields for pictures refuse a file whose name isn't known to the browser as a picture's, with a message of

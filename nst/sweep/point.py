@@ -32,7 +32,7 @@ def paint(cfg: DictConfig) -> float:
     outcome = Outcome(hydra.job.num, list(hydra.overrides.task), "running")
     sweep.record(outcome)
     own = [typed(word) for word in outcome.overrides if keys([word])[0] in sweep.varied()]
-    log.info("Run %s: %s", sweep.place(outcome.number), " ".join(own))
+    log.info("Run %s", ": ".join(filter(None, [sweep.place(outcome.number), " ".join(own)])))
     try:
         with original_cwd(), _folder_of(cfg, sweep, outcome.overrides) as (planned, folder):
             summary = folder.read_summary()

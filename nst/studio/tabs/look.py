@@ -12,6 +12,7 @@ import gradio as gr
 from nst.errors import UserError
 from nst.studio import form, gallery
 from nst.studio.gallery import Entry
+from nst.studio.mistakes import shown
 from nst.studio.tabs.paint import DEFAULTS, FIRST, Paint, about
 
 
@@ -89,7 +90,7 @@ class Look:
     def _entry(self, name: str) -> Entry:
         found = gallery.entry_of(self.outputs, name)
         if found is None:
-            raise gr.Error(f"{name}: this run no longer exists")
+            raise shown(f"{name}: this run no longer exists")
         return found
 
     def _choose(self, names: list[str], event: gr.SelectData) -> tuple[Any, ...]:
@@ -154,7 +155,7 @@ class Look:
         try:
             gallery.compare([self._entry(name).folder for name in selection], self.compared / key)
         except UserError as error:
-            raise gr.Error("\n".join(error.problems)) from None
+            raise shown(error) from None
         names = html.escape(", ".join(selection))
         link = f'<a class="nst-open" href="compare/{key}" target="_blank">Open the comparison</a><p>{names}</p>'
         return [], gr.Button("Compare", interactive=False), link

@@ -10,6 +10,7 @@ from nst.errors import UserError
 from nst.image import reading
 from nst.studio import form, gallery
 from nst.studio.form import Picture
+from nst.studio.mistakes import shown
 from nst.studio.tabs.paint import Paint
 
 #: The styles that can have a region.
@@ -65,7 +66,7 @@ class Mask:
             brushed = layer.getchannel("A").resize(mask.size, Image.Resampling.BILINEAR)
             mask = ImageChops.lighter(mask, brushed)
         if mask.getextrema()[1] == 0:
-            raise gr.Error("Nothing is brushed: load the content picture, and brush over a part of it.")
+            raise shown("Nothing is brushed: load the content picture, and brush over a part of it.")
         if other:
             mask = ImageChops.invert(mask)
         return _shown(_with(regions, style, self.paint.queue.uploads.keep_mask(mask)))
@@ -87,11 +88,11 @@ def _shown(regions: list[Path | None]) -> tuple[Any, ...]:
 def _picture(content: Picture | None) -> Image.Image:
     """Return the content picture, reduced to what is shown."""
     if content is None or isinstance(content, UserError):
-        raise gr.Error("Choose a content picture on the tab Paint first.")
+        raise shown("Choose a content picture on the tab Paint first.")
     path = content if isinstance(content, Path) else form.bundled("content")[content]
     try:
         found = reading.read(path, key="content.path")
     except UserError as error:
-        raise gr.Error("\n".join(error.problems)) from None
+        raise shown(error) from None
     found.thumbnail((gallery.LARGE, gallery.LARGE))
     return found

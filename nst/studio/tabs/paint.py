@@ -9,11 +9,12 @@ from typing import Any
 import gradio as gr
 
 from nst.config.mistakes import options_of
-from nst.errors import UserError, of_disk
+from nst.errors import UserError
 from nst.live.view import duration
 from nst.studio import form, gallery
 from nst.studio.estimate import Speeds
 from nst.studio.form import Form, Knobs, Picture, StyleChoice
+from nst.studio.mistakes import shown
 from nst.studio.queue import Queue
 
 #: Name of the preset that is none.
@@ -138,10 +139,8 @@ class Paint:
             if problems:
                 raise UserError(problems)
             self.queue.add(words)
-        except UserError as error:
-            raise gr.Error("\n".join(error.problems)) from None
-        except OSError as error:
-            raise gr.Error(of_disk(error)) from None
+        except (UserError, OSError) as error:
+            raise shown(error) from None
 
     def first(self) -> tuple[str, Any]:
         """Return the estimate of the form as the page opens, without a run that measures the speed."""

@@ -6,10 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from nst.errors import UserError, of_disk
+from nst.errors import UserError
 from nst.live.progress import Progress, progress
 from nst.live.view import run_html
 from nst.studio import form, gallery
+from nst.studio.mistakes import shown
 from nst.studio.queue import Job, Queue
 
 #: Seconds between two looks at a run.
@@ -120,10 +121,8 @@ class Watch:
             more = None if evaluations is None or evaluations == found.budget else int(evaluations)
             try:
                 self.queue.resume(found.folder, more)
-            except UserError as error:
-                raise gr.Error(str(error)) from None
-            except OSError as error:
-                raise gr.Error(of_disk(error)) from None
+            except (UserError, OSError) as error:
+                raise shown(error) from None
         return self.show(budget)
 
     def _remove(self, file: Path | None, budget: Budget) -> tuple[object, ...]:
