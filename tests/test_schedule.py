@@ -295,7 +295,7 @@ def test_a_run_through_scales_leaves_one_picture_and_one_film(
         "schedule.factors.tv=[0,1]", "hydra.run.dir=run",
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
-    assert "INFO: Continuing at 64 x 51 px after 5 evaluations: its evaluations are used up." in finished.stderr
+    assert "Continuing at 64 x 51 px after 5 evaluations: the evaluations of the scale are used up." in finished.stderr
     folder = tmp_path / "run"
     result = summary(folder)
     assert (result["status"], result["width"], result["height"], result["evaluations"]) == ("completed", 64, 51, 10)

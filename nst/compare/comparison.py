@@ -143,6 +143,15 @@ class Comparison:
         left_out = LOSSES[1:] if self.totals_compare else LOSSES
         return [key for key in self.foremost_results if key not in left_out][:2]
 
+    def directions(self, keys: Sequence[str]) -> str:
+        """Return which values of results are better, as one line: of measures, and of losses that compare."""
+        losses = LOSSES if self.totals_compare else LOSSES[1:]
+        judged = [key for key in keys if key in losses or key.rpartition("/")[2] in MEASURES]
+        sides = {
+            side: [key for key in judged if higher_is_better(key) == (side == "higher")] for side in ("lower", "higher")
+        }
+        return "; ".join(f"{side} is better: {', '.join(held)}" for side, held in sides.items() if held)
+
     @cached_property
     def marks_of_all(self) -> set[str]:
         """The marks, in short, that each of several runs has. The notices tell them once."""
@@ -281,15 +290,6 @@ def higher_is_better(key: str) -> bool:
     """Return whether higher values of a result are better."""
     measure = MEASURES.get(key.rpartition("/")[2])  # type: ignore[call-overload]
     return measure is not None and measure.higher_is_better
-
-
-def directions(keys: Sequence[str]) -> str:
-    """Return which values of these results are better, as one line; empty if they are neither losses nor measures."""
-    judged = [key for key in keys if key in LOSSES or key.rpartition("/")[2] in MEASURES]
-    sides = {
-        side: [key for key in judged if higher_is_better(key) == (side == "higher")] for side in ("lower", "higher")
-    }
-    return "; ".join(f"{side} is better: {', '.join(held)}" for side, held in sides.items() if held)
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

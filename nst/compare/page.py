@@ -17,7 +17,7 @@ from urllib.parse import quote
 import jinja2
 from PIL import Image
 
-from nst.compare.comparison import FOREMOST, LOSSES, Comparison, Entry, directions, higher_is_better
+from nst.compare.comparison import FOREMOST, LOSSES, Comparison, Entry, higher_is_better
 from nst.compare.runs import CURVES, Run
 from nst.compare.seeds import standing
 from nst.compare.table import finite
@@ -77,7 +77,7 @@ def write(comparison: Comparison, path: Path) -> None:
         axes=_axes(comparison),
         seeds=_seeds(comparison),
         compared=_compared(comparison),
-        directions=directions(comparison.foremost_results),
+        directions=comparison.directions(comparison.foremost_results),
         style=_asset(environment, "page.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -14,7 +14,7 @@ import torch
 from nst.errors import UserError, choices, count, problem, written
 from nst.files.run_folder import RunFolder, run_folders
 from nst.metrics.measure import measure
-from nst.metrics.names import OBSERVERS, PIXELS, ObserverName, full_name, named
+from nst.metrics.names import OBSERVERS, ObserverName, full_name, named
 from nst.metrics.observer import observer
 
 
@@ -45,7 +45,7 @@ def report(folders: Sequence[Path], name: str, *, jobs: int) -> int:
             print(f"{path}: {told(metrics, kind)}", flush=True)
     for line in unread:
         print(line, file=sys.stderr)
-    print(f"{count(len(found) - failed, 'run')} measured by {full_name(kind)}, at {PIXELS}", flush=True)
+    print(f"{count(len(found) - failed, 'run')} measured by {full_name(kind)}", flush=True)
     return 1 if failed or unread else 0
 
 

@@ -268,7 +268,7 @@ class StyleTransfer(pl.LightningModule):
         if patience is not None and number - self.milestone[0] >= patience:
             least = written(100 * self.schedule.min_improvement)
             return f"the total fell by less than {least}% in {count(patience, 'evaluation')}"
-        return "its evaluations are used up" if number >= self.stage.end else None
+        return "the evaluations of the scale are used up" if number >= self.stage.end else None
 
     @property
     def finished(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from PIL import Image
 
-from nst.compare.comparison import Comparison, Entry, directions
+from nst.compare.comparison import Comparison, Entry
 from nst.compare.sheet.layout import Grid, Place
 from nst.compare.values import shown
 
@@ -55,7 +55,7 @@ def caption(comparison: Comparison, grid: Grid) -> list[str]:
     ]
     count = len(comparison.entries)
     notes = [f"{count} run{'s' * (count > 1)}{''.join(axes)}"]
-    notes += [better] if (better := directions(comparison.captions)) else []
+    notes += [better] if (better := comparison.directions(comparison.captions)) else []
     if grid.crowded:
         which = "the run with the lowest total" if comparison.totals_compare else "the first of them"
         notes.append(f"{len(grid.crowded)} cells have several runs; each shows {which}")
