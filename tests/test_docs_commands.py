@@ -317,6 +317,7 @@ PYTHON = [block for block in blocks("python") if block.page not in ELSEWHERE]
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.page)
+@pytest.mark.filterwarnings("ignore:STAND-IN PICTURE")
 def test_a_python_block_runs(block: Block, reader: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With small pictures, whatever it asks for."""
     from nst import api

@@ -102,7 +102,8 @@ def test_every_key_says_what_it_has_to_do_with_the_picture() -> None:
 def test_what_the_keys_are_used_for_follows_from_their_parts() -> None:
     assert "threads" in identity.HOW
     assert "content" in identity.NOT_COMPUTED - identity.HOW
-    others = {"assets", "callbacks", "max_pixels", "memory", "metrics", "output", "threads", "tile", "trainer"}
+    others = {"assets", "callbacks", "cuda_graphs", "max_pixels", "memory", "metrics", "output", "threads", "tile"}
+    others.add("trainer")
     assert set(identity.MAY_CHANGE) == {"evaluations", "recovery", *others}
     assert {"metrics", "minimize"} == identity.HOW - identity.NOT_MINIMIZED
     assert {"path", "region", "weights", "normalize_on"} <= identity.FILES

@@ -117,3 +117,13 @@ def test_fewer_evaluations_than_were_made_are_refused(inside: Command, small: li
     assert "Resuming" not in again.stderr
     assert "empty history" not in again.stderr
     assert (tmp_path / "run" / "result.png").read_bytes() == files["result.png"]
+
+
+def test_a_run_from_before_a_key_existed_goes_on(inside: Command, small: list[str], tmp_path: Path) -> None:
+    assert inside(*small, "evaluations=2", "hydra.run.dir=run").returncode == 0
+    saved = tmp_path / "run" / "config.yaml"
+    lines = saved.read_text(encoding="utf-8").splitlines()
+    saved.write_text("\n".join(line for line in lines if "cuda_graphs" not in line), encoding="utf-8")
+    assert len(saved.read_text(encoding="utf-8").splitlines()) == len(lines) - 1
+    resumed = inside("resume=run", "evaluations=3")
+    assert resumed.returncode == 0, resumed.stderr

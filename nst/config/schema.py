@@ -234,7 +234,7 @@ class Config(Strict):
     evaluations: Annotated[PositiveInt, Key(may_change=True, shared=())]
     seed: Annotated[int, Field(ge=0, lt=2**32), Key(shared=())]
     precision: Annotated[Literal["auto", "bf16", 16, 32, 64], Key()]
-    cuda_graphs: Annotated[bool, Key(decides=False, may_change=True)]
+    cuda_graphs: Annotated[bool, Key(decides=False, may_change=True)] = True  # older runs lack it
     tile: Annotated[Literal["auto", "off"] | PositiveInt, Key(decides=False, may_change=True)]
     memory: Annotated[Literal["auto"] | Positive, Key(decides=False, may_change=True)]
     threads: Annotated[PositiveInt | None, Key(decides=False, may_change=True)]

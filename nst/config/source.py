@@ -119,7 +119,8 @@ def _resumed(folder: Path, overrides: list[str], given: list[Override]) -> Sourc
         began = OmegaConf.load(saved)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(problem("resume", folder, f"its {saved.name} can't be read: {one_line(error)}")) from error
-    absent = sorted(set(Config.model_fields) - set(began)) if OmegaConf.is_dict(began) else ["keys"]
+    needed = {name for name, key in Config.model_fields.items() if key.is_required()}
+    absent = sorted(needed - set(began)) if OmegaConf.is_dict(began) else ["keys"]
     if absent:
         why = f"its {saved.name} has no {', '.join(absent)}: it is damaged, or was made by another version of nst"
         raise UserError(problem("resume", folder, why))
