@@ -182,8 +182,9 @@ def tell_what_next(plan: Plan, folder: RunFolder, words: Sequence[str]) -> None:
     if size is not None and plan.config.resume is None:
         others = [word for word in words if keys([word]) != ["size"]]
         log.info("To make it larger: %s", shlex.join(["python", "-m", "nst.train", *others, f"size={2 * size}"]))
-    if "weights.style" not in keys(words) and plan.config.resume is None:
-        less = f"weights.style={written(plan.config.weights.style / 5)}"
+    weights = plan.config.weights
+    if "weights.style" not in keys(words) and weights.content and plan.config.resume is None:
+        less = f"weights.style={written(weights.style / 5)}"
         log.info("To keep more of the content: %s", shlex.join(["python", "-m", "nst.train", *words, less]))
     log.info(
         "To see its inputs, losses and settings: %s", shlex.join(["python", "-m", "nst.compare", str(folder.path)])
