@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from nst.encoder.precision import split
 from nst.encoder.signs import keep_positive, signs, signs_bytes
 
 
@@ -124,13 +125,13 @@ class SplitConvolution(Convolution):
     back: Tensor
 
     def __init__(self, weight: Tensor, bias: Tensor, *, relu: bool, dtype: torch.dtype, margin: str = "zeros") -> None:
-        first, second = _split(weight, dtype)
+        first, second = split(weight, dtype, 2)
         joined = torch.cat([first, first, second], dim=1)
         super().__init__(joined, bias.to(dtype, copy=True), relu=relu, dtype=dtype, margin=margin)
         self.register_buffer("back", torch.cat([first, second], dim=1).contiguous(memory_format=torch.channels_last))
 
     def forward(self, x: Tensor) -> Tensor:
-        first, second = _split(x, self.dtype)
+        first, second = split(x, self.dtype, 2)
         return super().forward(torch.cat([first, second, first], dim=1))
 
     def transposed(self, gradient: Tensor, padding: int) -> Tensor:
@@ -281,9 +282,3 @@ class Features(torch.autograd.Function):
             if gradient is not None:
                 gradient = layer.backward(gradient, trace)
         return gradient, None, None, None
-
-
-def _split(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return two tensors of a 16-bit type whose sum is ``x`` except for about 16 bits."""
-    first = x.to(dtype)
-    return first, (x - first).to(dtype)

@@ -129,6 +129,15 @@ def round_filters(weight: Tensor, dtype: torch.dtype) -> Tensor:
     return rounded.T.contiguous().view(weight.shape)
 
 
+def split(x: Tensor, dtype: torch.dtype, number: int) -> list[Tensor]:
+    """Return tensors of a 16-bit type whose sum approximates ``x``: each has the digits that those before it lack."""
+    parts: list[Tensor] = []
+    for _ in range(number):
+        parts.append(x.to(dtype))
+        x = x - parts[-1]
+    return parts
+
+
 class LossScale:
     """A loss scale that keeps 16-bit gradients within the range of their type, from 6e-8 to 65,504.
 

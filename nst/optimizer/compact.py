@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nst.encoder.precision import abilities, exact
+from nst.encoder.precision import abilities, exact, split
 from nst.objective.processes import ALONE, Team
 from nst.optimizer.history import History, Sizes, newest
 
@@ -196,7 +196,9 @@ def _product(matrices: Tensor, vectors: Tensor) -> Tensor:
     """
     same = matrices.dtype == vectors.dtype
     if not same and abilities(matrices.device).wide_products:
-        parts: Tensor = torch.bmm(matrices, _split(vectors, matrices.dtype), out_dtype=vectors.dtype)
+        parts: Tensor = torch.bmm(
+            matrices, torch.cat(split(vectors, matrices.dtype, 3), dim=2), out_dtype=vectors.dtype
+        )
         return parts.view(*parts.shape[:2], 3, -1).sum(2)
     # Products with one vector at a time are several times as fast as those with a narrow matrix, on a CPU and on a GPU.
     if same and matrices.device.type != "cpu":
@@ -206,15 +208,6 @@ def _product(matrices: Tensor, vectors: Tensor) -> Tensor:
         wide = matrix.to(vectors.dtype)
         products.append(torch.stack([torch.mv(wide, column) for column in columns.T.contiguous()], dim=1))
     return torch.stack(products)
-
-
-def _split(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return three tensors of a 16-bit type, side by side, whose sum is ``x`` in 32 bits."""
-    parts = []
-    for _ in range(3):
-        parts.append(x.to(dtype))
-        x = x - parts[-1]
-    return torch.cat(parts, dim=2)
 
 
 def _alone(row: Tensor) -> Tensor:
