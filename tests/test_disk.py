@@ -124,6 +124,49 @@ def test_a_history_that_is_loaded_is_there_once(tmp_path: Path) -> None:
     assert int(done.stdout) < 2 * 160e6 + 40e6
 
 
+def test_a_history_in_files_takes_no_memory(tmp_path: Path) -> None:
+    """40 pairs of 32 bits, 800 MB, in files of a disk, for one process and for one of several."""
+    script = (
+        "import pathlib, torch\n"
+        "from nst.optimizer import compact; from nst.optimizer.history import Loops\n"
+        "from nst.optimizer.pages import Pages\n"
+        "from nst.run.provenance import peak_memory\n"
+        "x = torch.ones(2_500_000); cpu = torch.device('cpu'); compact.SPAN = 100\n"
+        "for kind in Loops, compact.Compact:\n"
+        "    history = kind(40, x, x.dtype, Pages(pathlib.Path('.')))\n"
+        "    pairs = [x.clone(), x.clone()]\n"
+        "    history.learn(x, pairs); history.direction(x)\n"
+        "    before = peak_memory(cpu)\n"
+        "    for _ in range(40):\n"
+        "        history.learn(x, pairs)\n"
+        "    history.direction(x)\n"
+        "    assert len(history) == 40\n"
+        "    print(peak_memory(cpu) - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert max(map(int, done.stdout.split())) < 250e6  # Linux may map 2 MB of each vector at once
+
+
+def test_a_disk_without_room_for_the_history(small_disk: None, small: list[str], tmp_path: Path) -> None:
+    """The forecast refuses it; if another program takes the room later, it is an error, not a crash."""
+    words = " ".join(f"'{word}'" for word in [*small, "optimizer=lbfgs", "hydra.run.dir=run", "scratch=disk"])
+    words += " size=200 schedule=single precision=32"  # 200 x 160 px: 0.77 MB a pair
+    run = f"{sys.executable} -m nst.train {words}"
+    refused = on_small_disk(tmp_path / "disk", "2m", f"{run} evaluations=40")
+    assert refused.returncode == 2, refused.stderr
+    assert "error: scratch=disk: the curvature pairs need 0.03 GB, but only 0.00 GB are free" in refused.stderr
+    assert not (tmp_path / "run").exists()
+    from nst.optimizer.pages import Pages
+
+    script = (
+        "import pathlib, torch; from nst.optimizer.pages import Pages\n"
+        "Pages(pathlib.Path('disk2')).tensors(8, (1_000_000,), torch.float32)\n"
+    )
+    full = on_small_disk(tmp_path / "disk2", "2m", f'{sys.executable} -c "{script}"')
+    assert "OSError: [Errno 28] No space left on device: 'disk2'" in full.stderr
+    assert Pages(tmp_path).tensors(2, (3, 5), torch.bfloat16)[1].tolist() == [[0.0] * 5] * 3
+
+
 def test_a_process_killed_while_it_writes_leaves_no_half_file(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.checkpoints.mkdir()

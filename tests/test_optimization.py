@@ -284,7 +284,7 @@ def test_the_memory_can_be_of_half_the_size() -> None:
 def test_no_more_places_are_made_than_the_memory_has_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     map_pages = mmap.mmap
-    monkeypatch.setattr("nst.optimizer.history.mmap.mmap", lambda *args: made.append(args) or map_pages(*args))
+    monkeypatch.setattr("nst.optimizer.pages.mmap.mmap", lambda *args: made.append(args) or map_pages(*args))
     for size in (1, 5, 20):
         made.clear()
         problem = Quadratic()
@@ -410,6 +410,32 @@ def test_a_checkpoint_of_the_matrix_has_the_pairs_only(as_on_a_gpu: None, tmp_pa
     assert made.state()["y"][0][0] == 5, "it is no copy"
     torch.save(state, tmp_path / "x.pt")
     assert 4 * 1900 * 8 < (tmp_path / "x.pt").stat().st_size < 5 * 1900 * 8
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+@pytest.mark.parametrize("kind", [Loops, compact.Compact])
+def test_pairs_in_files_give_the_same_images_and_resume(
+    kind: Callable[..., Any], dtype: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lbfgs, "Loops", kind)
+    for name, value in {"WIDTH": 400, "PAIRS": 3, "SPAN": 2}.items():
+        monkeypatch.setattr(compact, name, value)
+    in_memory = partial(ProjectedLBFGS, history_size=5, history_dtype=dtype)
+    in_files = partial(in_memory, scratch=tmp_path)
+    seen, module = run(in_memory)
+    again, other = run(in_files)
+    assert all(torch.equal(a, b) for a, b in zip(seen, again, strict=True))
+    made = other.optimizers(use_pl_optimizer=False)
+    assert isinstance(made, ProjectedLBFGS)
+    assert not list(tmp_path.iterdir()), "the files have no names"
+    saved = tmp_path / "x.pt"
+    torch.save(made.state_dict(), saved)
+    for optimizer in (in_memory, in_files):
+        loaded = optimizer([nn.Parameter(image(3))])
+        loaded.load_state_dict(torch.load(saved, mmap=True))
+        kept, expected = loaded.history.state(), module.optimizers(use_pl_optimizer=False).history.state()
+        for part in ("y", "s"):
+            assert all(torch.equal(a, b) for a, b in zip(kept[part], expected[part], strict=True))
 
 
 class SaveAtEveryIteration(pl.Callback):

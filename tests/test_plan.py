@@ -103,7 +103,7 @@ def test_what_the_keys_are_used_for_follows_from_their_parts() -> None:
     assert "threads" in identity.HOW
     assert "content" in identity.NOT_COMPUTED - identity.HOW
     others = {"assets", "callbacks", "cuda_graphs", "max_pixels", "memory", "metrics", "output", "threads", "tile"}
-    others.add("trainer")
+    others |= {"scratch", "trainer"}
     assert set(identity.MAY_CHANGE) == {"evaluations", "recovery", *others}
     assert {"metrics", "minimize"} == identity.HOW - identity.NOT_MINIMIZED
     assert {"path", "region", "weights", "normalize_on"} <= identity.FILES

@@ -237,6 +237,7 @@ class Config(Strict):
     cuda_graphs: Annotated[bool, Key(decides=False, may_change=True)] = True  # older runs lack it
     tile: Annotated[Literal["auto", "off"] | PositiveInt, Key(decides=False, may_change=True)]
     memory: Annotated[Literal["auto"] | Positive, Key(decides=False, may_change=True)]
+    scratch: Annotated[Text | None, Key(decides=False, may_change=True)] = None  # older runs lack it
     threads: Annotated[PositiveInt | None, Key(decides=False, may_change=True)]
     color: Annotated[Literal["style", "match", "luminance", "yiq", "lab", "chroma"], Key(shared=("content", "style"))]
     recovery: Annotated[RecoveryConfig, Key(may_change=True, shared=())]

@@ -10,6 +10,7 @@ from torch.nn import functional
 from nst.encoder.precision import abilities, exact, split
 from nst.objective.processes import ALONE, Team
 from nst.optimizer.history import History, Sizes, newest
+from nst.optimizer.pages import MEMORY, Pages
 
 #: Largest number of columns in a chunk. With 1024, the direction's error was 1e-7 to 4e-7 of its length in runs of 110
 #: evaluations, that of ``Loops`` 2e-7 to 3e-6; with 16384 it was 5e-7 to 4e-6.
@@ -44,8 +45,8 @@ class Compact(History):
         yy: the dot products ``y·y`` by place, in 64 bits.
     """
 
-    def __init__(self, size: int, like: Tensor, dtype: torch.dtype, team: Team = ALONE) -> None:
-        super().__init__(size, like, dtype)
+    def __init__(self, size: int, like: Tensor, dtype: torch.dtype, pages: Pages = MEMORY, team: Team = ALONE) -> None:
+        super().__init__(size, like, dtype, pages)
         self.team = team
         self.number = like.numel()
         self.chunks = -(-self.number // WIDTH)
@@ -64,10 +65,12 @@ class Compact(History):
     def learn(self, gradient: Tensor, pair: tuple[Tensor, Tensor] | None = None) -> Sizes:
         norm = torch.linalg.vector_norm
         vectors, place = [gradient], -1
+        largest = exact(torch.stack([norm(each, torch.inf) for each in (gradient, *(pair or ())[1:])]))
         if pair is not None:
             place = next(each for each in range(self.size + 1) if each not in self.order)
-            vectors += [part.to(gradient.dtype) for part in self._write(place, *pair)]
-        largest = exact(torch.stack([norm(each, torch.inf) for each in (gradient, *(pair or ())[1:])]))
+            self.round(*pair)
+            self._write(place, *pair)
+            vectors += pair
         sums = exact(torch.stack([norm(gradient), norm(gradient, 1)])) ** largest.new_tensor([2, 1])
         products, sums, largest = self._together(self._products(vectors), sums, largest)
         self._of_gradient = float(sums[0]), products[0, 0::2], products[0, 1::2]
@@ -138,17 +141,21 @@ class Compact(History):
             products = products.cpu()
             self.yy[place, : self.used], self.sy[: self.used, place] = products[0, 0::2], products[0, 1::2]
 
-    def _write(self, place: int, y: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Write a pair to a place; return it as it is kept."""
+    def _write(self, place: int, y: Tensor, s: Tensor) -> None:
+        """Write a pair to a place."""
         self._reach(place)
-        return self._row(place, 0).copy_(y), self._row(place, 1).copy_(s)
+        for offset, vector in enumerate((y, s)):
+            self._row(place, offset).copy_(vector)
+            self._release()
 
     def _reach(self, place: int) -> None:
         """Make the block of a place if it doesn't exist."""
         if place == PAIRS * len(self.blocks):
-            rows = 2 * min(PAIRS, self.size + 1 - place)
-            columns = self.chunks * self.width
-            self.blocks.append(torch.zeros(rows, columns, dtype=self.dtype, device=self.like.device))
+            shape = (2 * min(PAIRS, self.size + 1 - place), self.chunks * self.width)
+            if self.like.is_cpu:
+                self.blocks += self.pages.tensors(1, shape, self.dtype)
+            else:
+                self.blocks.append(torch.zeros(shape, dtype=self.dtype, device=self.like.device))
         self.used = max(self.used, place + 1)
 
     def _row(self, place: int, offset: int) -> Tensor:
@@ -165,6 +172,11 @@ class Compact(History):
                 used = block[: max(0, 2 * (self.used - PAIRS * number))]
                 rows.append(used.view(len(used), self.chunks, self.width)[:, first:last].transpose(0, 1))
             yield slice(first * self.width, min(last * self.width, self.number)), rows
+            self._release()
+
+    def _release(self) -> None:
+        for block in self.blocks if self.like.is_cpu else ():
+            self.pages.release(block)
 
     def _products(self, vectors: list[Tensor]) -> Tensor:
         """Return the dot products of the vectors with the rows in use, in 64 bits: (vectors, rows)."""

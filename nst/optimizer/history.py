@@ -8,13 +8,14 @@
   Program. 63). It also reads each pair twice, but in a few large operations, which suit a GPU.
 """
 
-import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from nst.optimizer.pages import MEMORY, Pages
 
 
 class Sizes(NamedTuple):
@@ -38,12 +39,14 @@ class History(ABC):
         size: number of pairs to keep.
         like: the tensor that is optimized.
         dtype: type of the kept pairs.
+        pages: memory for the kept pairs.
     """
 
-    def __init__(self, size: int, like: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, size: int, like: Tensor, dtype: torch.dtype, pages: Pages = MEMORY) -> None:
         self.size = size
         self.like = like
         self.dtype = dtype
+        self.pages = pages
 
     @abstractmethod
     def __len__(self) -> int:
@@ -57,7 +60,8 @@ class History(ABC):
     def learn(self, gradient: Tensor, pair: tuple[Tensor, Tensor] | None = None) -> Sizes:
         """Keep a new pair if its curvature ``y·s`` is more than its rounding error, and return the sizes.
 
-        The curvature is that of the pair as it is kept, rounded to its type. torch's limit is 1e-10.
+        The curvature is that of the pair as it is kept, rounded to its type. torch's limit is 1e-10. The pair's tensors
+        may be overwritten.
         """
 
     @abstractmethod
@@ -66,7 +70,14 @@ class History(ABC):
 
     def largest(self, vector: Tensor) -> Tensor:
         """Return the largest absolute entry of a vector, on its device."""
-        return vector.abs().max()
+        largest: Tensor = torch.linalg.vector_norm(vector, torch.inf)
+        return largest
+
+    def round(self, *pair: Tensor) -> None:
+        """Round a pair, in place, to the type in which it is kept: all numbers are computed from the kept pair."""
+        if self.dtype != self.like.dtype:
+            for vector in pair:
+                vector.copy_(vector.to(self.dtype))
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -88,8 +99,8 @@ def newest(saved: Mapping[str, Any], size: int) -> range:
 class Loops(History):
     """The history of a processor, with the direction by two loops over the pairs."""
 
-    def __init__(self, size: int, like: Tensor, dtype: torch.dtype) -> None:
-        super().__init__(size, like, dtype)
+    def __init__(self, size: int, like: Tensor, dtype: torch.dtype, pages: Pages = MEMORY) -> None:
+        super().__init__(size, like, dtype, pages)
         self.y: list[Tensor] = []
         self.s: list[Tensor] = []
         self.rho: list[float] = []
@@ -106,40 +117,34 @@ class Loops(History):
             part.clear()
 
     def learn(self, gradient: Tensor, pair: tuple[Tensor, Tensor] | None = None) -> Sizes:
+        change = torch.inf if pair is None else float(self.largest(pair[1]))
         if pair is not None:
             self._remember(*pair)
-        change = torch.inf if pair is None else float(pair[1].abs().max())
-        return Sizes(change, float(gradient.abs().max()), float(gradient.abs().sum()))
+        return Sizes(change, float(self.largest(gradient)), float(gradient.abs().sum()))
 
     def _remember(self, y: Tensor, s: Tensor) -> None:
         least = torch.finfo(y.dtype).eps * float(y.norm() * s.norm())
-        rounded = [part.to(self.dtype) for part in (y, s)]
-        y, s = (part.to(y.dtype) for part in rounded)  # compute from the pair as it is kept
+        self.round(y, s)
         curvature = y.dot(s)
         if not curvature > least:
             return
         if len(self) == self.size:
             self._spare += [self.y.pop(0), self.s.pop(0)]
             self.rho.pop(0)
-        self.y.append(self._keep(rounded[0]))
-        self.s.append(self._keep(rounded[1]))
+        self.y.append(self._keep(y))
+        self.s.append(self._keep(s))
         self.rho.append(float(1.0 / curvature))
         self.scale = float(curvature / y.dot(y))
 
     def _keep(self, vector: Tensor) -> Tensor:
-        """Return a copy of a vector in memory pages of its own, and in a tensor made beforehand.
-
-        Every evaluation allocates and frees memory. Objects that stay allocated in between, however small, fragment the
-        heap: it grew by half of the pairs' size with the pairs' numbers in it, and by a third with their tensor objects
-        only.
-        """
+        """Return a copy of a vector in its own memory pages, and in a tensor made beforehand."""
         if not self._spare:
-            size = vector.numel() * vector.element_size()
             number = max(1, min(32, 2 * self.size - self._made))
-            pages = [mmap.mmap(-1, size) for _ in range(number)]  # pages take no memory until they are written
-            self._spare = [torch.frombuffer(each, dtype=vector.dtype) for each in pages]
+            self._spare = self.pages.tensors(number, (vector.numel(),), self.dtype)
             self._made += number
-        return self._spare.pop().copy_(vector)
+        kept = self._spare.pop().copy_(vector)
+        self.pages.release(kept)
+        return kept
 
     def direction(self, gradient: Tensor) -> tuple[Tensor, float]:
         pairs = list(zip(self.y, self.s, self.rho, strict=True))
@@ -149,12 +154,18 @@ class Loops(History):
             alpha = s.to(gradient.dtype).dot(direction) * rho
             direction.addcmul_(y, alpha, value=-1)
             alphas.append(alpha)
+            self._release(y, s)
         if pairs:
-            direction = torch.mul(direction, self.scale)
+            direction *= self.scale
         for (y, s, rho), alpha in zip(pairs, reversed(alphas), strict=True):
             beta = y.to(gradient.dtype).dot(direction) * rho
             direction.addcmul_(s, alpha - beta)
+            self._release(y, s)
         return direction, float(gradient.dot(direction))
+
+    def _release(self, *kept: Tensor) -> None:
+        for vector in kept:
+            self.pages.release(vector)
 
     def state(self) -> dict[str, Any]:
         return {"y": self.y[:], "s": self.s[:], "rho": self.rho[:], "scale": self.scale}
@@ -162,8 +173,8 @@ class Loops(History):
     def load(self, saved: Mapping[str, Any]) -> None:
         self.clear()
         for index in newest(saved, self.size):
-            self.y.append(self._keep(saved["y"][index].to(self.dtype)))
-            self.s.append(self._keep(saved["s"][index].to(self.dtype)))
+            self.y.append(self._keep(saved["y"][index]))
+            self.s.append(self._keep(saved["s"][index]))
         if "rho" in saved:
             self.rho, self.scale = saved["rho"][-self.size :], saved.get("scale", 1.0)
             return

@@ -1,6 +1,7 @@
 """L-BFGS with one iteration a step, which allows a checkpoint at every iteration and wastes no evaluation."""
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.optim.lbfgs import _strong_wolfe  # private; our tests check its use
 from nst.objective.processes import ALONE, Team
 from nst.optimizer.compact import Compact
 from nst.optimizer.history import History, Loops
+from nst.optimizer.pages import Pages
 
 #: Keys of an optimizer's state that belong to its history, in older checkpoints.
 OLDER = ("y", "s", "rho", "scale")
@@ -67,6 +69,7 @@ class LBFGS(torch.optim.Optimizer):
         tolerance_grad: converged if no entry of the gradient is larger than this.
         tolerance_change: converged if no entry of the tensor changes by more than this in an iteration, or the loss
             changes by less.
+        scratch: folder in which the pairs are kept, in temporary files; None for memory. On a CPU only.
 
     Attributes:
         evaluations_left: maximum number of closure calls in a step; None for no limit. Set it before each step, to at
@@ -83,6 +86,7 @@ class LBFGS(torch.optim.Optimizer):
         line_search_fn: str | None = None,
         tolerance_grad: float = 0,
         tolerance_change: float = 0,
+        scratch: Path | None = None,
     ) -> None:
         super().__init__(params, {"lr": lr})
         if len(self.param_groups) != 1 or len(self.param_groups[0]["params"]) != 1:
@@ -93,11 +97,14 @@ class LBFGS(torch.optim.Optimizer):
             raise ValueError(f"line_search_fn={line_search_fn!r}: choices: null, strong_wolfe")
         if history_dtype not in (None, "bfloat16"):
             raise ValueError(f"history_dtype={history_dtype!r}: choices: null, bfloat16")
+        if scratch is not None and not self._param.is_cpu:
+            raise ValueError(f"scratch={str(scratch)!r}: the tensor must be on a CPU")
         self.history_size = history_size
         self.history_dtype = history_dtype
         self.line_search_fn = line_search_fn
         self.tolerance_grad = tolerance_grad
         self.tolerance_change = tolerance_change
+        self.scratch = scratch
         self.evaluations_left: int | None = None
         self.team = Team.present() if line_search_fn is None else ALONE
         self._history: History | None = None
@@ -112,10 +119,11 @@ class LBFGS(torch.optim.Optimizer):
         """The curvature pairs."""
         if self._history is None:
             kept = self._param.dtype if self.history_dtype is None else torch.bfloat16
-            if self.team.size == 1 and self._param.device.type == "cpu":
-                self._history = Loops(self.history_size, self._own, kept)
+            pages = Pages(self.scratch)
+            if self.team.size == 1 and self._param.is_cpu:
+                self._history = Loops(self.history_size, self._own, kept, pages)
             else:
-                self._history = Compact(self.history_size, self._own, kept, self.team)
+                self._history = Compact(self.history_size, self._own, kept, pages, self.team)
         return self._history
 
     @property
@@ -172,7 +180,10 @@ class LBFGS(torch.optim.Optimizer):
         return float(state["loss"])
 
     def _move(self, state: dict[str, Any], closure: Callable[[], Any]) -> tuple[tuple[Tensor, Tensor], float]:
-        """Move along the direction; return the new pair, and by how much the loss changed."""
+        """Move along the direction; return the new pair, and by how much the loss changed.
+
+        The pair takes the memory of the direction and of a gradient.
+        """
         loss, gradient, direction, length = (state[key] for key in ("loss", "gradient", "direction", "length"))
         if self.line_search_fn is None:
             self._own.add_(direction, alpha=length)
@@ -182,7 +193,7 @@ class LBFGS(torch.optim.Optimizer):
             new_loss, new_gradient, length = self._line_search(state, closure)
             self._own.add_(direction, alpha=length)
         state.update(loss=new_loss, gradient=new_gradient)
-        return (new_gradient.sub(gradient), direction.mul(length)), abs(new_loss - loss)
+        return (torch.sub(new_gradient, gradient, out=gradient), direction.mul_(length)), abs(new_loss - loss)
 
     def _aim(self, state: dict[str, Any], pair: tuple[Tensor, Tensor] | None = None, gain: float = torch.inf) -> None:
         """Keep the pair, and set the direction and the length of the next iteration, or mark it as converged.
@@ -219,8 +230,11 @@ class LBFGS(torch.optim.Optimizer):
 
     def _evaluate(self, closure: Callable[[], Any]) -> tuple[float, Tensor]:
         loss = float(closure())
-        assert self._param.grad is not None
-        return loss, self._param.grad.flatten()[self.team.part(self._param.numel())].clone()
+        gradient, self._param.grad = self._param.grad, None
+        assert gradient is not None
+        own = gradient.flatten()[self.team.part(self._param.numel())]
+        # A part would keep all of the gradient, and a CUDA graph writes the next gradient to the same memory.
+        return loss, own.clone() if self.team.size > 1 or own.is_cuda else own
 
     @property
     def _flat(self) -> Tensor:

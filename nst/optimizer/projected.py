@@ -1,6 +1,7 @@
 """L-BFGS within the range of pixels, [0, 1]."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ class ProjectedLBFGS(LBFGS):
         tolerance_grad: converged if no entry of the gradient that a pixel can follow is larger than this.
         tolerance_change: converged if no entry of the tensor changes by more than this in an iteration, or the loss
             changes by less in an accepted step.
+        scratch: folder in which the pairs are kept, in temporary files; None for memory. On a CPU only.
         rounding: fraction of the loss by which a step may raise the loss.
     """
 
@@ -44,11 +46,12 @@ class ProjectedLBFGS(LBFGS):
         history_dtype: str | None = None,
         tolerance_grad: float = 0,
         tolerance_change: float = 0,
+        scratch: Path | None = None,
         rounding: float = 1e-4,
     ) -> None:
         super().__init__(
             params, lr=lr, history_size=history_size, history_dtype=history_dtype,
-            tolerance_grad=tolerance_grad, tolerance_change=tolerance_change,
+            tolerance_grad=tolerance_grad, tolerance_change=tolerance_change, scratch=scratch,
         )  # fmt: skip
         self.rounding = rounding
 
@@ -56,18 +59,18 @@ class ProjectedLBFGS(LBFGS):
         loss, gradient, direction, length = (state[key] for key in ("loss", "gradient", "direction", "length"))
         own = self._own
         start = own.clone()
-        own.add_(direction * length).clamp_(0, 1)
+        step = direction.mul_(length)
+        own.add_(step).clamp_(0, 1)
         self.team.share(self._flat)
-        step = own - start
+        torch.sub(own, start, out=step)
         new_loss, new_gradient = self._evaluate(closure)
-        y = new_gradient.sub(gradient)
         state["accepted"] = new_loss <= loss + self.rounding * abs(loss)
         if not state["accepted"]:
             own.copy_(start)
             self.team.share(self._flat)
-            return (y, step), torch.inf
+            return (torch.sub(new_gradient, gradient, out=new_gradient), step), torch.inf
         state.update(loss=new_loss, gradient=new_gradient)
-        return (y, step), abs(loss - new_loss)
+        return (torch.sub(new_gradient, gradient, out=gradient), step), abs(loss - new_loss)
 
     def _aim(self, state: dict[str, Any], pair: tuple[Tensor, Tensor] | None = None, gain: float = torch.inf) -> None:
         free = self._free(state["gradient"])

@@ -1,6 +1,7 @@
 """Forecast of a run's memory before its first evaluation: how much it needs, whether it fits, and what would fit."""
 
 import math
+import shutil
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,8 +9,8 @@ from typing import Any
 
 import torch
 
-from nst import image
-from nst.errors import UserError, problem
+from nst import image, paths
+from nst.errors import UserError, folder_problem, problem
 from nst.objective import statistics
 from nst.objective.terms import JointTerm
 from nst.optimizer import compact
@@ -66,27 +67,16 @@ def forecast(layout: Layout, device: torch.device, room: int) -> Forecast:
 
 def _kept(layout: Layout, device: torch.device) -> dict[str, int]:
     """Return the bytes that stay allocated between evaluations, by their use."""
-    config, geometry, optimizer = layout.config, layout.geometry, layout.config.optimizer
+    config, geometry = layout.config, layout.geometry
     stages = layout.schedule.stages
     itemsize = geometry.picture_dtype.itemsize
     numbers = 3 * math.prod(layout.shape) * itemsize
     styles = sum(3 * math.prod(style) * itemsize for style in layout.style_shapes(stages[-1]).values())
-    # L-BFGS: its pairs, and about eight vectors besides; Adam: two moments and the memory of a step, of which a pyramid
-    # makes a third more, and a mean.
-    # At most one pair for each evaluation of the last scale: as planned, or all evaluations if it may begin earlier.
-    planned = config.resume is None and config.schedule.get("patience") is None
-    coarse = [stage.end for stage in stages if stage.shape != stages[-1].shape]
-    last = stages[-1].end - (coarse[-1] if planned and coarse else 0)
-    pairs = min(optimizer.get("history_size", 0), last)
-    shared = config.trainer.devices if "history_size" in optimizer and optimizer.get("line_search_fn") is None else 1
-    if device.type != "cpu" or shared > 1:
-        pairs = compact.places(pairs, optimizer.get("history_size", 0))
-    pairs *= 1 if optimizer.get("history_dtype") is None else 0.5
     shapes = geometry.shapes(layout.shape)
     return {
         "program": memory.of_program(device),
         "encoder": sum(weight.nbytes for weight in (*geometry.parameters(), *geometry.buffers())),
-        "optimizer": int(numbers * ((12 if "averaging" in optimizer else 8) + 2 * pairs) / shared),
+        "optimizer": _optimizer_bytes(layout, device, numbers),
         # content, image, best image, gradient, and the start of the scale if needed; and the styles and masks
         "pictures": (5 if layout.nodes.objective.matches else 4) * numbers + styles + len(layout.masks) * numbers // 3,
         "content targets": sum(
@@ -99,6 +89,61 @@ def _kept(layout: Layout, device: torch.device) -> dict[str, int]:
             for name in config.layers.style
         ) + _joint_bytes(layout),
     }  # fmt: skip
+
+
+def _optimizer_bytes(layout: Layout, device: torch.device, numbers: int) -> int:
+    """Return the bytes of the optimizer, for an image tensor of ``numbers`` bytes.
+
+    L-BFGS has its pairs and about eight vectors besides. Adam has two moments and the memory of a step, of which a
+    pyramid makes a third more, and a mean.
+    """
+    config = layout.config
+    vectors = 12 if "averaging" in config.optimizer else 8
+    pairs = _pair_bytes(layout, device, numbers)
+    if config.scratch is not None:  # a file's pairs are in memory one by one
+        pairs = min(pairs, 2 * numbers)
+    return (vectors * numbers + pairs) // _sharing(layout)
+
+
+def _pair_bytes(layout: Layout, device: torch.device, numbers: int) -> int:
+    """Return the bytes of the curvature pairs in all processes, for an image tensor of ``numbers`` bytes.
+
+    There is at most one pair for each evaluation of the last scale: as planned, or all evaluations if it may begin
+    earlier.
+    """
+    config, optimizer, stages = layout.config, layout.config.optimizer, layout.schedule.stages
+    planned = config.resume is None and config.schedule.get("patience") is None
+    coarse = [stage.end for stage in stages if stage.shape != stages[-1].shape]
+    last = stages[-1].end - (coarse[-1] if planned and coarse else 0)
+    pairs: int = min(optimizer.get("history_size", 0), last)
+    if device.type != "cpu" or _sharing(layout) > 1:
+        pairs = compact.places(pairs, optimizer.get("history_size", 0))
+    return 2 * pairs * numbers // (1 if optimizer.get("history_dtype") is None else 2)
+
+
+def _sharing(layout: Layout) -> int:
+    """Return the number of processes that each keep a part of the optimizer's vectors."""
+    optimizer = layout.config.optimizer
+    shared = layout.has_history and optimizer.get("line_search_fn") is None
+    return layout.config.trainer.devices if shared else 1
+
+
+def _check_scratch(layout: Layout, device: torch.device) -> None:
+    """Raise UserError if the curvature pairs can't be kept in the folder ``scratch``."""
+    if layout.config.scratch is None or not layout.has_history:
+        return
+    folder = paths.of_user(layout.config.scratch)
+    why = folder_problem(folder)
+    if device.type != "cpu":
+        why = f"the curvature pairs of a run on {device.type} are in its memory; choices: null"
+    elif why is None:
+        needed = _pair_bytes(layout, device, 3 * math.prod(layout.shape) * layout.geometry.picture_dtype.itemsize)
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            why = f"the curvature pairs need {_gb(needed)}, but only {_gb(free)} are free on this disk"
+            why += "; choose another folder, or a smaller optimizer.history_size"
+    if why is not None:
+        raise UserError(problem("scratch", layout.config.scratch, why))
 
 
 def _joint_bytes(layout: Layout) -> int:
@@ -125,6 +170,7 @@ def settle(layout: Layout, device: torch.device) -> Forecast:
 
     Raise UserError if there is less memory, with changes that would fit.
     """
+    _check_scratch(layout, device)
     config = layout.config
     room = memory.room(device, config.memory, config.trainer.devices)
     chosen = forecast(layout, device, room)
@@ -174,6 +220,8 @@ def _fitting(layout: Layout, device: torch.device, room: int) -> Iterator[str]:
     config = layout.config
     if config.tile != "auto" and not layout.not_tiled():
         yield from told("tile", "auto")
+    if config.scratch is None and device.type == "cpu" and layout.has_history:
+        yield from told("scratch", ".")
     if config.resume is not None:  # nothing else may change in a resumed run
         return
     if config.precision in (32, 64) and config.encoder.kind == "vgg":

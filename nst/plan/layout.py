@@ -82,6 +82,12 @@ class Layout:
             if style.weight
         }  # fmt: skip
 
+    @property
+    def has_history(self) -> bool:
+        """Whether the optimizer keeps curvature pairs: it is L-BFGS."""
+        made = getattr(self.nodes.optimizer, "func", None)
+        return isinstance(made, type) and issubclass(made, LBFGS)
+
     def check(self) -> None:
         """Raise UserError for scales, styles or tiles that don't fit."""
         lines = [*self._style_problems(), *self._share_problems(), *self._term_problems()]
@@ -114,10 +120,9 @@ class Layout:
         }
         if isinstance(objective.content, JointTerm):
             terms["content"] = (objective.content, config.layers.content)
-        made = getattr(self.nodes.optimizer, "func", None)
         for key, (term, layers) in terms.items():
             named = f"objective.{key}._target_={type(term).__module__}.{type(term).__name__}"
-            if term.draws and isinstance(made, type) and issubclass(made, LBFGS):
+            if term.draws and self.has_history:
                 yield f"{named}: draws new samples at each evaluation; L-BFGS can't compare them; choose optimizer=adam"
             for layer in term.requires:
                 if layer not in layers:

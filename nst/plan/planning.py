@@ -4,7 +4,7 @@ import copy
 import logging
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -74,6 +74,13 @@ class Plan:
     def schedule(self) -> Schedule:
         """The schedule of the scales."""
         return self.layout.schedule
+
+    @property
+    def optimizer(self) -> Callable[..., Any]:
+        """What makes the optimizer. L-BFGS keeps its pairs in the folder ``scratch``, if there is one."""
+        make, scratch = self.nodes.optimizer, self.config.scratch
+        uses = scratch is not None and self.layout.has_history
+        return partial(make, scratch=paths.of_user(str(scratch))) if uses else make
 
     @cached_property
     def saved(self) -> DictConfig:
@@ -167,7 +174,7 @@ def _settled(raw: Mapping[str, Any], decided: Mapping[str, Any]) -> dict[str, An
     """Return the configuration with absolute paths and the values decided, which a resumed run must not change."""
     whole = copy.deepcopy(dict(raw))
     files = [(whole["content"], "path"), (whole["init"], "path")]
-    files += [(whole["encoder"], "weights"), (whole["encoder"], "normalize_on")]
+    files += [(whole["encoder"], "weights"), (whole["encoder"], "normalize_on"), (whole, "scratch")]
     files += [(style, key) for style in styles_in(whole).values() for key in ("path", "region", "mask")]
     for node, key in files:
         if node.get(key) not in (None, "auto", "random", "bundled"):

@@ -181,7 +181,7 @@ def _module(plan: Plan) -> StyleTransfer:
         objective=functools.partial(_objective, plan),
         carry=lambda picture, shape: schedule.carry(picture, image.resize(content, shape)),
         finish=lambda painted: plan.pictures.finish(painted, config),
-        optimizer=plan.nodes.optimizer,
+        optimizer=plan.optimizer,
         recovery=Recovery(**config.recovery.model_dump()),
         loss_scale=precision.LossScale() if config.precision == 16 else None,
         draws=plan.nodes.objective.draws,
