@@ -133,7 +133,7 @@ def test_tiles_are_cut_so_that_all_have_work_and_are_done_soon(shape: tuple[int,
     assert tile <= 1024
     parts = windows(network, shape, tile)
     assert len(parts) >= processes
-    assert memory._busiest(parts, processes) <= memory._busiest(windows(network, shape, 256), processes)
+    assert memory.busiest(network, shape, tile, processes) <= memory.busiest(network, shape, 256, processes)
 
 
 @pytest.fixture

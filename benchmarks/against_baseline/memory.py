@@ -47,7 +47,7 @@ def measure(options: argparse.Namespace, results: Results) -> None:
             if results.done("memory", key):
                 continue
             task = {"side": side, "pixels": pixels, "device": str(options.device), "overrides": overrides, **layers}
-            task |= {"threads": torch.get_num_threads(), "history": "history" in key}
+            task |= {"threads": torch.get_num_threads(), "history": "history" in key, "before": 1}
             values = in_own_process(task)
             results.keep("memory", key, values)
             _say(key, values)

@@ -1,8 +1,8 @@
 """Measure one evaluation in a process of its own: ``python -m benchmarks.against_baseline.one_evaluation TASK``.
 
-The task is JSON (see ``benchmarks.against_baseline.memory``), and so is the output. One evaluation runs before the
-timed one, and an iteration of L-BFGS after it if the task asks for it. The process of the baseline imports nothing of
-nst that takes memory.
+The task is JSON (see ``benchmarks.against_baseline.memory``), and so is the output. The timed evaluation comes after as
+many others as the task says, and an iteration of L-BFGS after it if the task asks for it. The process of the baseline
+imports nothing of nst that takes memory.
 """
 
 import json
@@ -20,10 +20,12 @@ from nst.run import provenance
 
 
 def measure(task: dict[str, Any]) -> dict[str, float]:
-    """Peak memory in bytes, of the device on CUDA and of the process elsewhere; and the second evaluation's seconds.
+    """Peak memory in bytes, of the device on CUDA and of the process elsewhere; and the seconds of an evaluation.
 
-    ``imports`` is the process's peak before anything was made.
+    ``imports`` is the process's peak before anything was made. Our side also has the ``forecast`` of its bytes, and
+    with a history the seconds of an ``iteration``.
     """
+    found: dict[str, float] = {}
     torch.set_num_threads(task["threads"])
     device = torch.device(task["device"])
     pixels = (task["pixels"][0], task["pixels"][1])
@@ -41,11 +43,13 @@ def measure(task: dict[str, Any]) -> dict[str, float]:
             imports = provenance.peak_memory(device)
             run = ours.ready(pixels, task["overrides"], device, Path(folder))
             evaluate = ours.evaluation(run)
-        evaluate()
-        taken = seconds(evaluate, device)
+            found["forecast"] = run.forecast.total
+        for _ in range(task["before"]):
+            evaluate()
+        found["seconds"] = seconds(evaluate, device)
         if task["history"]:
-            ours.iterate(run, evaluate)
-    return {"bytes": provenance.peak_memory(device), "imports": imports, "seconds": taken}
+            found["iteration"] = ours.iterate(run, evaluate)
+    return {"bytes": provenance.peak_memory(device), "imports": imports, **found}
 
 
 if __name__ == "__main__":

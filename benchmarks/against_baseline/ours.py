@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from benchmarks.against_baseline import pictures
+from benchmarks.against_baseline.clock import seconds
 from nst import paths
 from nst.config.source import quoted
 from nst.encoder.precision import full_float32
@@ -93,8 +94,10 @@ def evaluation(run: Run) -> Callable[[], Tensor]:
     return evaluate
 
 
-def iterate(run: Run, evaluate: Callable[[], Tensor]) -> None:
+def iterate(run: Run, evaluate: Callable[[], Tensor]) -> float:
     """One iteration of the run's L-BFGS, which has its history full by then: of steps that cost little, on a quadratic.
+
+    Returns its seconds, with those of its evaluation.
 
     Raises UserError for an optimizer without a history.
     """
@@ -118,4 +121,4 @@ def iterate(run: Run, evaluate: Callable[[], Tensor]) -> None:
             break
     else:
         raise RuntimeError("the history of L-BFGS was not filled")
-    optimizer.step(evaluate)
+    return seconds(lambda: optimizer.step(evaluate), image.device)

@@ -86,6 +86,18 @@ def windows(encoder: Encoder, shape: Sequence[int], tile: int | None) -> list[Wi
     ]
 
 
+def crops(encoder: Encoder, shape: Sequence[int], tile: int | None) -> tuple[list[int], list[int]]:
+    """Return the heights of the tiles with their halos, from top to bottom, and their widths, from left to right."""
+    if encoder.steps is None:
+        return [shape[0]], [shape[1]]
+    steps, wanted = encoder.steps, encoder.layers | {PIXELS}
+    heights, widths = (
+        [each.crop.stop - each.crop.start for each in _ranges(steps, wanted, length, tile, encoder.reach)]
+        for length in shape
+    )
+    return heights, widths
+
+
 def _ranges(
     layers: Sequence[tuple[str, Any]], wanted: frozenset[str], length: int, tile: int | None, reach: int
 ) -> Iterator[_Range]:

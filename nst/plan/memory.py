@@ -1,6 +1,7 @@
 """Estimates of the available memory and of the memory of an evaluation, and the choice of the tile size."""
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from nst.encoder.base import Encoder
 from nst.objective.processes import Team
-from nst.objective.tiles import Window, windows
+from nst.objective.tiles import crops
 
 #: Tile sizes that ``auto`` chooses from, in px. Larger tiles read fewer pixels twice.
 SIZES = (2048, 1536, 1024, 768, 512, 384, 256)
@@ -38,17 +39,17 @@ def settle(
     """Return the size of the tiles in px, or None to read a picture of ``shape`` (height, width) as a whole.
 
     ``auto`` reads the picture as a whole if an evaluation, with ``besides`` bytes for everything else, takes no more
-    than USED times ``room`` bytes; otherwise it chooses the largest tiles that fit. Several ``processes`` share the
-    tiles, so at least as many tiles are needed; ``auto`` then chooses the tiles with which all processes are done
-    soonest.
+    than USED times ``room`` bytes; otherwise it chooses the largest tiles that fit, if necessary in all of ``room``.
+    Several ``processes`` share the tiles, so at least as many tiles are needed; ``auto`` then chooses the tiles with
+    which all processes are done soonest.
     """
     if asked != "auto":
         return None if asked == "off" else asked
-    free = USED * room - besides
-    if evaluation_bytes(encoder, shape, None) <= free:
+    if evaluation_bytes(encoder, shape, None) <= USED * room - besides:
         return None if processes == 1 else share_out(encoder, shape, max(shape), processes)
-    fitting = (size for size in SIZES if size < max(shape) and evaluation_bytes(encoder, shape, size) <= free)
-    return share_out(encoder, shape, next(fitting, SIZES[-1]), processes)
+    needed = {size: besides + evaluation_bytes(encoder, shape, size) for size in SIZES if size < max(shape)}
+    fitting = [size for share in (USED, 1) for size, taken in needed.items() if taken <= share * room]
+    return share_out(encoder, shape, next(iter(fitting), SIZES[-1]), processes)
 
 
 def share_out(encoder: Encoder, shape: Sequence[int], most: int, processes: int) -> int:
@@ -61,18 +62,20 @@ def share_out(encoder: Encoder, shape: Sequence[int], most: int, processes: int)
         return most
     finer = {-(-length // number) for length in shape for number in range(1, 4 * processes + 1)}
     sizes = [most, *sorted((size for size in finer if size < most), reverse=True)]
-    return min(sizes, key=lambda size: _busiest(windows(encoder, shape, size), processes))
+    if most > SIZES[-1] and math.prod(map(len, crops(encoder, shape, SIZES[-1]))) >= processes:
+        sizes = [size for size in sizes if size >= SIZES[-1]]  # the halos of smaller tiles cost more than they gain
+    return min(sizes, key=lambda size: busiest(encoder, shape, size, processes))
 
 
-def _busiest(parts: Sequence[Window], processes: int) -> tuple[bool, int]:
-    """Return whether a process has no window, and the work of the busiest process in pixels.
+def busiest(encoder: Encoder, shape: Sequence[int], tile: int | None, processes: int) -> tuple[bool, int]:
+    """Return whether a process has no tile, and the work of the busiest process in pixels.
 
-    The forward and the backward pass take about the same time. The forward pass runs twice for all windows of a process
+    The forward and the backward pass take about the same time. The forward pass runs twice for all tiles of a process
     but the last.
     """
-    shares = [Team(rank, processes).own(parts) for rank in range(processes)]
-    areas = [[math.prod(edge.stop - edge.start for edge in part.crop) for part in share] for share in shares]
-    return not all(areas), max(3 * sum(each) - each[-1] for each in areas if each)
+    areas = [height * width for height, width in itertools.product(*crops(encoder, shape, tile))]
+    shares = [Team(rank, processes).own(areas) for rank in range(processes)]
+    return not all(shares), max(3 * sum(each) - each[-1] for each in shares if each)
 
 
 def room(device: torch.device, limit: float | Literal["auto"], processes: int) -> int:
@@ -150,6 +153,6 @@ def evaluation_bytes(encoder: Encoder, shape: Sequence[int], tile: int | None, *
     """
     if encoder.steps is None:
         return encoder.evaluation_bytes(shape, traced=traced)
-    crops = {tuple(part.stop - part.start for part in window.crop) for window in windows(encoder, shape, tile)}
+    found = itertools.product(*map(set, crops(encoder, shape, tile)))
     numbers = 3 * math.prod(shape) * encoder.picture_dtype.itemsize
-    return (2 * numbers if traced else 0) + max(encoder.evaluation_bytes(crop, traced=traced) for crop in crops)
+    return (2 * numbers if traced else 0) + max(encoder.evaluation_bytes(crop, traced=traced) for crop in found)
