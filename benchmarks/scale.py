@@ -136,7 +136,7 @@ def _rank(rank: int, processes: int, folder: str, size: int, answers: Any) -> No
 
     def product() -> None:
         for _ in range(30):
-            matrix @ matrix  # noqa: B018
+            matrix @ matrix
 
     def exchange() -> None:
         team.add_up([vector])

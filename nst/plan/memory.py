@@ -17,6 +17,9 @@ from nst.objective.tiles import crops
 #: Tile sizes that ``auto`` chooses from, in px. Larger tiles read fewer pixels twice.
 SIZES = (2048, 1536, 1024, 768, 512, 384, 256)
 
+#: Smaller tiles, in px, are tried only if there are too few others: their halos take more time than they save.
+SMALL = 128
+
 #: Fraction of the available memory that ``tile=auto`` uses.
 USED = 0.8
 
@@ -62,8 +65,8 @@ def share_out(encoder: Encoder, shape: Sequence[int], most: int, processes: int)
         return most
     finer = {-(-length // number) for length in shape for number in range(1, 4 * processes + 1)}
     sizes = [most, *sorted((size for size in finer if size < most), reverse=True)]
-    if most > SIZES[-1] and math.prod(map(len, crops(encoder, shape, SIZES[-1]))) >= processes:
-        sizes = [size for size in sizes if size >= SIZES[-1]]  # the halos of smaller tiles cost more than they gain
+    if math.prod(map(len, crops(encoder, shape, SMALL))) >= processes:
+        sizes = [size for size in sizes if size >= SMALL] or sizes
     return min(sizes, key=lambda size: busiest(encoder, shape, size, processes))
 
 
