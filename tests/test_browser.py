@@ -49,6 +49,8 @@ def test_the_page_shows_runs_pictures_and_what_varies(browser: Chrome, sweep: Pa
     assert widths == [[True, 64]] * 4
     header = [cell.text for cell in browser.find_elements(By.CSS_SELECTOR, "#table thead th")]
     assert header[:4] == ["run", "content", "style", "total"]
+    explained = [cell.text for cell in browser.find_elements(By.CSS_SELECTOR, "#meanings dt")]
+    assert explained == header[3:-2] != []
     differing = [cell.text for cell in browser.find_elements(By.CSS_SELECTOR, "#differences tbody tr td")]
     assert [differing[0].split()[i] for i in (0, 2, 3, 5)] == ["ballerina", "2", "tubingen", "3"]
     widths = browser.execute_script(

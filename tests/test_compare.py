@@ -15,16 +15,19 @@ from PIL import Image
 from nst.compare.__main__ import main
 from nst.compare.comparison import Comparison, compare
 from nst.compare.page import embedded, jpeg, thinned
-from nst.compare.runs import find
+from nst.compare.runs import common, find
 from nst.compare.sheet import layout, tiles
 from nst.compare.sheet.drawing import FONTS, Sheet
-from nst.compare.values import order, short_name, shown
+from nst.compare.values import order, shown, without_identity
 from nst.files.atomic import sha256
 
 from .conftest import Command
 from .helpers.run_folders import VERSIONS, input_of, make_run, noisy
 
 RED, GREEN, BLUE, GOLD = (200, 30, 30), (30, 160, 60), (40, 70, 200), (220, 180, 40)
+
+#: The measures of a run.
+MEASURED = {"512px-v1": {"ssim": 0.5}}
 
 
 def compared(*folders: Path, sort: str | None = None) -> Comparison:
@@ -104,12 +107,23 @@ def test_stand_ins_and_other_weights_are_marked(tmp_path: Path) -> None:
     assert comparison.varied == ["encoder"]
 
 
+def test_the_command_that_measures_is_told(tmp_path: Path) -> None:
+    for number in range(3):
+        make_run(tmp_path / "a b" / str(number))
+    make_run(tmp_path / "3", metrics=MEASURED)
+    folders = " ".join(f"'{tmp_path}/a b/{number}'" for number in range(3))
+    told = "3 of 4 runs have no measures; to add them: python -m nst.metrics"
+    assert compared(tmp_path).notices == [f"{told} {folders}"]
+    make_run(tmp_path / "a b" / "4")
+    assert compared(tmp_path).notices == [f"{told} '{tmp_path}/a b'".replace("3 of 4", "4 of 5")]
+
+
 def test_where_and_with_what_runs_were_made_is_told_where_it_differs(tmp_path: Path) -> None:
-    make_run(tmp_path / "1")
-    make_run(tmp_path / "2")
+    make_run(tmp_path / "1", metrics=MEASURED)
+    make_run(tmp_path / "2", metrics=MEASURED)
     assert compared(tmp_path).notices == []
     other = {"threads": 16, "processor": "Apple M4 (DEFAULT)", "versions": {**VERSIONS, "torch": "2.16.0"}}
-    make_run(tmp_path / "3", made={**other, "git_commit": "fedcba9876543210-dirty"})
+    make_run(tmp_path / "3", made={**other, "git_commit": "fedcba9876543210-dirty"}, metrics=MEASURED)
     [notice] = compared(tmp_path).notices
     assert notice == (
         "the hardware or the software differs, so equal runs may differ in the last bits: "
@@ -239,6 +253,19 @@ def test_the_inputs_stand_along_the_edges_unless_they_are_gone_or_changed(tmp_pa
     assert middle(sheet_of(tmp_path / "runs"), 0, 0) == GREEN
 
 
+def test_a_line_of_the_sheet_is_as_high_as_its_own_pictures(tmp_path: Path) -> None:
+    """The wide content that all runs share has no room for a tall style above it."""
+    tall, wide = tmp_path / "tall.png", tmp_path / "wide.png"
+    Image.new("RGB", (30, 60), GREEN).save(tall)
+    Image.new("RGB", (60, 30), BLUE).save(wide)
+    style, content = ({"path": str(path), "source": "path", "sha256": sha256(path)} for path in (tall, wide))
+    for name in ("a", "b"):
+        make_run(tmp_path / "runs" / name, style=name, assets={"style": style, "content": content}, colour=RED)
+    sheet = sheet_of(tmp_path / "runs", rows="style", columns="seed")
+    boxes = [sheet.box(row, 1) for row in range(len(sheet.heights))]
+    assert [bottom - top for _, top, _, bottom in boxes] == [32, 0, 64, 64]
+
+
 def test_inputs_that_all_runs_share_come_first(tmp_path: Path) -> None:
     painting = tmp_path / "painting.png"
     Image.new("RGB", (60, 60), GREEN).save(painting)
@@ -346,7 +373,8 @@ def test_numbers_come_by_size_before_words() -> None:
 def test_tables_are_exported(four: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(four), "--sort", "-total"]) == 0
     told = capsys.readouterr().out
-    assert [line.split()[0] for line in told.splitlines()[1:5]] == [f"{number:010x}" for number in range(4)]
+    names = ["ballerina-picasso", "tubingen-picasso", "ballerina-scream", "tubingen-scream"]
+    assert [line.split()[0] for line in told.splitlines()[1:5]] == names
     assert {path.name for path in (four / "compare").iterdir()} == {"index.html", "sheet.png", "runs.csv", "runs.json"}
     with (four / "compare" / "runs.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -397,10 +425,10 @@ def test_a_thinned_curve_keeps_its_spikes_and_its_end() -> None:
 
 
 def test_a_picture_is_made_smaller_until_it_fits() -> None:
-    data, width, height = jpeg(noisy(1), 48_000)
-    assert (width, height) == (320, 320)
+    data, width, height = jpeg(noisy(1), 96_000)
+    assert (width, height) == (480, 480)
     small, width, _ = jpeg(noisy(1), 4_000)
-    assert width < 320
+    assert width < 480
     assert len(small) < 4_000 * 4 / 3 + 40 < len(data)
 
 
@@ -433,9 +461,27 @@ def test_a_place_that_cant_be_written_is_told(four: Path, capsys: pytest.Capture
     assert f"--out={four / 'file' / 'below'}: can't be written" in capsys.readouterr().err
 
 
-def test_a_sweeps_run_goes_by_its_end() -> None:
-    assert short_name("a/tubingen-picasso,size=1-0123456789") == "0123456789"
-    assert short_name("2026-11-24/12-00-00") == "2026-11-24/12-00-00"
+def test_a_sweeps_run_is_named_without_its_identity() -> None:
+    assert without_identity("a/tubingen-picasso-size1-0123456789") == "a/tubingen-picasso-size1"
+    assert without_identity("2026-11-24/12-00-00") == "2026-11-24/12-00-00"
+
+
+def test_the_page_of_several_folders_is_in_the_one_that_contains_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first/one", "first/two", "three"):
+        make_run(tmp_path / "outputs" / name)
+    monkeypatch.chdir(tmp_path)
+    for folders, written in (
+        (["outputs/first/one", "outputs/first/two"], "outputs/first/compare"),
+        (["outputs/first", "outputs/three"], "outputs/compare"),
+        (["outputs/three"], "outputs/three/compare"),
+        ([str(tmp_path / "outputs" / "first"), "outputs/three"], str(tmp_path / "outputs" / "compare")),
+    ):
+        assert main(folders) == 0
+        assert f"The page is at {written}/index.html" in capsys.readouterr().out
+        assert Path(written, "index.html").is_file()
+    assert common([Path("/a/b"), Path("/c")]) == Path()
 
 
 def test_help_is_quick(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from nst.compare.__main__ import main
 from nst.compare.comparison import compare
 from nst.compare.keys import Condition, conditions_in
+from nst.compare.results import Spread, standing
 from nst.compare.runs import find
-from nst.compare.seeds import Spread, standing
 from nst.compare.sheet import layout, tiles
 
 from .helpers.run_folders import WEIGHTS, make_run
@@ -67,7 +67,7 @@ def test_measures_of_two_observers_are_never_one_column(tmp_path: Path) -> None:
     comparison = compare(find([tmp_path], side=64)[0])
     assert [key for key in comparison.titles if "cfsd" in key] == [f"{OXFORD}/cfsd", f"{SLIM}/cfsd"]
     assert "by slim-512px-v1; lower is better" in comparison.titles[f"{SLIM}/cfsd"]
-    assert "by 512px-v1; higher is better" in comparison.titles["ssim"]
+    assert "without a network (512px-v1); higher is better" in comparison.titles["ssim"]
     held = {entry.run.name: entry.results for entry in comparison.entries}
     assert held["1"][f"{SLIM}/cfsd"] is None
     assert held["2"][f"{SLIM}/cfsd"] == pytest.approx(0.2)

@@ -21,8 +21,9 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from nst.compare.__main__ import main
-from nst.compare.comparison import FOREMOST, LABELLED, RESULTS
+from nst.compare.comparison import FOREMOST, LABELLED
 from nst.compare.page import CHOICES
+from nst.compare.results import RESULTS
 from nst.compare.values import shown
 
 from .helpers.run_folders import input_of, make_run
@@ -207,11 +208,20 @@ def test_a_title_begins_with_the_pictures_even_if_other_keys_distinguish_more(tm
     assert title == "ballerina, weights.key0=8, weights.key1=8, weights.key2=8, weights.key3=8, and 5 more"
 
 
-def test_runs_of_one_sweep_are_named_by_their_ends_unless_two_have_the_same(tmp_path: Path) -> None:
-    for name in ("a/tubingen-0123456789", "b/tubingen-0123456789", "b/tubingen-00000000ff"):
-        make_run(tmp_path / name)
-    names = [line.split()[0] for line in compared(tmp_path, columns=100)[1:4]]
-    assert sorted(names) == ["00000000ff", "a/tubingen-0123456789", "b/tubingen-0123456789"]
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (["t-p-style1e-5-0123456789", "t-p-style1e-6-00000000ff"], ["style1e-5", "style1e-6"]),
+        (["a/t-p-0123456789", "a/t-s-00000000ff"], ["p", "s"]),
+        (["a/t-0123456789", "b/t-0123456789", "b/t-00000000ff"], ["a/t", "b/t-00000000ff", "b/t-0123456789"]),
+        (["t-p-0123456789", "2026-11-24/12-00-00"], ["2026-11-24/12-00-00", "t-p"]),
+    ],
+)
+def test_runs_of_a_sweep_are_named_by_their_settings(tmp_path: Path, folders: list[str], names: list[str]) -> None:
+    """A run whose name another one has, too, has its whole name."""
+    for number, name in enumerate(folders):
+        make_run(tmp_path / name, changes={"size": 48 + number})
+    assert sorted(line.split()[0] for line in compared(tmp_path, columns=100)[1 : 1 + len(folders)]) == names
 
 
 def test_a_style_of_its_own_and_how_it_is_used_are_both_told(tmp_path: Path) -> None:

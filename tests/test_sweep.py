@@ -210,6 +210,12 @@ def test_numbers_are_told_as_they_are_typed(tmp_path: Path) -> None:
     assert told == ["weights.style=1e5", "seed=100000", "optimizer.lr=0.02", "content.path='1e5.png'"]
 
 
+def test_a_run_that_differs_from_no_other_has_all_its_overrides(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    sweep.record(Outcome(0, ["style=scream", "size=64"], "ran"))
+    assert list(sweep.table(sweep.outcomes()).columns[1].cells) == ["style=scream size=64"]
+
+
 def test_a_job_that_died_is_told(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path)
     sweep.record(Outcome(0, ["a=1", "b=[1]"], "running"))

@@ -9,7 +9,7 @@ from nst.files.streams import unfailing_streams
 
 DESCRIPTION = """\
 Compares runs. Prints a table, and writes a contact sheet (sheet.png), a self-contained page (index.html) and the table
-(runs.csv and runs.json) to the folder compare/. It reads only the folders of the runs.
+(runs.csv and runs.json) to the folder compare/, and says where that is. It reads only the folders of the runs.
 
 A KEY is a key that varies (style, weights.style, optimizer, ...), another key of the configuration, run or status.
 --sort and --where also accept results (total, content_loss, cfsd, seconds, ...). Runs that differ only in their seed
@@ -57,7 +57,12 @@ def parser() -> argparse.ArgumentParser:
     add("--rows", metavar="KEY[,KEY]", help="the keys of the sheet's rows (default: style, or keys that vary)")
     add("--columns", metavar="KEY[,KEY]", help="the keys of the sheet's columns (default: content, or keys that vary)")
     add("--cell", type=_px, default=256, metavar="PX", help="the longest side of a picture on the sheet (default: 256)")
-    add("--out", type=Path, metavar="FOLDER", help="where to write the files (default: compare/ in the first FOLDER)")
+    add(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="where to write the files (default: compare/ in FOLDER, or in the folder that contains all FOLDERs)",
+    )
     return parser
 
 

@@ -7,34 +7,23 @@ from functools import cached_property
 
 from nst.compare import keys
 from nst.compare.notices import Mark, marks_of, notices, totals_compare, usual_weights
+from nst.compare.results import LOSSES, Spread, alike, higher_is_better, measures_of, seeds_text
 from nst.compare.runs import Run
-from nst.compare.seeds import Spread, alike, seeds_text
 from nst.compare.values import (
     ABSENT,
     INPUTS,
     Value,
     few,
     is_picture,
+    names_of,
     order,
-    short_name,
     shown,
     values_of,
 )
-from nst.metrics.names import MEASURES, REPORTED, Measure
+from nst.metrics.names import MEASURES, REPORTED
 
-#: The keys of a run's results, and their names. The losses of content, style and tv are before their weights.
-RESULTS = {
-    "total": "total loss",
-    "content_loss": "content loss",
-    "style_loss": "style loss",
-    "tv_loss": "total variation",
-    "best_evaluation": "best at evaluation",
-    "evaluations_done": "evaluations done",
-    "seconds": "seconds",
-}
-
-#: The losses that are minimized, and at most how many results are shown first.
-LOSSES, FIRST = ("total", "content_loss", "style_loss"), 4
+#: At most so many results are shown first.
+FIRST = 4
 
 #: At most so many keys get a column and a list to choose from, and are part of a label. The others are listed.
 FOREMOST, LABELLED = 6, 5
@@ -239,10 +228,10 @@ def compare(runs: Sequence[Run], unread: Sequence[str] = (), *, sort: str | None
     varied = keys.varied(values, differing)
     shared = {key: value for held in values for key, value in held.items() if key not in differing}
     weights = usual_weights(runs)
-    titles, measures = _measures(runs)
+    titles, measures = measures_of(runs)
     entries = [
         Entry(run, name, held, {**dict.fromkeys(titles), **run.results(), **measures[run.name]}, marks_of(run, weights))
-        for run, name, held in zip(runs, _names(runs), values, strict=True)
+        for run, name, held in zip(runs, names_of(runs), values, strict=True)
     ]
     entries.sort(key=lambda entry: [(key not in entry.values, order(entry.key(key))) for key in varied])
     comparison = Comparison(
@@ -256,43 +245,3 @@ def compare(runs: Sequence[Run], unread: Sequence[str] = (), *, sort: str | None
         [*notices([entry.run for entry in entries], [entry.marks for entry in entries], varied), *unread],
     )
     return comparison if sort is None else comparison.sorted_by(sort)
-
-
-def _measures(runs: Sequence[Run]) -> tuple[dict[str, str], dict[str, dict[str, float | None]]]:
-    """Return the titles of all results, and each run's measures.
-
-    A measure has the observer in its key if another observer has measured the same.
-    """
-    found = {run.name: run.measures() for run in runs}
-    observers: dict[str, list[str]] = {}
-    for observer, name in dict.fromkeys(pair for measures in found.values() for pair in measures):
-        observers.setdefault(name, []).append(observer)
-
-    def key(observer: str, name: str) -> str:
-        return name if len(observers[name]) == 1 else f"{observer}/{name}"
-
-    told = {
-        key(observer, name): f"{measure.meaning}, by {observer}; {_better(measure)} is better"
-        for name, measure in MEASURES.items()
-        for observer in observers.get(name, [])
-    }
-    values: dict[str, dict[str, float | None]] = {
-        run: {key(*pair): value for pair, value in measures.items()} for run, measures in found.items()
-    }
-    return {**RESULTS, **told}, values
-
-
-def _better(measure: Measure) -> str:
-    return "higher" if measure.higher_is_better else "lower"
-
-
-def higher_is_better(key: str) -> bool:
-    """Return whether higher values of a result are better."""
-    measure = MEASURES.get(key.rpartition("/")[2])  # type: ignore[call-overload]
-    return measure is not None and measure.higher_is_better
-
-
-def _names(runs: Sequence[Run]) -> list[str]:
-    """Return the names of the runs, short ones where no other run has the same."""
-    counts = Counter(short_name(run.name) for run in runs)
-    return [name if counts[name := short_name(run.name)] == 1 else run.name for run in runs]

@@ -1,15 +1,19 @@
 """Facts about runs that matter before they are compared: a mark on a run, and sentences about all of them."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nst.compare.runs import SILENCE, Run, section
+from nst.compare.runs import SILENCE, Run, common, section
 from nst.compare.values import few, short, shown, weights_of
 
 #: At most so many keys are named in a sentence.
 NAMED = 6
+
+#: At most so many folders are named in a command. It has the folder that contains them instead.
+COMMANDED = 3
 
 #: Keys of a summary, or of its versions, for the machine and the software of a run that may affect the last bits.
 MADE_WITH = (
@@ -95,9 +99,13 @@ def notices(runs: Sequence[Run], marks: Sequence[Sequence[Mark]], varied: Sequen
     if unlike:
         named = ", ".join(few(unlike, NAMED))
         notices.append(f"the features are different ones, so the losses can't be compared: the runs differ in {named}")
-    unmeasured = sum(not run.measures() for run in runs if run.picture is not None)
-    if unmeasured and (unmeasured < len(runs) or not totals_compare(runs, varied)):
-        notices.append(f"{unmeasured} of {len(runs)} runs have no measures; to add them: python -m nst.metrics FOLDER")
+    unmeasured = [run for run in runs if run.folder.result.is_file() and not run.measures()]
+    if unmeasured:
+        folders = [str(run.folder.path) for run in unmeasured]
+        if len(folders) > COMMANDED:
+            folders = [str(common(folders))]
+        command = shlex.join(["python", "-m", "nst.metrics", *folders])
+        notices.append(f"{len(unmeasured)} of {len(runs)} runs have no measures; to add them: {command}")
     made = list(_made_differently(runs))
     if made:
         notices.append(

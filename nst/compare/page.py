@@ -17,18 +17,18 @@ from urllib.parse import quote
 import jinja2
 from PIL import Image
 
-from nst.compare.comparison import FOREMOST, LOSSES, Comparison, Entry, higher_is_better
+from nst.compare.comparison import FOREMOST, Comparison, Entry
+from nst.compare.results import LOSSES, higher_is_better, standing
 from nst.compare.runs import CURVES, Run
-from nst.compare.seeds import standing
 from nst.compare.table import finite
 from nst.compare.values import ABSENT, INPUTS, few, pair, shown
 from nst.errors import typed
 from nst.files.atomic import write_text
 
 #: Longest side in px of a picture on the page, unless the byte limit requires a smaller one.
-SIDE = 320
+SIDE = 480
 #: Maximum bytes of all pictures of a page together, and of a single one, as JPEG; below, the same for the inputs.
-ALL_PICTURES, ONE_PICTURE = 5_000_000, 48_000
+ALL_PICTURES, ONE_PICTURE = 5_000_000, 96_000
 ALL_INPUTS, ONE_INPUT = 800_000, 12_000
 #: Maximum number of points of a curve.
 POINTS = 120
@@ -54,6 +54,7 @@ def write(comparison: Comparison, path: Path) -> None:
     text = environment.get_template("page.html.j2").render(
         comparison=comparison,
         results=comparison.titles,
+        columns=list(dict.fromkeys([*comparison.foremost_results, *comparison.results])),
         cards=[_card(comparison, entry, path.parent) for entry in comparison.entries],
         by=few(comparison.foremost, FOREMOST),
         options={key: _counts(comparison, key) for key in _separating(comparison)},
@@ -206,7 +207,7 @@ def _inputs(comparison: Comparison) -> dict[str, str]:
         for name in ("content", "style")
     }
     limit = min(ONE_INPUT, ALL_INPUTS // max(1, len(known)))
-    found = {digest: run.input(name, side=SIDE // 2)[0] for digest, (run, name) in known.items()}
+    found = {digest: run.input(name, side=SIDE // 3)[0] for digest, (run, name) in known.items()}
     return {digest: jpeg(picture, limit)[0] for digest, picture in found.items() if picture is not None}
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from nst.compare import page, selection, table
 from nst.compare.comparison import compare
-from nst.compare.runs import find
+from nst.compare.runs import common, find
 from nst.compare.sheet import layout, tiles
 from nst.compare.sheet.drawing import Sheet
 from nst.errors import UserError, problem
@@ -54,7 +54,7 @@ def report(
         comparison.check_result("--metrics", key)
     grid = layout.chosen(comparison, rows, columns)
     sheet = Sheet(tiles.arranged(comparison, grid), tiles.caption(comparison, grid), cell=cell)
-    out = folders[0] / "compare" if out is None else out
+    out = common(folders) / "compare" if out is None else out
     try:
         out.mkdir(parents=True, exist_ok=True)
         sheet.save(out / "sheet.png")

@@ -147,6 +147,20 @@ def find(folders: Sequence[Path], *, side: int) -> tuple[list[Run], list[str]]:
     return runs, unread
 
 
+def common(folders: Sequence[Path | str]) -> Path:
+    """Return the folder that contains all of some folders; the current one if they share nothing but the root.
+
+    A relative path stays relative.
+    """
+    given = list(map(Path, folders))
+    given = [each.absolute() for each in given] if any(each.is_absolute() for each in given) else given
+    try:
+        found = Path(os.path.commonpath(given))
+    except ValueError:  # folders of several drives
+        return Path()
+    return Path() if found == Path(found.anchor) else found
+
+
 def read(path: Path, name: str, *, side: int) -> Run:
     """Return the run in the folder ``path``."""
     folder = RunFolder(path)

@@ -1,7 +1,9 @@
 """The configuration of a run as flat keys with plain values, and functions that format and order values."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +61,35 @@ def short(digest: str) -> str:
     return digest if " " in digest else digest[:6]
 
 
-def short_name(name: str) -> str:
-    """Return the end of the name of a sweep's run, which identifies the run; any other name unchanged."""
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """Return the names of the runs, short ones where no other run has the same.
+
+    The name of a sweep's run is without its identity, and without the beginning that the names of all runs share.
+    """
+    plain = [without_identity(run.name) for run in runs]
+    begin = 0
+    if all(name != run.name for name, run in zip(plain, runs, strict=True)) and len(runs) > 1:
+        begin = _shared_parts(plain)
+    names = ["".join(_parts(name)[begin:]) for name in plain]
+    counts = Counter(names)
+    return [name if counts[name] == 1 else run.name for name, run in zip(names, runs, strict=True)]
+
+
+def without_identity(name: str) -> str:
+    """Return the name of a sweep's run without the identity at its end; any other name unchanged."""
     start, _, identity = name.rpartition("-")
-    return identity if start and len(identity) == 10 and set(identity) <= set("0123456789abcdef") else name
+    return start if start and len(identity) == 10 and set(identity) <= set("0123456789abcdef") else name
+
+
+def _shared_parts(names: Sequence[str]) -> int:
+    """Return with how many equal parts the names begin. Of each name, at least the last part is left."""
+    columns = zip(*(_parts(name)[:-1] for name in names), strict=False)
+    return sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, columns))
+
+
+def _parts(name: str) -> list[str]:
+    """Return the folders and the settings in the name of a sweep's run, each with the sign that ends it."""
+    return re.split(r"(?<=/)|(?<=\\)|(?<=-)(?<!\de-)", name)  # 1e-5 is one setting
 
 
 def is_picture(key: str) -> bool:

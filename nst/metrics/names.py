@@ -36,7 +36,7 @@ class Measure(NamedTuple):
     Attributes:
         of: what the picture is compared with.
         by: what reads the pictures: no network, one of those whose layers are named, or AlexNet.
-        meaning: what is measured.
+        meaning: what is measured, in words that are followed by the name of what measures it.
         higher_is_better: whether equal pictures have the value 1, not 0.
     """
 
@@ -47,19 +47,25 @@ class Measure(NamedTuple):
 
 
 MEASURES: dict[MeasureName, Measure] = {
-    "cfsd": Measure("content", "features", "distance of the similarities among positions"),
-    "lpips": Measure("content", "alexnet", "perceptual distance"),
-    "ssim": Measure("content", "pixels", "structural similarity of luminance", higher_is_better=True),
-    "edge_ssim": Measure("content", "pixels", "structural similarity of edges", higher_is_better=True),
-    "gram": Measure("style", "features", "relative distance of Gram matrices, mean of the layers"),
-    "frechet": Measure("style", "features", "Fréchet distance of the features' Gaussians, mean of the layers"),
-    "sliced_wasserstein": Measure(
-        "style", "features", "sliced Wasserstein distance of the features, mean of the layers"
+    "cfsd": Measure("content", "features", "distance from the content: which places are similar to each other"),
+    "lpips": Measure("content", "alexnet", "distance from the content, as people perceive it"),
+    "ssim": Measure(
+        "content", "pixels", "similarity to the content: structure of the luminance", higher_is_better=True
     ),
-    "palette": Measure("style", "pixels", "sliced Wasserstein distance of the colours"),
-    "color_histogram": Measure("style", "pixels", "Hellinger distance of RGB-uv histograms"),
-    "grain": Measure("style", "pixels", "grain where the content is flat, relative to that of the style"),
-    "clipped": Measure("picture", "pixels", "share of values at 0 or 1"),
+    "edge_ssim": Measure(
+        "content", "pixels", "similarity to the content: structure of the edges", higher_is_better=True
+    ),
+    "gram": Measure("style", "features", "distance from the style: Gram matrices, mean of the layers"),
+    "frechet": Measure(
+        "style", "features", "distance from the style: Fréchet distance of the features, mean of the layers"
+    ),
+    "sliced_wasserstein": Measure(
+        "style", "features", "distance from the style: sliced Wasserstein distance of the features, mean of the layers"
+    ),
+    "palette": Measure("style", "pixels", "distance from the style: colours, by sliced Wasserstein distance"),
+    "color_histogram": Measure("style", "pixels", "distance from the style: histograms of the colours"),
+    "grain": Measure("style", "pixels", "grain where the content is flat, relative to the grain of the style"),
+    "clipped": Measure("picture", "pixels", "share of values at 0 or 1, which have lost their detail"),
 }
 
 

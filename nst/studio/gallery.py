@@ -183,14 +183,24 @@ def configuration(entry: Entry) -> str:
 def compare(folders: Sequence[Path], out: Path) -> Path:
     """Compare runs with ``nst.compare``; return its page in the folder ``out``.
 
-    Raise UserError with what it says if it fails.
+    Pictures without measures, such as previews, are measured first. The page names those that can't be measured. Raise
+    UserError with what ``nst.compare`` says if it fails.
     """
+    found = map(RunFolder, folders)
+    unmeasured = [run.path for run in found if run.result.is_file() and not run.read_metrics()]
+    if unmeasured:
+        _done("nst.metrics", *unmeasured)
     with tempfile.TemporaryDirectory(prefix="nst-") as scratch:
-        words = [sys.executable, "-m", "nst.compare", *map(str, folders), "--out", f"{scratch}/page"]
-        done = subprocess.run(words, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = _done("nst.compare", *folders, "--out", f"{scratch}/page")
         if done.returncode:
             raise UserError([line.removeprefix("error: ") for line in done.stderr.splitlines()[-5:]])
         out.mkdir(parents=True, exist_ok=True)
         for earlier in sorted(out.parent.iterdir(), key=lambda path: path.stat().st_mtime)[:-COMPARISONS]:
             shutil.rmtree(earlier, ignore_errors=True)
         return Path(shutil.copyfile(Path(scratch, "page", "index.html"), out / "index.html"))
+
+
+def _done(module: str, *words: Path | str) -> subprocess.CompletedProcess[str]:
+    """Run a module in a process of its own until it has ended."""
+    command = [sys.executable, "-m", module, *map(str, words)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)

@@ -105,10 +105,14 @@ class Sweep:
         return sorted(found, key=lambda outcome: outcome.number)
 
     def table(self, outcomes: Sequence[Outcome]) -> Table:
-        """Return a table of the outcomes: the overrides that not all runs share, the state, losses and error."""
+        """Return a table of the outcomes: the overrides that not all runs share, the state, losses and error.
+
+        Runs that share all their overrides have all of them.
+        """
         table = Table("", "run", "outcome", "total", "content", "style", box=None, pad_edge=False)
         for outcome in outcomes:
             own = [word for word in outcome.overrides if not all(word in other.overrides for other in outcomes)]
+            own = own or outcome.overrides
             state = "ended without a result" if outcome.state == "running" else outcome.state
             table.add_row(str(outcome.number), escape(" ".join(map(typed, own))), state, *self._losses(outcome))
             if outcome.error is not None:

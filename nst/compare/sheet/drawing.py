@@ -43,9 +43,8 @@ class Sheet:
         columns = list(itertools.zip_longest(*tiles))
         pictures = [tile.picture.size for line in tiles for tile in line if tile and tile.picture]
         widest = max([self.cell // 2, *(self._fitted(size)[0] for size in pictures)])
-        highest = max([self.cell // 2, *(self._fitted(size)[1] for size in pictures)])
         self.widths = [self._label_width(line) if _only_labels(line) else widest for line in columns]
-        self.heights = [0 if _only_labels(line) else highest for line in tiles]
+        self.heights = [0 if _only_labels(line) else self._height(line) for line in tiles]
         self.texts = [
             self.leading
             * max((len(self._lines(t, w)) for t, w in zip(line, self.widths, strict=False) if t), default=0)
@@ -63,6 +62,10 @@ class Sheet:
         x = MARGIN + sum(self.widths[:column]) + column * GAP
         y = MARGIN + sum(self.heights[:row]) + sum(self.texts[:row]) + row * GAP
         return x, y, x + self.widths[column], y + self.heights[row]
+
+    def _height(self, line: Sequence[Tile | None]) -> int:
+        """Return the height in px of a line's pictures: that of the highest, and room for a text in place of one."""
+        return max(self._fitted(tile.picture.size)[1] if tile.picture else self.cell // 2 for tile in line if tile)
 
     def _label_width(self, line: Sequence[Tile | None]) -> int:
         """Return the width in px of a column of labels."""

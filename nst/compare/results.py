@@ -1,10 +1,62 @@
-"""Runs that differ in ``seed`` alone, as one row: the mean of their results, and the range."""
+"""The results of runs: what they mean, which are better, and their spread over runs that differ in ``seed`` alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nst.compare.runs import Run
 from nst.compare.values import ABSENT, Value, shown
+from nst.metrics.names import MEASURES, Measure
+
+#: The keys of a run's results, and what they mean.
+RESULTS = {
+    "total": "total loss: the sum that the run minimizes, with all weights",
+    "content_loss": "content loss, before its weight",
+    "style_loss": "style loss, before its weight",
+    "tv_loss": "total variation: how much neighbouring pixels differ, before its weight",
+    "best_evaluation": "evaluation with the lowest total loss, whose picture was kept",
+    "evaluations_done": "evaluations that the run made",
+    "seconds": "seconds of optimization",
+}
+
+#: The losses that are minimized.
+LOSSES = ("total", "content_loss", "style_loss")
+
+
+def measures_of(runs: Sequence[Run]) -> tuple[dict[str, str], dict[str, dict[str, float | None]]]:
+    """Return the meanings of all results, and each run's measures.
+
+    A measure has the observer in its key if another observer has measured the same.
+    """
+    found = {run.name: run.measures() for run in runs}
+    observers: dict[str, list[str]] = {}
+    for observer, name in dict.fromkeys(pair for measures in found.values() for pair in measures):
+        observers.setdefault(name, []).append(observer)
+
+    def key(observer: str, name: str) -> str:
+        return name if len(observers[name]) == 1 else f"{observer}/{name}"
+
+    told = {
+        key(observer, name): _meaning(measure, observer)
+        for name, measure in MEASURES.items()
+        for observer in observers.get(name, [])
+    }
+    values: dict[str, dict[str, float | None]] = {
+        run: {key(*pair): value for pair, value in measures.items()} for run, measures in found.items()
+    }
+    return {**RESULTS, **told}, values
+
+
+def _meaning(measure: Measure, observer: str) -> str:
+    """Return what a measure means, what has measured it, and which values are better."""
+    by = f"without a network ({observer})" if measure.by == "pixels" else f"by {observer}"
+    return f"{measure.meaning}, {by}; {'higher' if measure.higher_is_better else 'lower'} is better"
+
+
+def higher_is_better(key: str) -> bool:
+    """Return whether higher values of a result are better."""
+    measure = MEASURES.get(key.rpartition("/")[2])  # type: ignore[call-overload]
+    return measure is not None and measure.higher_is_better
 
 
 @dataclass(frozen=True)
