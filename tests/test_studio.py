@@ -14,6 +14,7 @@ from PIL import Image
 from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
 
+from nst.files.atomic import sha256
 from nst.studio.queue import Job, Queue
 
 from .conftest import paint
@@ -174,7 +175,10 @@ def test_runs_are_found_loaded_and_compared(browser: Chrome, studio: Studio, pho
     for number, style in enumerate(("picasso", "scream")):
         made = {"overrides": [f"style={style}", "size=64", "weights.tv=0", "name='a b'"], "name": f"tubingen-{style}"}
         made |= {"started": f"2026-01-0{number + 1}T00:00:00+00:00", "width": 64, "height": 48}
-        assets = {"content": {"path": str(photos[0])}}
+        assets = {
+            name: {"path": str(path), "sha256": sha256(path)}
+            for name, path in zip(("content", "style"), photos, strict=True)
+        }
         make_run(studio.outputs / "earlier" / style, style=style, made=made, assets=assets)
     Image.open(studio.outputs / "earlier" / "scream" / "result.png").save(studio.folder / "unnoted.png")
     page = Page(browser, studio.address)
@@ -186,7 +190,7 @@ def test_runs_are_found_loaded_and_compared(browser: Chrome, studio: Studio, pho
         page.says(f"outputs/earlier/{style}")
         page.press("Add to the comparison")
     page.press("Compare 2 runs")
-    link = until(lambda: browser.find_element(By.LINK_TEXT, "Open the comparison"), seconds=60, what="comparison")
+    link = until(lambda: browser.find_element(By.LINK_TEXT, "Open the comparison"), seconds=120, what="comparison")
     address = str(link.get_attribute("href"))
     page.press("Again with changes")
     words = page.says("content=tubingen style=scream")
@@ -200,3 +204,4 @@ def test_runs_are_found_loaded_and_compared(browser: Chrome, studio: Studio, pho
     assert not [name for name in asked if not name.startswith((studio.address, "data:", "blob:"))]
     browser.get(address)
     assert browser.find_element(By.TAG_NAME, "h1").text == "2 runs by style"
+    assert "frechet" in browser.find_element(By.ID, "meanings").text, "they were measured before they were compared"

@@ -1,10 +1,12 @@
 """The studio without a browser: its form, uploads, queue, command line, and what it refuses."""
 
+import asyncio
 import base64
 import http.client
 import importlib.util
 import json
 import os
+import platform
 import re
 import socket
 import struct
@@ -13,6 +15,8 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +32,7 @@ from nst.studio import __main__ as command_line
 from nst.studio import form, gallery, uploads
 from nst.studio.estimate import Speeds
 from nst.studio.form import Form, StyleChoice, knobs_of
-from nst.studio.queue import Queue
+from nst.studio.queue import Job, Queue, _write
 from nst.studio.uploads import Uploads
 
 from .helpers.run_folders import make_run
@@ -190,6 +194,76 @@ def test_a_run_that_is_stopped_before_its_first_evaluation_has_not_failed(tmp_pa
         for each in queue.jobs():
             queue.stop(each)
         queue.close()
+
+
+@needs_gradio
+@pytest.mark.parametrize(
+    ("told", "writer", "changes", "text", "buttons"),
+    [
+        ("running", "own", {}, "Running", ["Pause", "Stop and keep the picture"]),
+        ("running", "own", {"stopped": True}, "Stopping; the picture", []),
+        ("interrupted", "own", {"stopped": True}, "Stopping; the picture", []),
+        ("interrupted", "other", {}, "Starting", ["Stop and keep the picture"]),
+        ("completed", "own", {}, "Finishing", []),
+        ("interrupted", "other", {"process": None}, "Starting", ["Stop and keep the picture"]),
+        ("interrupted", "own", {"process": (1, 0.0)}, "Finishing", []),
+        ("completed", "own", None, "Completed", ["Continue"]),
+    ],
+)
+def test_the_status_and_the_buttons_agree(
+    tmp_path: Path, told: str, writer: str, changes: dict[str, Any] | None, text: str, buttons: list[str]
+) -> None:
+    """After Stop, the process still saves; after Continue, the summary still says how the run ended before."""
+    import gradio as gr
+
+    from nst.studio.tabs.watch import Watch
+
+    queue = Queue(tmp_path / "outputs")
+    queue.folder.mkdir(parents=True)
+    me = psutil.Process()
+    began = datetime.fromtimestamp(me.create_time() + 2, UTC).isoformat()
+    process = {"id": me.pid if writer == "own" else 1, "host": platform.node()}
+    made = {"scales": [{"width": 64, "height": 48, "end": 30}], "process": process, "started": began}
+    run = make_run(queue.outputs / "run", status=told, made=made)
+    with gr.Blocks():
+        watch = Watch(queue)
+    if changes is not None:
+        job = Job(queue.folder / "000001.json", [], run, resumes=True, process=(me.pid, me.create_time()))
+        _write(replace(job, **changes))
+    shown = dict(zip(watch.outputs, watch.show(), strict=True))
+    assert f"<dd>{text}" in str(shown[watch.run])
+    pressable = [each for each in (watch.pause, watch.stop, watch.resume) if shown[each].interactive]  # type: ignore[attr-defined]
+    assert [each.value for each in pressable] == buttons
+
+
+@needs_gradio
+def test_a_picture_that_is_replaced_while_it_is_sent_is_read_again(tmp_path: Path) -> None:
+    from fastapi.responses import FileResponse
+
+    from nst.studio.server import Guard
+
+    file = tmp_path / "picture.webp"
+    file.write_bytes(b"old")
+    replaced = iter([b"a longer one", b"short"])
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        answer = FileResponse(file, stat_result=file.stat())
+        file.write_bytes(next(replaced, file.read_bytes()))
+        await answer(scope, receive, send)
+
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    guard = Guard(app, hosts=None, password=None, full=lambda: False)
+    scope = {"type": "http", "method": "GET", "path": f"/gradio_api/file={file}", "headers": []}
+    asyncio.run(guard(scope, receive, send))
+    assert (b"content-length", b"5") in sent[0]["headers"]
+    assert b"".join(message.get("body", b"") for message in sent) == b"short"
 
 
 @needs_gradio

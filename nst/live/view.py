@@ -43,6 +43,9 @@ STATUS = {
     "diverged": "Diverged",
     "failed": "Failed",
     "unknown": "Starting",
+    "starting": "Starting",
+    "stopping": "Stopping; the picture and a checkpoint are being saved",
+    "finishing": "Finishing",
 }
 
 #: What is said instead of a run without a picture and an evaluation.

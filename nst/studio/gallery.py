@@ -180,16 +180,21 @@ def configuration(entry: Entry) -> str:
         return ""
 
 
+def unmeasured(folders: Sequence[Path]) -> list[Path]:
+    """Return the folders of runs whose pictures have no measures, such as previews."""
+    return [run.path for run in map(RunFolder, folders) if run.result.is_file() and not run.read_metrics()]
+
+
+def measure(folders: Sequence[Path]) -> None:
+    """Measure pictures with ``nst.metrics``. A picture that can't be measured stays without measures."""
+    _done("nst.metrics", *folders)
+
+
 def compare(folders: Sequence[Path], out: Path) -> Path:
     """Compare runs with ``nst.compare``; return its page in the folder ``out``.
 
-    Pictures without measures, such as previews, are measured first. The page names those that can't be measured. Raise
-    UserError with what ``nst.compare`` says if it fails.
+    Raise UserError with what it says if it fails.
     """
-    found = map(RunFolder, folders)
-    unmeasured = [run.path for run in found if run.result.is_file() and not run.read_metrics()]
-    if unmeasured:
-        _done("nst.metrics", *unmeasured)
     with tempfile.TemporaryDirectory(prefix="nst-") as scratch:
         done = _done("nst.compare", *folders, "--out", f"{scratch}/page")
         if done.returncode:

@@ -23,6 +23,9 @@ App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], A
 #: Bytes of uploads that Gradio may keep.
 MOST_KEPT = 2_000_000_000
 
+#: How often a file that is replaced while it is read is read.
+READ = 5
+
 #: Names of this machine on which a page of another site can't be.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -83,7 +86,29 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", []), *own]}
             await send(message)
 
-        await self.app(scope, bounded, with_headers)
+        is_file = scope["type"] == "http" and re.search("/file=|^/compare/", scope["path"])
+        answer = self._answer_whole if is_file else self.app
+        await answer(scope, bounded, with_headers)
+
+    async def _answer_whole(self, scope: Message, receive: Any, send: Any) -> None:
+        """Answer with a file that is read as a whole, and read again if it was replaced meanwhile.
+
+        Otherwise its length may be another one than the header says, which the server refuses to send.
+        """
+        for _ in range(READ):
+            messages: list[Message] = []
+
+            async def keep(message: Message, kept: list[Message] = messages) -> None:
+                kept.append(message)
+
+            await self.app(scope, receive, keep)
+            if scope["method"] != "GET" or _is_whole(messages):
+                break
+        else:
+            await _refuse(scope, 503, send)
+            return
+        for message in messages:
+            await send(message)
 
     def _refusal(self, scope: Message, headers: dict[str, str]) -> int | None:
         """Return the status of the answer to a request that is refused; None for one that isn't."""
@@ -115,6 +140,13 @@ class Guard:
         except ValueError:
             return False
         return kind.lower() == "basic" and secrets.compare_digest(given.encode(), str(self.password).encode())
+
+
+def _is_whole(messages: Iterable[Message]) -> bool:
+    """Return whether an answer has as many bytes as its header says, if it says so."""
+    headers = [pair for message in messages for pair in message.get("headers", [])]
+    said = next((int(value) for name, value in headers if name.lower() == b"content-length"), None)
+    return said is None or said == sum(len(message.get("body", b"")) for message in messages)
 
 
 async def _refuse(scope: Message, status: int, send: Any) -> None:

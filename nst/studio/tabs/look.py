@@ -3,13 +3,14 @@
 import html
 import secrets
 import shlex
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from nst.errors import UserError
+from nst.errors import UserError, count
 from nst.studio import form, gallery
 from nst.studio.gallery import Entry
 from nst.studio.mistakes import shown
@@ -44,7 +45,6 @@ class Look:
         with gr.Row():
             with gr.Column(scale=3):
                 self.slider = gr.ImageSlider(label="Content and result", interactive=False, buttons=["fullscreen"])
-                self.film = gr.Video(label="Film", interactive=False, visible=False, autoplay=True, loop=True)
             with gr.Column(scale=2):
                 self.facts = gr.HTML("<p>Choose a run.</p>")
                 with gr.Row():
@@ -54,6 +54,7 @@ class Look:
                     self.config = gr.Code(language="yaml", interactive=False, label="config.yaml")
         self.compare = gr.Button("Compare", interactive=False)
         self.link = gr.HTML()
+        self.film = gr.Video(label="Film", interactive=False, visible=False, autoplay=True, loop=True, height=360)
         with gr.Accordion("A picture that nst has saved", open=False):
             self.dropped = gr.Image(
                 label="Drop a result.png to paint it again", type="filepath", image_mode=None, height=200
@@ -150,12 +151,24 @@ class Look:
         added = [*selection, *([] if name in selection else [name])]
         return added, gr.Button(f"Compare {len(added)} runs", interactive=len(added) > 1)
 
-    def _compare(self, selection: list[str]) -> tuple[list[str], Any, str]:
+    def _compare(self, selection: list[str]) -> Iterator[tuple[Any, Any, str]]:
+        """Yield what the page shows during the comparison, and afterwards."""
+        folders = [self._entry(name).folder for name in selection]
         key = secrets.token_hex(8)
+        yield gr.skip(), gr.Button(interactive=False), f"<p>Comparing {len(selection)} runs…</p>"
         try:
-            gallery.compare([self._entry(name).folder for name in selection], self.compared / key)
+            unmeasured = gallery.unmeasured(folders)
+            if unmeasured:
+                yield (
+                    gr.skip(),
+                    gr.skip(),
+                    f"<p>Measuring {count(len(unmeasured), 'picture')} before the comparison…</p>",
+                )
+                gallery.measure(unmeasured)
+            gallery.compare(folders, self.compared / key)
         except UserError as error:
+            yield gr.skip(), gr.Button(interactive=True), ""
             raise shown(error) from None
         names = html.escape(", ".join(selection))
         link = f'<a class="nst-open" href="compare/{key}" target="_blank">Open the comparison</a><p>{names}</p>'
-        return [], gr.Button("Compare", interactive=False), link
+        yield [], gr.Button("Compare", interactive=False), link

@@ -21,7 +21,7 @@ from nst.studio.queue import Queue
 DEFAULTS = "defaults"
 
 #: Labels of the methods whose name is also that of a key.
-METHODS = {"seed": "seed (Gram matrices, default)"}
+METHODS = {"seed": "seed (Gram matrices)"}
 
 #: Overrides of the form as the page opens.
 FIRST = ("content=tubingen", "style=starry_night")
@@ -48,15 +48,15 @@ class Paint:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2):
                 with gr.Row(equal_height=False):
-                    with gr.Column():
+                    with gr.Column(min_width=240):
                         self.content_image = self._picture("content", "Content picture", self.content, "tubingen")
-                    with gr.Column():
+                    with gr.Column(min_width=240):
                         images = [self._picture("style", "Style picture", self.styles[0], "starry_night")]
                 with gr.Accordion("More styles", open=False):
                     self.weights = [gr.Slider(0, 4, 1, step=0.1, label="Weight of the first style")]
                     with gr.Row(equal_height=False):
                         for number, name in ((1, "Second"), (2, "Third")):
-                            with gr.Column():
+                            with gr.Column(min_width=240):
                                 images.append(self._picture("style", f"{name} style", self.styles[number], None))
                                 weight = gr.Slider(0, 4, 1, step=0.1, label=f"Weight of the {name.lower()} style")
                                 self.weights.append(weight)
@@ -72,6 +72,7 @@ class Paint:
                     language="shell",
                     interactive=False,
                     label="The same run as a command",
+                    lines=1,
                     wrap_lines=True,
                 )
             with gr.Column(scale=1):
@@ -162,8 +163,8 @@ class Paint:
             [(gallery.small(path, 160), name) for name, path in pictures.items()],
             label=f"Bundled: {label.lower()}",
             show_label=False,
-            columns=5,
-            height=150,
+            elem_classes="nst-bundled",
+            height=None,
             object_fit="cover",
             allow_preview=False,
             interactive=False,

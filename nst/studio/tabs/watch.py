@@ -1,12 +1,15 @@
 """The tab that shows the run that is optimized, and the runs that wait."""
 
 import html
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from nst.errors import UserError
+from nst.files.run_folder import RunFolder
 from nst.live.progress import Progress, progress
 from nst.live.view import run_html
 from nst.studio import form, gallery
@@ -63,6 +66,8 @@ class Watch:
         ``before`` is what the page shows: a number of evaluations that was typed in for the same run stays.
         """
         job, found = self._current()
+        if found is not None:
+            found = replace(found, status=_status(job, found.status))
         others = [each for each in self.queue.jobs() if each != job]
         active = any(each.error is None for each in [*others, *([] if job is None else [job])])
         text = (_UNBEGUN if self._unbegun() else _NONE) if found is None else run_html(found)
@@ -70,13 +75,16 @@ class Watch:
         if job is not None and failed:
             text = f'<p class="nst-error" role="alert">{html.escape(str(job.error))}</p>{text}'
         budget = None if found is None or not found.budget else (found.folder, found.budget)
-        paused = found is not None and found.status == "paused"
+        status = None if found is None else found.status
         return (
             None if job is None else job.file,
             budget,
             text,
-            gr.Button("Go on" if paused else "Pause", interactive=job is not None and job.running() is not None),
-            gr.Button("Dismiss" if failed else "Stop and keep the picture", interactive=job is not None),
+            gr.Button("Go on" if status == "paused" else "Pause", interactive=status in ("running", "paused")),
+            gr.Button(
+                "Dismiss" if failed else "Stop and keep the picture",
+                interactive=job is not None and status not in ("stopping", "finishing"),
+            ),
             gr.Button(interactive=job is None and found is not None and found.resumable),
             gr.skip() if budget == before else budget and budget[1],
             _waiting(others),
@@ -130,6 +138,32 @@ class Watch:
             if job.file != file and job.running() is None:
                 self.queue.stop(job)
         return self.show(budget)
+
+
+def _status(job: Job | None, told: str) -> str:
+    """Return the status that the text and the buttons show for a job, whose run's summary has ``told`` a status.
+
+    Until its process has begun to write, the summary tells how the run ended before it was continued.
+    """
+    if job is None or job.error is not None:
+        return told
+    if job.process is None:
+        return "starting"
+    if job.running() is None:
+        return "finishing"
+    if job.stopped:
+        return "stopping"
+    if told in ("running", "paused"):
+        return told
+    return "finishing" if _writes(job) else "starting"
+
+
+def _writes(job: Job) -> bool:
+    """Return whether the job's process has written the summary of its run."""
+    with suppress(UserError, OSError):
+        writer = RunFolder(job.folder).read_summary().get("process") or {}
+        return job.process is not None and writer.get("id") == job.process[0]
+    return False
 
 
 def _waiting(jobs: list[Job]) -> str:
