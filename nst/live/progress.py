@@ -71,7 +71,8 @@ def progress(path: Path) -> Progress:
     process = _process(summary)
     status = _status(summary, process)
     marks = _marks(folder, rows, summary)
-    done = max([int(summary.get("evaluations") or 0), *(number for _, number in marks)])
+    kept = [int(row["evaluation"]) for row in rows[-1:]]  # of a resumed run, which has not written any yet
+    done = max([int(summary.get("evaluations") or 0), *(number for _, number in marks), *kept])
     scales = [(each["width"], each["height"], each["end"]) for each in summary.get("scales", ())]
     ends = [end for _, _, end in scales]
     place = min(bisect_right(ends, done), len(ends) - 1) if ends else 0
