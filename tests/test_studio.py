@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,7 +180,8 @@ def test_runs_are_found_loaded_and_compared(browser: Chrome, studio: Studio, pho
             name: {"path": str(path), "sha256": sha256(path)}
             for name, path in zip(("content", "style"), photos, strict=True)
         }
-        make_run(studio.outputs / "earlier" / style, style=style, made=made, assets=assets)
+        metrics = {"512px-v1": {"ssim": 0.5}} if number else None  # the other one is measured
+        make_run(studio.outputs / "earlier" / style, style=style, made=made, assets=assets, metrics=metrics)
     Image.open(studio.outputs / "earlier" / "scream" / "result.png").save(studio.folder / "unnoted.png")
     page = Page(browser, studio.address)
     page.open("Look")
@@ -205,3 +207,9 @@ def test_runs_are_found_loaded_and_compared(browser: Chrome, studio: Studio, pho
     browser.get(address)
     assert browser.find_element(By.TAG_NAME, "h1").text == "2 runs by style"
     assert "frechet" in browser.find_element(By.ID, "meanings").text, "they were measured before they were compared"
+    links = "[...document.querySelectorAll('.card a, nav a:not([href^=\"#\"])')].map((link) => link.href)"
+    found = browser.execute_script(f"return {links}")
+    assert len(found) == 3, "two pictures and the contact sheet"
+    for link in found:
+        with urllib.request.urlopen(link) as answer:
+            assert answer.headers["content-type"] == "image/png"

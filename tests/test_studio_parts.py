@@ -415,6 +415,8 @@ def multipart(content: bytes, name: str) -> tuple[bytes, str]:
 def test_hostile_requests_change_nothing(guarded: Studio) -> None:
     (guarded.folder / "secret.txt").write_text("the secret")
     (guarded.outputs / ".studio" / "secret.txt").write_text("the secret")
+    for folder in (guarded.folder, guarded.outputs / ".studio"):
+        (folder / "result.png").write_text("the secret")
     until(lambda: ask(guarded, "GET", "/")[0] == 200, what="page")
     before = sorted(guarded.folder.rglob("*"))
     answers: list[Answer] = []
@@ -424,7 +426,8 @@ def test_hostile_requests_change_nothing(guarded: Studio) -> None:
         f"/gradio_api/file={guarded.outputs}/.studio/secret.txt",
         "/gradio_api/file=secret.txt", "/gradio_api/file=../secret.txt", "/gradio_api/file=/etc/passwd",
         "/gradio_api/file=%2fetc%2fpasswd", f"/gradio_api/file={guarded.outputs}/../secret.txt",
-        "/compare/../../secret.txt", "/compare/0123456789abcdef", "/compare/%2e%2e%2f%2e%2e", "/compare/" + "a" * 5000,
+        "/runs/../../secret.txt", "/runs/.studio/secret.txt", "/runs/.studio/queue/%2e%2e/result.png",
+        "/runs/x/%2e%2e/%2e%2e/result.png", "/runs/x/..%2f..%2fresult.png", "/runs/" + "a" * 5000 + "/result.png",
         "/static/../../secret.txt", "/assets/../../../../../../etc/passwd", "/theme.css/../../etc/passwd",
         "/gradio_api/stream/../../etc/passwd", "/gradio_api/proxy=http://169.254.169.254/", "/docs", "/openapi.json",
         "/gradio_api/file=http://127.0.0.1:9/x", "/gradio_api/upload_progress?upload_id=../x", "/%00", "/%ff%fe",
@@ -512,7 +515,7 @@ def test_another_address_asks_for_a_password(tmp_path: Path, monkeypatch: pytest
         assert ask(studio, "GET", "/")[0] == 401
         wrong, right = (base64.b64encode(f"me:{word}".encode()).decode() for word in ("sesame", "open sesame"))
         assert ask(studio, "GET", "/", Authorization=f"Basic {wrong}")[0] == 401
-        assert ask(studio, "GET", "/compare/0123456789abcdef", Authorization="Basic x")[0] == 401
+        assert ask(studio, "GET", "/runs/x/result.png", Authorization="Basic x")[0] == 401
         assert ask(studio, "GET", "/", Authorization=f"Basic {right}")[0] == 200
     finally:
         studio.close()

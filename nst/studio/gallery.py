@@ -4,7 +4,6 @@ import html
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -195,14 +194,12 @@ def compare(folders: Sequence[Path], out: Path) -> Path:
 
     Raise UserError with what it says if it fails.
     """
-    with tempfile.TemporaryDirectory(prefix="nst-") as scratch:
-        done = _done("nst.compare", *folders, "--out", f"{scratch}/page")
-        if done.returncode:
-            raise UserError([line.removeprefix("error: ") for line in done.stderr.splitlines()[-5:]])
-        out.mkdir(parents=True, exist_ok=True)
-        for earlier in sorted(out.parent.iterdir(), key=lambda path: path.stat().st_mtime)[:-COMPARISONS]:
-            shutil.rmtree(earlier, ignore_errors=True)
-        return Path(shutil.copyfile(Path(scratch, "page", "index.html"), out / "index.html"))
+    done = _done("nst.compare", *folders, "--out", out)
+    if done.returncode:
+        raise UserError([line.removeprefix("error: ") for line in done.stderr.splitlines()[-5:]])
+    for earlier in sorted(out.parent.iterdir(), key=lambda path: path.stat().st_mtime)[:-COMPARISONS]:
+        shutil.rmtree(earlier, ignore_errors=True)
+    return out / "index.html"
 
 
 def _done(module: str, *words: Path | str) -> subprocess.CompletedProcess[str]:

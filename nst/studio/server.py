@@ -23,6 +23,9 @@ App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], A
 #: Bytes of uploads that Gradio may keep.
 MOST_KEPT = 2_000_000_000
 
+#: The files of the folder of outputs that a comparison's page leads to, and this page.
+SERVED = re.compile(r"\.studio/compare/[0-9a-f]{16}/(index\.html|sheet\.png)|[^.].*/(result\.png|progress\.(mp4|gif))")
+
 #: How often a file that is replaced while it is read is read.
 READ = 5
 
@@ -86,7 +89,7 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", []), *own]}
             await send(message)
 
-        is_file = scope["type"] == "http" and re.search("/file=|^/compare/", scope["path"])
+        is_file = scope["type"] == "http" and re.search("/file=|^/runs/", scope["path"])
         answer = self._answer_whole if is_file else self.app
         await answer(scope, bounded, with_headers)
 
@@ -162,14 +165,12 @@ async def _refuse(scope: Message, status: int, send: Any) -> None:
 def application(queue: Queue, speeds: Speeds, *, hosts: Iterable[str] | None, password: str | None) -> Guard:
     """Return the studio as an ASGI application. It serves the page, the queue's run folders, and nothing else."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    compared = queue.outputs / ".studio" / "compare"
 
-    @app.get("/compare/{key}")
-    def comparison(key: str) -> Response:
-        file = compared / key / "index.html"
-        if not re.fullmatch("[0-9a-f]{16}", key) or not file.is_file():
-            return Response(status_code=404)
-        return FileResponse(file)
+    @app.get("/runs/{path:path}")
+    def of_run(path: str) -> Response:
+        file = queue.outputs / path
+        allowed = SERVED.fullmatch(path) and ".." not in Path(path).parts and file.is_file()
+        return FileResponse(file) if allowed else Response(status_code=404)
 
     blocks = page(queue, speeds)
     blocks.has_launched = True  # or Gradio takes paths from a browser for paths of ours, and serves any file

@@ -170,5 +170,6 @@ class Look:
             yield gr.skip(), gr.Button(interactive=True), ""
             raise shown(error) from None
         names = html.escape(", ".join(selection))
-        link = f'<a class="nst-open" href="compare/{key}" target="_blank">Open the comparison</a><p>{names}</p>'
+        page = f"runs/.studio/compare/{key}/index.html"
+        link = f'<a class="nst-open" href="{page}" target="_blank">Open the comparison</a><p>{names}</p>'
         yield [], gr.Button("Compare", interactive=False), link
