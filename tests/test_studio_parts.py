@@ -292,6 +292,18 @@ def test_the_evaluations_to_continue_to_are_those_of_the_run_that_is_shown(tmp_p
     assert watch.show(known)[field] is None, "it isn't known yet"
 
 
+def test_the_measures_of_a_run_are_explained(tmp_path: Path) -> None:
+    measures = {"oxford_vgg19-512px-v1": {"frechet": 1.5, "gram": 0.5}, "slim-512px-v1": {"gram": 0.25}}
+    make_run(tmp_path / "run", metrics=measures)
+    entry = gallery.entry_of(tmp_path, "run")
+    assert entry is not None
+    told = gallery.about(entry)
+    assert '<dt title="distance from the style: Fréchet' in told
+    assert re.findall(r"<dt title[^>]*>([^<]*)</dt><dd>([^<]*)</dd>", told) == [
+        ("gram (oxford_vgg19-512px-v1)", "0.5"), ("gram (slim-512px-v1)", "0.25"), ("frechet", "1.5"),
+    ]  # fmt: skip
+
+
 def test_an_upload_moves_with_its_run(tmp_path: Path) -> None:
     queue = Queue(tmp_path / "outputs")
     queue.folder.mkdir(parents=True)

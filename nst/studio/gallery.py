@@ -18,6 +18,7 @@ from nst.files.run_folder import RunFolder, run_folders
 from nst.image import reading
 from nst.live.progress import newest_picture
 from nst.live.view import duration, folder_name
+from nst.metrics.names import MEASURES
 from nst.studio.form import command
 
 #: Number of runs that are shown at most; longest side in px of a small picture and of a large one.
@@ -164,11 +165,22 @@ def about(entry: Entry) -> str:
     if summary.get("error"):
         facts.append(("Error", summary["error"]))
     facts += [(f"Loss: {name}", written(value, 4)) for name, value in (summary.get("losses") or {}).items()]
-    for observer, held in folder.read_metrics().items():
-        values = [(name, value) for name, value in held["values"].items() if "/" not in name and value is not None]
-        facts += [(f"{name} ({observer})", written(value, 4)) for name, value in values]
     rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(str(value))}</dd>" for name, value in facts)
-    return f'<div class="nst-facts"><dl>{rows}</dl></div>'
+    return f'<div class="nst-facts"><dl>{rows}{_measures(folder)}</dl></div>'
+
+
+def _measures(folder: RunFolder) -> str:
+    """Return the rows of a picture's measures, each with its meaning as a tooltip."""
+    found = {observer: held["values"] for observer, held in folder.read_metrics().items()}
+    again = Counter(name for values in found.values() for name in values)
+    rows = []
+    for name, measure in MEASURES.items():
+        for observer, values in found.items():
+            if values.get(name) is not None:
+                title = html.escape(f"{measure.meaning}; by {observer}")
+                shown = html.escape(name if again[name] == 1 else f"{name} ({observer})")
+                rows.append(f'<dt title="{title}">{shown}</dt><dd>{html.escape(written(values[name], 4))}</dd>')
+    return "".join(rows)
 
 
 def configuration(entry: Entry) -> str:

@@ -24,7 +24,7 @@ STYLE = f"""
 .nst-error {{ white-space: pre-wrap; overflow-wrap: anywhere; }}
 .nst-gallery .grid-container {{ grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; }}
 .nst-bundled .grid-container {{ grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)) !important; }}
-.nst-bundled .grid-wrap {{ min-height: 0 !important; }}
+.nst-bundled .grid-wrap, .nst-gallery .grid-wrap {{ min-height: 0 !important; }}
 .nst-bundled .caption-label {{ left: 0; right: auto; max-width: 100%; font-size: .7rem; padding: 0 .25rem; }}
 .nst-gallery .caption-label {{
   display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; max-width: 100%; white-space: normal;

@@ -37,7 +37,7 @@ class Look:
         self.gallery = gr.Gallery(
             label="Runs, the newest first",
             elem_classes="nst-gallery",
-            height=360,
+            height=None,
             object_fit="contain",
             allow_preview=False,
             buttons=[],
@@ -46,10 +46,10 @@ class Look:
             with gr.Column(scale=3):
                 self.slider = gr.ImageSlider(label="Content and result", interactive=False, buttons=["fullscreen"])
             with gr.Column(scale=2):
-                self.facts = gr.HTML("<p>Choose a run.</p>")
                 with gr.Row():
                     self.again = gr.Button("Again with changes", interactive=False)
                     self.add = gr.Button("Add to the comparison", interactive=False)
+                self.facts = gr.HTML("<p>Choose a run.</p>")
                 with gr.Accordion("Configuration", open=False):
                     self.config = gr.Code(language="yaml", interactive=False, label="config.yaml")
         self.compare = gr.Button("Compare", interactive=False)
