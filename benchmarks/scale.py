@@ -33,7 +33,7 @@ from torch import distributed, multiprocessing
 from benchmarks.against_baseline import memory as of_baseline
 from benchmarks.against_baseline import ours, pictures
 from benchmarks.against_baseline.clock import seconds as timed
-from benchmarks.against_baseline.results import Results
+from benchmarks.against_baseline.results import Record, Results
 from nst.errors import UserError, one_line
 from nst.image import Shape
 from nst.objective.processes import Team
@@ -192,7 +192,7 @@ def measure_processes(options: argparse.Namespace, results: Results) -> None:
     layout = make_plan(ours.compose(run)).layout
     bytes_ = exchanged(layout.shape)
     for pair in range(options.pairs):
-        key = {"run": run, "pair": pair}
+        key = {"run": run, "pair": pair, "evaluations": options.evaluations}
         if results.done("processes", key):
             continue
         found = {}
@@ -200,24 +200,27 @@ def measure_processes(options: argparse.Namespace, results: Results) -> None:
             product, exchange = in_processes(number, bytes_ // 4)
             measured = iteration(number, run, (2, 2 + options.evaluations))
             found[number] = {"product": product, "exchange": exchange, "iteration": measured}
+            found[number]["work"] = work(layout, options.tile, number)
         results.keep("processes", key, {str(number): each for number, each in found.items()})
     table = Table("processes", "work", "slowdown", "exchange, s", "measured, s", "model, s", "measured / model")
-    rounds = [record["values"] for record in results.of("processes") if record["key"]["run"] == run]
-    whole = work(layout, options.tile, 1)
-    for number in rounds[0]:
-        share = work(layout, options.tile, int(number)) / whole
-        rows = []
-        for each in rounds:
-            own, alone = each[number], each["1"]
-            slowdown = own["product"] / alone["product"]
-            modelled = seconds(
-                alone=alone["iteration"], work=share, slowdown=slowdown,
-                exchange=own["exchange"] if number != "1" else 0.0,
-            )  # fmt: skip
-            measured = own["iteration"]
-            rows.append((share, slowdown, own["exchange"], measured, modelled, measured / modelled))
-        table.add_row(number, *(f"{statistics.median(column):.3g}" for column in zip(*rows, strict=True)))
+    for number, row in compared([record for record in results.of("processes") if record["key"]["run"] == run]).items():
+        table.add_row(number, *(f"{each:.3g}" for each in row))
     Console().print(table)
+
+
+def compared(records: Sequence[Record]) -> dict[str, list[float]]:
+    """Return by number of processes the medians over the rounds of what ``measure_processes`` prints."""
+    found = {}
+    for number in records[0]["values"]:
+        rows = []
+        for each in (record["values"] for record in records):
+            own, alone = each[number], each["1"]
+            share, slowdown = own["work"] / alone["work"], own["product"] / alone["product"]
+            exchange = own["exchange"] if number != "1" else 0.0
+            modelled = seconds(alone=alone["iteration"], work=share, slowdown=slowdown, exchange=exchange)
+            rows.append((share, slowdown, exchange, own["iteration"], modelled, own["iteration"] / modelled))
+        found[number] = [statistics.median(column) for column in zip(*rows, strict=True)]
+    return found
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -243,12 +246,12 @@ def predict(options: argparse.Namespace) -> None:
                 exchange_of(picture, number, NVLINK if number <= options.per_machine else NETWORK),
             )
             row = [*parts, sum(parts), 350 * sum(parts) / 3600]
-            fits = "yes" if taken.total <= room else "no"
-            tile = "whole" if taken.tile is None else str(taken.tile)
-            table.add_row(
-                f"{megapixels:g}", str(number), tile, f"{taken.total / 1e9:.0f}", fits,
-                *(f"{each:.3g}" for each in row),
-            )  # fmt: skip
+            name = [f"{megapixels:g}", str(number), "whole" if taken.tile is None else str(taken.tile)]
+            gigabytes = f"{taken.total / 1e9:.3g}"
+            if taken.total > room:
+                table.add_row(*name, gigabytes, "no")
+            else:
+                table.add_row(*name, gigabytes, "yes", *(f"{each:.3g}" for each in row))
     Console().print(table)
 
 

@@ -70,14 +70,19 @@ def random_filters(content: Path, style: Path, device: torch.device) -> list[str
 
 def ready(pixels: pictures.Shape, overrides: Sequence[str], device: torch.device, folder: Path) -> Run:
     """A run at a shape on the bundled pictures with random filters, as it is before its first evaluation."""
-    files = folder / "content.png", folder / "style.png"
-    for picture, path in zip(pictures.bundled(pixels), files, strict=True):
-        output.save(picture, path)
-    run = make([*random_filters(*files, device), *overrides], folder)
+    run = make([*random_filters(*_saved(pixels, folder), device), *overrides], folder)
     fit(run, Ready())
     run.module.to(device)  # Lightning has put it back where it found it
     run.module.image.data = pictures.anything(pixels).to(run.module.image)
     return run
+
+
+def _saved(pixels: pictures.Shape, folder: Path) -> tuple[Path, Path]:
+    """The files of the bundled pictures at a shape."""
+    files = folder / "content.png", folder / "style.png"
+    for picture, path in zip(pictures.bundled(pixels), files, strict=True):
+        output.save(picture, path)
+    return files
 
 
 def evaluation(run: Run) -> Callable[[], Tensor]:

@@ -10,7 +10,7 @@ from torch.optim.lbfgs import _strong_wolfe  # private; our tests check its use
 
 from nst.objective.processes import ALONE, Team
 from nst.optimizer.compact import Compact
-from nst.optimizer.history import History, Loops
+from nst.optimizer.history import History, Loops, Sizes
 from nst.optimizer.pages import Pages
 
 #: Keys of an optimizer's state that belong to its history, in older checkpoints.
@@ -174,9 +174,12 @@ class LBFGS(torch.optim.Optimizer):
         if not state:
             loss, gradient = self._evaluate(closure)
             state.update(loss=loss, gradient=gradient)
-            self._aim(state)
+            self._aim(state, self.history.learn(self._followed(gradient)))
         elif not self.converged:
-            self._aim(state, *self._move(state, closure))
+            pair, gain = self._move(state, closure)
+            sizes = self.history.learn(self._followed(state["gradient"]), pair)
+            del pair  # its memory
+            self._aim(state, sizes, gain)
         return float(state["loss"])
 
     def _move(self, state: dict[str, Any], closure: Callable[[], Any]) -> tuple[tuple[Tensor, Tensor], float]:
@@ -195,15 +198,17 @@ class LBFGS(torch.optim.Optimizer):
         state.update(loss=new_loss, gradient=new_gradient)
         return (torch.sub(new_gradient, gradient, out=gradient), direction.mul_(length)), abs(new_loss - loss)
 
-    def _aim(self, state: dict[str, Any], pair: tuple[Tensor, Tensor] | None = None, gain: float = torch.inf) -> None:
-        """Keep the pair, and set the direction and the length of the next iteration, or mark it as converged.
+    def _followed(self, gradient: Tensor) -> Tensor:
+        """Return the part of the gradient that the tensor can follow."""
+        return gradient
+
+    def _aim(self, state: dict[str, Any], sizes: Sizes, gain: float = torch.inf) -> None:
+        """Set the direction and the length of the next iteration, or mark it as converged.
 
         Without known curvature, all pixels together move by ``lr``. torch's optimizer, whose first step is otherwise
         the same, moves them by less where |gradient|₁ is below 1.
         """
-        gradient = state["gradient"]
-        sizes = self.history.learn(gradient, pair)
-        direction, slope = self.history.direction(gradient)
+        direction, slope = self.history.direction(state["gradient"])
         length = self._lr if self.has_history else self._lr / (sizes.total or 1)
         moved = sizes.change > self.tolerance_change and not gain < self.tolerance_change
         converged = sizes.largest <= self.tolerance_grad or not moved or slope > -self.tolerance_change

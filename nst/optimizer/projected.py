@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nst.optimizer.history import Sizes
 from nst.optimizer.lbfgs import LBFGS
 
 
@@ -59,28 +60,28 @@ class ProjectedLBFGS(LBFGS):
         loss, gradient, direction, length = (state[key] for key in ("loss", "gradient", "direction", "length"))
         own = self._own
         start = own.clone()
-        step = direction.mul_(length)
-        own.add_(step).clamp_(0, 1)
+        own.add_(direction.mul_(length)).clamp_(0, 1)
+        del direction, state["direction"]  # an evaluation needs much memory
         self.team.share(self._flat)
-        torch.sub(own, start, out=step)
         new_loss, new_gradient = self._evaluate(closure)
         state["accepted"] = new_loss <= loss + self.rounding * abs(loss)
-        if not state["accepted"]:
-            own.copy_(start)
-            self.team.share(self._flat)
-            return (torch.sub(new_gradient, gradient, out=new_gradient), step), torch.inf
-        state.update(loss=new_loss, gradient=new_gradient)
-        return (torch.sub(new_gradient, gradient, out=gradient), step), abs(loss - new_loss)
+        if state["accepted"]:
+            state.update(loss=new_loss, gradient=new_gradient)
+            pair = torch.sub(new_gradient, gradient, out=gradient), torch.sub(own, start, out=start)
+            return pair, abs(loss - new_loss)
+        step = own - start
+        own.copy_(start)
+        self.team.share(self._flat)
+        return (torch.sub(new_gradient, gradient, out=new_gradient), step), torch.inf
 
-    def _aim(self, state: dict[str, Any], pair: tuple[Tensor, Tensor] | None = None, gain: float = torch.inf) -> None:
-        free = self._free(state["gradient"])
-        gradient = state["gradient"] * free
-        sizes = self.history.learn(gradient, pair)
+    def _aim(self, state: dict[str, Any], sizes: Sizes, gain: float = torch.inf) -> None:
+        gradient = self._followed(state["gradient"])
+        moved_before = "accepted" in state
         radius = state.get("radius", 0.3)
-        if pair is not None:
+        if moved_before:
             radius = min(1.0, max(radius, 2 * sizes.change)) if state.pop("accepted") else sizes.change / 2
         direction, slope = self.history.direction(gradient)
-        direction *= free
+        direction *= self._free(state["gradient"])
         if not slope < 0:  # rounding has spoilt the memory: restart
             self.history.clear()
             direction = gradient.neg()
@@ -88,11 +89,14 @@ class ProjectedLBFGS(LBFGS):
         length = torch.nan_to_num(radius / self.history.largest(direction), posinf=0)
         if self.has_history:
             length = length.clamp(max=self._lr)
-        elif pair is None:  # all pixels together move by lr, whatever the scale of the loss
+        elif not moved_before:  # all pixels together move by lr, whatever the scale of the loss
             length = length.clamp(max=self._lr / (sizes.total or 1))
         moved = sizes.change > self.tolerance_change and not gain < self.tolerance_change
         converged = sizes.largest <= self.tolerance_grad or not moved
         state.update(direction=direction, length=length, radius=radius, converged=converged)
+
+    def _followed(self, gradient: Tensor) -> Tensor:
+        return gradient * self._free(gradient)
 
     def _free(self, gradient: Tensor) -> Tensor:
         """Return True for pixels that can follow the negative gradient, and False for pixels held at a bound."""

@@ -94,14 +94,14 @@ def _kept(layout: Layout, device: torch.device) -> dict[str, int]:
 def _optimizer_bytes(layout: Layout, device: torch.device, numbers: int) -> int:
     """Return the bytes of the optimizer, for an image tensor of ``numbers`` bytes.
 
-    L-BFGS has its pairs and about eight vectors besides. Adam has two moments and the memory of a step, of which a
+    L-BFGS has its pairs and about five vectors besides. Adam has two moments and the memory of a step, of which a
     pyramid makes a third more, and a mean.
     """
     config = layout.config
-    vectors = 12 if "averaging" in config.optimizer else 8
+    vectors = 5 if layout.has_history else 12 if "averaging" in config.optimizer else 8
     pairs = _pair_bytes(layout, device, numbers)
-    if config.scratch is not None:  # a file's pairs are in memory one by one
-        pairs = min(pairs, 2 * numbers)
+    if config.scratch is not None:  # the vectors of a file are in memory one by one
+        pairs = min(pairs, numbers)
     return (vectors * numbers + pairs) // _sharing(layout)
 
 
