@@ -137,6 +137,8 @@ def file_problem(path: Path) -> str | None:
     """Return why a path can't be read as a file: it is missing, or something else; None for a file."""
     if path.is_file():
         return None
+    if path.is_dir():
+        return "this is a folder, not a file"
     return "this is not a file" if path.exists() else no_file(path)
 
 
@@ -144,6 +146,8 @@ def folder_problem(path: Path) -> str | None:
     """Return why a path can't be used as a folder: it is missing, or something else; None for a folder."""
     if path.is_dir():
         return None
+    if path.is_file():
+        return "this is a file, not a folder"
     return "this is not a folder" if path.exists() else no_file(path, "folder")
 
 

@@ -78,7 +78,10 @@ def test_a_folder_is_no_weights_of_an_encoder_of_ones_own(inside: Command, small
     own = [word for word in small if not word.startswith("encoder")]
     words = ["encoder=tiny", "layers.content=[second]", "layers.style=[first]", f"encoder.weights={options}"]
     finished = inside("--config-dir", str(options), *own, *words)
-    assert (finished.returncode, finished.stderr) == (2, f"error: encoder.weights={options}: this is not a file\n")
+    assert (finished.returncode, finished.stderr) == (
+        2,
+        f"error: encoder.weights={options}: this is a folder, not a file\n",
+    )
 
 
 def test_a_term_of_ones_own_counts_in_regions_and_tiles(inside: Command, small: list[str], options: Path) -> None:

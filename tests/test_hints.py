@@ -1,6 +1,8 @@
 """A natural mistake is answered by the next thing to type."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,14 +102,32 @@ def test_a_folder_is_no_file_and_a_file_no_folder(inside: Command, tmp_path: Pat
     (tmp_path / "runs").mkdir()
     (tmp_path / "file").touch()
     for words, why in {
-        "rerun=runs": "this is not a file",
-        "encoder.weights=runs": "this is not a file",
-        "resume=file": "this is not a folder",
+        "rerun=runs": "this is a folder, not a file",
+        "encoder.weights=runs": "this is a folder, not a file",
+        "resume=file": "this is a file, not a folder",
         "resume=run": "there is no such folder; did you mean runs?",
-        "--config-dir file": "this is not a folder",
+        "--config-dir file": "this is a file, not a folder",
     }.items():
         [line] = inside(*words.split(" ")).stderr.splitlines()
         assert line.endswith(f"{re.split('[= ]', words)[1]}: {why}")
+
+
+def test_a_text_among_the_files_is_told_before_torch_is_imported(tmp_path: Path) -> None:
+    """It would cost the user eight seconds for each picture that isn't one."""
+    (tmp_path / "notes.txt").write_text("not a picture")
+    keys = ("content.path", "style.path", "style.region", "style.mask", "init.path", "encoder.weights")
+    words = ["init=image", *(f"{key}=notes.txt" for key in keys), "encoder.normalize_on=notes.txt"]
+    command = [sys.executable, "-X", "importtime", "-m", "nst.train", *words]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    lines = finished.stderr.splitlines()
+    told = [line for line in lines if line.startswith("error: ")]
+    assert sorted(line.split("=")[0] for line in told) == sorted(
+        f"error: {key}" for key in (*keys, "encoder.normalize_on")
+    )
+    imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    assert "pydantic" in imported
+    assert not {"torch", "pytorch_lightning", "torchvision"} & imported
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_weights_for_means_beside_the_papers_sum(inside: Command, small: list[str]) -> None:

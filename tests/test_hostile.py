@@ -207,10 +207,10 @@ def test_links_are_followed_and_what_is_no_file_is_refused(tmp_path: Path) -> No
         ("nowhere.png", "there is no such file"),
         ("circle.png", "there is no such file"),
         ("fifo.png", "this is not a file"),
-        (".", "this is not a file"),
+        (".", "this is a folder, not a file"),
     ]:
         assert why in str(read_or_refused(tmp_path / name))
-        with pytest.raises(UserError, match="there is no such file"):
+        with pytest.raises(UserError, match=why):
             encoder.load_state(tmp_path / name, "slim")
 
 

@@ -83,7 +83,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
     ),
     (["layers.content=[]", "layers.style=[]"], ["layers.content=[], layers.style=[]: at least one layer is needed"]),
     (["content.path=NONE.jpg"], ["content.path=NONE.jpg: there is no such file"]),
-    (["style.path=FOLDER"], ["style.path=", "this is not a file"]),
+    (["style.path=FOLDER"], ["style.path=", "this is a folder, not a file"]),
     (["style.path=TEXT"], ["style.path=", "not a picture"]),
     (["content.path=CUT_JPEG"], ["content.path=", "can't be read: ", "truncated"]),
     (["content.path=CUT_PNG"], ["content.path=", "can't be read: "]),
@@ -132,7 +132,10 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["encoder.weights=LIST"], ["encoder.weights=", "no dictionary of weights"]),
     (["encoder.weights=TEXT"], ["encoder.weights=", "not a checkpoint of weights"]),
     (["encoder.weights=NONE.pth"], ["encoder.weights=NONE.pth: there is no such file"]),
-    (["encoder=torchvision", "layers=resnet", "encoder.weights=."], ["encoder.weights=.: this is not a file"]),
+    (
+        ["encoder=torchvision", "layers=resnet", "encoder.weights=."],
+        ["encoder.weights=.: this is a folder, not a file"],
+    ),
     (
         ["encoder=vgg16", "encoder.weights=auto", "encoder.url=null"],
         ["encoder: weights=auto needs url and sha256"],

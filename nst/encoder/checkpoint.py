@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nst.errors import UserError, no_file, problem
+from nst.errors import UserError, problem
+from nst.files.weights import NO_WEIGHTS, check_format, format_of
 
 #: Weights by their names in torchvision's layout: ``features.0.weight``, …
 State = Mapping[str, Tensor]
@@ -24,29 +25,20 @@ def read(path: Path, *, key: str) -> dict[Any, Any]:
 
     ``key`` is the configuration key that named the file. Raise UserError if the file is missing or not a checkpoint.
     """
-    if not path.is_file():
-        raise UserError(problem(key, path, no_file(path)))
+    check_format(path, key=key)
     try:
-        if _is_safetensors(path):
+        if format_of(path) == "safetensors":
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:  # its message advises to switch the protection off
-        why = "it was not written by torch.save or as safetensors, or contains more than tensors"
-        raise UserError(problem(key, path, f"this file is not a checkpoint of weights: {why}")) from error
+        raise UserError(problem(key, path, NO_WEIGHTS)) from error
     except Exception as error:  # the readers raise many types for damaged and hostile files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(problem(key, path, f"this file is not a checkpoint of weights: {reason}")) from error
     if not isinstance(state, dict):
         raise UserError(problem(key, path, "this checkpoint contains no dictionary of weights"))
     return state
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Return whether a file is in the format of safetensors: the length of a header in JSON, and the header."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8
 
 
 def is_plain(tensor: object, shape: tuple[int, ...]) -> TypeGuard[Tensor]:

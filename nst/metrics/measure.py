@@ -28,8 +28,8 @@ def measure(folder: RunFolder, observer: Observer) -> dict[str, Any]:
     before = folder.read_metrics()
     if observer.name in before:
         return before
-    if not folder.result.is_file():
-        raise UserError(problem("result", folder.result, "there is no such file; the run hasn't saved its picture yet"))
+    if (why := file_problem(folder.result)) is not None:
+        raise UserError(problem("result", folder.result, f"{why}; the run hasn't saved its picture yet"))
     picture = images.load(folder.result, key="result").to(observer.device)
     content = input_picture(folder, "content").to(observer.device)
     style = input_picture(folder, "style").to(observer.device) if has_style(folder) else None

@@ -15,7 +15,7 @@ from nst.encoder import oxford
 from nst.encoder import weights as reading
 from nst.encoder.checkpoint import State
 from nst.encoder.vgg import VGG
-from nst.errors import UserError, problem
+from nst.errors import UserError, file_problem, problem
 from nst.files.atomic import sha256
 from nst.metrics import functional
 from nst.metrics.names import SIDE, STRUCTURE_LAYER, STYLE_LAYERS, ObserverName, full_name
@@ -130,8 +130,8 @@ def _alexnet() -> Path:
 
     name = AlexNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
     path = Path(torch.hub.get_dir(), "checkpoints", str(name))
-    if not path.is_file():
-        why = f"there is no file {path}; torchvision.models.alexnet(weights='DEFAULT') downloads it"
+    if (missing := file_problem(path)) is not None:
+        why = f"{path}: {missing}; torchvision.models.alexnet(weights='DEFAULT') downloads it"
         raise UserError(problem("observer", "alexnet", why))
     return path
 

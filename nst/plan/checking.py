@@ -15,8 +15,9 @@ from nst.config.keys import renamed, with_named_loggers
 from nst.config.schema import Config, is_address, styles_in
 from nst.config.source import read_note
 from nst.config.validation import validated
-from nst.errors import UserError, attempt, file_problem, one_line, problem
+from nst.errors import UserError, attempt, folder_problem, one_line, problem
 from nst.files.run_folder import RunFolder
+from nst.files.weights import check_format
 from nst.image import reading
 
 
@@ -40,9 +41,29 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Config]:
 
 
 def check_files(raw: Mapping[str, Any]) -> None:
-    """Raise UserError if a path that a configuration names is not a file, with the problems of all its files."""
-    if any(file_problem(file.path) for file in _files(raw)):
+    """Raise UserError for a file that a configuration names and that can't be used, with the problems of all its files.
+
+    Only the beginning of each file is read: whether it is a picture, or weights.
+    """
+    lines: list[str] = []
+    for file in _files(raw):
+        attempt(lines, file.glance)
+    if lines:
         raise UserError(_file_problems(raw))
+
+
+def normalizing_pictures(wanted: str) -> list[Path]:
+    """Return the files that ``encoder.normalize_on`` stands for. Raise UserError if it isn't a folder with files."""
+    if wanted == "bundled":
+        return [path for kind in ("content", "style") for path in paths.bundled_pictures(kind)]
+    folder = paths.of_user(wanted).absolute()
+    files = sorted(path for path in folder.glob("[!.]*") if path.is_file())
+    if not files:
+        why = folder_problem(folder) or "there are no files in this folder"
+        raise UserError(
+            problem("encoder.normalize_on", wanted, f"{why}; choices: null, bundled, or a folder of pictures")
+        )
+    return files
 
 
 def _missing(own: DictConfig) -> Iterator[str]:
@@ -68,11 +89,13 @@ def _path_in(config: Path, key: str) -> str | None:
 
 
 class _File(NamedTuple):
-    """A file that a configuration names: its key, its path, and the function that reads it."""
+    """A file that a configuration names.
 
-    key: str
-    path: Path
-    read: Callable[..., object]
+    Both functions raise UserError if it can't be used: one looks at its beginning, the other reads all of it.
+    """
+
+    glance: Callable[[], object]
+    read: Callable[[], object]
 
 
 def _files(raw: Mapping[str, Any]) -> Iterator[_File]:
@@ -82,18 +105,23 @@ def _files(raw: Mapping[str, Any]) -> Iterator[_File]:
         for part, read in {"path": reading.read, "region": reading.read_mask, "mask": reading.read_mask}.items():
             path = node.get(part) if isinstance(node, Mapping) else None
             if isinstance(path, str) and path not in ("", "???") and not is_address(path):
-                whole = f"{key}.{part}"
-                yield _File(whole, paths.of_user(path), partial(read, key=whole, max_pixels=limit))
+                file, whole = paths.of_user(path), f"{key}.{part}"
+                yield _File(partial(reading.pixels, file, key=whole), partial(read, file, key=whole, max_pixels=limit))
     found = raw.get("encoder")
     encoder: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
-    weights = encoder.get("weights")
+    weights, folder = encoder.get("weights"), encoder.get("normalize_on")
     if isinstance(weights, str) and weights not in ("", "auto", "random"):
-        yield _File("encoder.weights", paths.of_user(weights), partial(_read_weights, encoder, raw.get("layers")))
+        file = paths.of_user(weights)
+        glance = partial(check_format, file, key="encoder.weights")
+        yield _File(glance, partial(_read_weights, encoder, raw.get("layers"), file))
+    if isinstance(folder, str) and folder:
+        yield _File(partial(normalizing_pictures, folder), partial(normalizing_pictures, folder))
 
 
 def _read_weights(encoder: Mapping[str, Any], layers: Any, path: Path) -> None:
     from nst.encoder import architecture as arch
 
+    check_format(path, key="encoder.weights")
     if encoder.get("architecture") in arch.known():
         from nst.plan import network  # imports torch
 
@@ -104,9 +132,5 @@ def _file_problems(raw: Mapping[str, Any]) -> list[str]:
     """Return the problems of the files that a configuration names."""
     lines: list[str] = []
     for file in _files(raw):
-        why = file_problem(file.path)
-        if why is None:
-            attempt(lines, partial(file.read, file.path))
-        else:
-            lines.append(problem(file.key, file.path, why))
+        attempt(lines, file.read)
     return lines

@@ -15,6 +15,7 @@ from nst.files.asset import Asset
 from nst.files.atomic import sha256
 from nst.files.run_folder import RunFolder
 from nst.plan import network
+from nst.plan.checking import normalizing_pictures
 
 
 @dataclass(frozen=True)
@@ -128,18 +129,6 @@ def is_mask(name: str) -> bool:
 def key_of(name: str) -> str:
     """Return the key that names a picture's file: a mask's own name, otherwise the name with ``.path``."""
     return name if is_mask(name) else f"{name}.path"
-
-
-def normalizing_pictures(wanted: str) -> list[Path]:
-    """Return the files that ``encoder.normalize_on`` stands for. Raise UserError if it isn't a folder with files."""
-    if wanted == "bundled":
-        return [path for kind in ("content", "style") for path in paths.bundled_pictures(kind)]
-    folder = paths.of_user(wanted).absolute()
-    files = sorted(path for path in folder.glob("[!.]*") if path.is_file())
-    if not files:
-        why = "there is no such folder with pictures in it; choices: null, bundled, or a folder"
-        raise UserError(problem("encoder.normalize_on", wanted, why))
-    return files
 
 
 def _named(key: str, path: str) -> Asset:

@@ -30,9 +30,9 @@ from nst.files.run_folder import RunFolder
 from nst.logger import kind_of
 from nst.optimizer.schedule import Schedule
 from nst.plan import devices, forecast, inputs, memory, pictures
-from nst.plan.checking import check
+from nst.plan.checking import check, normalizing_pictures
 from nst.plan.forecast import Forecast
-from nst.plan.inputs import Inputs, normalizing_pictures
+from nst.plan.inputs import Inputs
 from nst.plan.layout import Layout, deepest, network
 from nst.plan.network import NORMALIZING
 from nst.plan.pictures import Pictures

@@ -29,9 +29,9 @@ from nst.optimizer.module import StyleTransfer
 from nst.optimizer.recovery import Recovery
 from nst.optimizer.schedule import Stage
 from nst.plan import memory
+from nst.plan.checking import normalizing_pictures
 from nst.plan.devices import TileStrategy
 from nst.plan.forecast import Forecast
-from nst.plan.inputs import normalizing_pictures
 from nst.plan.layout import network
 from nst.plan.network import small_pictures
 from nst.plan.planning import Plan
