@@ -194,9 +194,9 @@ def refusals(words: list[str]) -> Iterator[str]:
     if "tile=24" in words and any(name in objective for name in GLOBAL):
         yield "isn't a sum or a mean over positions, so it can't be computed in tiles"
     if any(word.startswith("optimizer=lbfgs") for word in words) and any(name in objective for name in DRAWN):
-        yield "draws new samples at each evaluation; L-BFGS can't compare them"
+        yield "draws new samples at each evaluation, whose losses L-BFGS can't compare"
     if "palette" in objective and "layers=strotss" not in words:
-        yield "Palette also needs the layer pixels"
+        yield "palette (objective/style) also needs the layer pixels"
 
 
 @pytest.mark.parametrize("words", pairs(), ids=" ".join)

@@ -158,7 +158,7 @@ def test_its_checkpoint_by_path(inside: Command, few: list[str], tmp_path: Path)
     [
         (["encoder.architecture=resnet19"], "encoder.architecture: there is no model resnet19; did you mean resnet18?"),
         (["layers.style=[layer9]"], "layers.style=layer9: this is no layer of resnet18; did you mean layer4?"),
-        (["tile=24"], "tile=24, trainer.devices=1: encoder.architecture=resnet18 can't be computed in tiles"),
+        (["tile=24"], "tile=24: the encoder resnet18 reads the picture as a whole"),
         (
             ["layers.style=[flatten]"],
             "layers.style=flatten: this layer of resnet18 doesn't return features (1, C, H, W)",

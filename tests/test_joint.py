@@ -81,11 +81,11 @@ def test_regions_and_several_styles(inside: Command, small: list[str], tmp_path:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["optimizer=lbfgs"], "draws new samples at each evaluation; L-BFGS can't compare them; choose optimizer=adam"),
+        (["optimizer=lbfgs"], "sliced_wasserstein_drawn (objective/style) draws new samples at each evaluation"),
         (["optimizer=lbfgs_clamped"], "choose optimizer=adam"),
         (
             ["tile=16"],
-            "objective.style.sliced_wasserstein_drawn._target_=nst.objective.joint.SlicedWasserstein isn't a sum",
+            "tile=16: the style term sliced_wasserstein_drawn (objective/style) reads the picture as a whole",
         ),
         (["objective.style.sliced_wasserstein_drawn.directions=0"], "must be greater than 0"),
         (

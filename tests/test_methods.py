@@ -82,18 +82,18 @@ def test_the_last_scale_is_repeated_with_the_terms_of_finish(inside: Command, sm
         (
             "strotss",
             ["optimizer=lbfgs"],
-            "objective.content._target_=nst.objective.joint.SelfSimilarity: draws new samples at",
+            "optimizer: the content loss SelfSimilarity (objective/content) draws new samples at",
         ),
-        ("nnst", ["optimizer=lbfgs"], "objective.style.feature_splitting._target_=nst.objective.neighbors.FeatureS"),
+        ("nnst", ["optimizer=lbfgs"], "optimizer: the style term feature_splitting (objective/style) draws"),
         (
             "nnst",
             ["tile=16"],
-            "objective.style.nearest_neighbors._target_=nst.objective.neighbors.NearestNeighbors isn'",
+            "tile=16: the style term nearest_neighbors (objective/style) reads the picture as a whole",
         ),
         (
             "strotss",
             ["layers.style=[relu1_1]"],
-            "layers.style=[relu1_1]: objective.style.palette._target_=nst.objective.j",
+            "(objective/style) also needs the layer pixels: 'layers.style=[relu1_1,pixels]'",
         ),
         ("nnst", ["schedule.finish=[feature_spliting]"], "did you mean feature_splitting"),
         ("strotss", ["+schedule.factors.terms.palete=doubling"], "schedule.factors.terms=palete: this is no term of"),

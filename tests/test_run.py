@@ -275,6 +275,38 @@ def test_a_second_signal_ends_a_run_at_once(nst: Command, small: list[str], tmp_
     assert summary(tmp_path / "run")["status"] == "interrupted"
 
 
+class Early:
+    """Ends a run by a signal before its first evaluation: as a step of the run, or of Lightning's, calls it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, *args: object, **kwargs: object) -> None:
+        os.kill(os.getpid(), self.number)
+        time.sleep(5)  # the signal comes in between
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("step", ["nst.run.job.notes", "nst.run.job.provenance.of_machine", "nst.run.build._objective"])
+def test_a_run_that_is_interrupted_before_its_first_evaluation_says_so(
+    inside: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: None,
+    number: signal.Signals, status: int, step: str,
+) -> None:  # fmt: skip
+    with monkeypatch.context() as patched:
+        patched.setattr(step, Early(number))
+        interrupted = inside(*small, "hydra.run.dir=run")
+    assert interrupted.returncode == status
+    assert "Traceback" not in interrupted.stderr
+    assert f"resume={tmp_path / 'run'}" in interrupted.stderr
+    assert {key: summary(tmp_path / "run")[key] for key in ("status", "evaluations")} == {
+        "status": "interrupted",
+        "evaluations": 0,
+    }
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert inside("resume=run").returncode == 0
+    assert summary(tmp_path / "run")["status"] == "completed"
+
+
 class AtTheEnd(pl.Callback):
     """Does something to a run whose evaluations are done, while others still write."""
 

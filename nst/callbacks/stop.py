@@ -18,6 +18,28 @@ def _ends(number: int) -> bool:
     return number in ENDINGS and heard
 
 
+@contextmanager
+def ended_at_once() -> Iterator[None]:
+    """Raise SystemExit in the block for the signals that ask this process to end, as Ctrl-C raises KeyboardInterrupt.
+
+    A signal that the program handles itself, and during the evaluations ``Stop``, come before this.
+    """
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    numbers: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        numbers = [number for number in ENDINGS if signal.getsignal(number) == signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
 class Stop(pl.Callback):
     """A callback that ends a run between two iterations on Ctrl-C or SIGTERM, when a checkpoint can be saved.
 

@@ -117,13 +117,14 @@ def _direct(value: Any) -> Any:
     return value
 
 
+def called(key: str, objective: Mapping[str, Any]) -> str:
+    """Return what a user calls the formula at a key below ``objective``: the style term gram (objective/style)."""
+    part, _, name = key.partition(".")
+    if part == "style":
+        return f"the style term {name.partition('.')[0]} (objective/style)"
+    return f"the content loss {str(objective[part]['_target_']).rpartition('.')[2]} (objective/content)"
+
+
 def untiled(nodes: Nodes, objective: Mapping[str, Any]) -> list[str]:
-    """Return one line for each part of the objective that can't be computed tile by tile, with the reason."""
-    lines = []
-    for key in not_tiled(nodes.objective):
-        node: Any = objective
-        for part in key.split("."):
-            node = node[part]
-        why = "isn't a sum or a mean over positions, so it can't be computed in tiles"
-        lines.append(f"objective.{key}._target_={node['_target_']} {why}")
-    return lines
+    """Return each part of the objective that can't be computed tile by tile, as a user calls it."""
+    return [called(key, objective) for key in not_tiled(nodes.objective)]

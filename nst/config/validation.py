@@ -1,6 +1,6 @@
 """Validation of a configuration against its schema. Every mistake is reported in one line."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -55,14 +55,38 @@ def _checked(schema: type[M], raw: Mapping[str, Any], prefix: str) -> tuple[M | 
     try:
         return schema.model_validate(raw), []
     except ValidationError as error:
-        lines: dict[str, str] = {}
-        for mistake in error.errors():
+        found: dict[tuple[str, ...], list[Any]] = {}
+        for mistake in error.errors():  # a union such as `int | None` reports each alternative
             location = [str(part) for part in mistake["loc"] if part != "[key]"]
-            key = prefix + ".".join(_without_alternatives(location, raw))
-            if key not in lines:  # a union such as `int | None` reports each alternative
-                lines[key] = _explain(key, mistake, schema)
+            found.setdefault(tuple(_without_alternatives(location, raw)), []).append(mistake)
+        lines = {
+            prefix + ".".join(keys): _explain(
+                prefix + ".".join(keys), mistakes, schema, _may_be_null(schema, raw, keys)
+            )
+            for keys, mistakes in found.items()
+        }
         # Of the alternatives of a union, report the one that got furthest.
         return None, [line for key, line in lines.items() if not any(each.startswith(f"{key}.") for each in lines)]
+
+
+def _may_be_null(schema: type[BaseModel], raw: Mapping[str, Any], keys: Sequence[str]) -> bool:
+    """Return whether a key may be null: with null, the schema finds no mistake in this key."""
+    try:
+        schema.model_validate(_with_null(raw, keys))
+    except ValidationError as error:
+        places = [[str(part) for part in mistake["loc"]][: len(keys)] for mistake in error.errors()]
+        return list(keys) not in places
+    return True
+
+
+def _with_null(raw: Any, keys: Sequence[str]) -> Any:
+    """Return a copy of nested keys and values in which one is null."""
+    if not keys:
+        return None
+    first, *rest = keys
+    if isinstance(raw, Mapping):
+        return {**raw, first: _with_null(raw.get(first), rest)}
+    return [_with_null(each, rest) if str(number) == first else each for number, each in enumerate(raw)]
 
 
 def _without_alternatives(location: list[str], raw: Any) -> Iterator[str]:
@@ -90,22 +114,28 @@ _MESSAGES = {
 }
 
 
-def _explain(key: str, mistake: Any, schema: type[BaseModel]) -> str:
-    kind, value = mistake["type"], mistake["input"]
+def _explain(key: str, mistakes: Sequence[Any], schema: type[BaseModel], may_be_null: bool) -> str:
+    """Return one line about a key, from the mistakes that each type that it may have reports."""
+    kind, value = mistakes[0]["type"], mistakes[0]["input"]
     if kind == "extra_forbidden":
         fields = [field.alias or name for name, field in schema.model_fields.items()]
         return problem(key, value, f"there is no such key; {choices(key.rsplit('.', 1)[-1], fields, noun='keys')}")
     if kind == "missing":
         return f"{key}: must be given"
     if kind == "value_error":
-        message = str(mistake["msg"]).removeprefix("Value error, ")
+        message = str(mistakes[0]["msg"]).removeprefix("Value error, ")
         key = key.rstrip(".")
         return f"{key}: {message}" if key else message
-    if kind == "list_type":
-        return problem(key, value, f"must be a list: '{key}=[{value}]'")
     if kind in _MESSAGES:
-        return problem(key, value, _MESSAGES[kind])
-    return problem(key, value, f"must be {str(mistake['msg']).removeprefix('Input should be ')}")
+        return problem(key, value, f"{_MESSAGES[kind]}{'; null is allowed' if may_be_null else ''}")
+    kinds = [
+        f"a list: '{key}=[{value}]'"
+        if each["type"] == "list_type"
+        else str(each["msg"]).removeprefix("Input should be ")
+        for each in mistakes
+        if each["type"] not in _MESSAGES
+    ]
+    return problem(key, value, f"must be {' or '.join(dict.fromkeys([*kinds, *(['null'] if may_be_null else [])]))}")
 
 
 def _layer_problems(raw: Mapping[str, Any]) -> Iterator[str]:

@@ -1,12 +1,13 @@
 """The sizes of a run: its scales, the style pictures at each scale, and an encoder that only computes shapes."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from nst import image
-from nst.config.nodes import Nodes, untiled
+from nst.config.nodes import Nodes, called, untiled
 from nst.config.schema import Config
 from nst.encoder import PIXELS
 from nst.encoder import architecture as arch
@@ -95,10 +96,10 @@ class Layout:
             raise UserError(lines)
 
     def not_tiled(self) -> list[str]:
-        """Return one line for each part of the run that can't be computed tile by tile, with the reason."""
+        """Return each part of the run that can't be computed tile by tile, as a user calls it."""
         lines = untiled(self.nodes, self.config.objective)
         if self.geometry.steps is None:
-            lines.append(f"encoder.architecture={self.config.encoder.architecture} can't be computed in tiles")
+            lines.append(f"the encoder {self.config.encoder.architecture}")
         return lines
 
     def _style_problems(self) -> Iterator[str]:
@@ -121,13 +122,16 @@ class Layout:
         if isinstance(objective.content, JointTerm):
             terms["content"] = (objective.content, config.layers.content)
         for key, (term, layers) in terms.items():
-            named = f"objective.{key}._target_={type(term).__module__}.{type(term).__name__}"
+            named = called(key, config.objective)
             if term.draws and self.has_history:
-                yield f"{named}: draws new samples at each evaluation; L-BFGS can't compare them; choose optimizer=adam"
+                why = f"{named} draws new samples at each evaluation, whose losses L-BFGS can't compare"
+                yield f"optimizer: {why}; choose optimizer=adam"
             for layer in term.requires:
                 if layer not in layers:
                     part = key.partition(".")[0]
-                    yield problem(f"layers.{part}", f"[{', '.join(layers)}]", f"{named} also needs the layer {layer}")
+                    both = shlex.quote(f"layers.{part}=[{','.join([*layers, layer])}]")
+                    why = f"{named} also needs the layer {layer}: {both}"
+                    yield problem(f"layers.{part}", f"[{', '.join(layers)}]", why)
         joint = {
             "content": isinstance(objective.content, JointTerm),
             "style": bool(objective.joint) and not objective.terms,
@@ -154,11 +158,9 @@ class Layout:
         devices, tile = self.config.trainer.devices, self.config.tile
         if devices > 1 or isinstance(tile, int):
             whole = self.not_tiled()
-            yield from (
-                f"tile={tile}, trainer.devices={devices}: {what}; choices: tile=off on one device, or another "
-                f"{what.partition('.')[0]}"
-                for what in whole
-            )
+            given = f"trainer.devices={devices}" if devices > 1 else f"tile={tile}"
+            why = "reads the picture as a whole, not in tiles; choices: tile=auto or tile=off, with trainer.devices=1"
+            yield from (f"{given}: {what} {why}" for what in whole)
             if whole or devices == 1:
                 return
             if tile == "off":

@@ -14,6 +14,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
+from nst.callbacks.stop import ended_at_once
 from nst.config.source import keys
 from nst.encoder.precision import full_float32
 from nst.errors import DivergedError, count, of_disk, written
@@ -70,6 +71,26 @@ def run(
 
     The keys and groups ``shown`` become the loggers' hyperparameters. The terminal shows a note if it ``is_new``.
     """
+    with _interruption_told(plan, folder, goes_on=goes_on), ended_at_once():
+        return _run(plan, folder, shown=shown, goes_on=goes_on, is_new=is_new)
+
+
+@contextmanager
+def _interruption_told(plan: Plan, folder: RunFolder, *, goes_on: bool) -> Iterator[None]:
+    """Write to the summary if the block is interrupted before the first evaluation, from which on ``_fit`` does it."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if folder.read_summary().get("status", "running") == "running":
+            if not goes_on:
+                write_text(folder.config, plan.yaml)
+            folder.update_summary({"evaluations": 0, "status": "interrupted"})
+            log.warning("The run was interrupted before its first evaluation.")
+            log.warning("To resume: python -m nst.train resume=%s", shlex.quote(str(folder.path)))
+        raise
+
+
+def _run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool, is_new: Callable[[str], bool]) -> float:
     config, files = plan.config, plan.files
     try:
         for level, note in notes(plan):
@@ -122,7 +143,7 @@ def note_failure(folder: RunFolder, error: Exception) -> None:
 
 
 def _fit(built: Run, folder: RunFolder) -> Mapping[str, float]:
-    status, error = "failed", None
+    status, error, code = "failed", None, 128 + signal.SIGINT
     try:
         with full_float32():
             built.trainer.fit(built.module, itertools.repeat(0), ckpt_path=built.checkpoint)
@@ -133,8 +154,8 @@ def _fit(built: Run, folder: RunFolder) -> Mapping[str, float]:
     except OSError as failure:
         error = of_disk(failure)
         raise
-    except SystemExit:  # Lightning turns a KeyboardInterrupt into it
-        status = "interrupted"
+    except SystemExit as end:  # of a signal, or Lightning's status 1 instead of a KeyboardInterrupt
+        status, code = "interrupted", code if end.code == 1 else int(str(end.code))
     except Exception as failure:
         error = f"{type(failure).__name__}: {failure}"
         raise
@@ -142,13 +163,13 @@ def _fit(built: Run, folder: RunFolder) -> Mapping[str, float]:
         with built.stop.later():
             if built.record.begun:
                 _report(built, folder, status, error)
-            else:
+            elif status != "interrupted":  # before the first evaluation
                 folder.update_summary({"status": status, "error": error})
     if status == "interrupted" or built.stop.signal is not None:
         last = built.module.evaluation.number
         loggers.log_results(built.trainer.loggers, built.hyperparameters, built.module.best.losses, {}, step=last)
         built.stop.pass_on()
-        raise SystemExit(128 + (built.stop.signal or signal.SIGINT))
+        raise SystemExit(code if built.stop.signal is None else 128 + built.stop.signal)
     return built.module.best.losses
 
 

@@ -48,7 +48,7 @@ def ended(made: Sequence[Logger]) -> Iterator[None]:
     try:
         yield
         status = "completed"
-    except SystemExit:
+    except (SystemExit, KeyboardInterrupt):
         status = "interrupted"
         raise
     finally:

@@ -66,12 +66,12 @@ def run(
         problems = [*error.problems, *problems]
     if problems:
         raise UserError(problems)
+    from nst.run import job  # before the folder is made, which an interruption would leave empty
+
     folder = RunFolder(make_folder("hydra.run.dir", path, chosen=chosen))
     if settle is not None:
         plan = settle(plan, folder)
     composed.set("hydra.run.dir", str(folder.path))
-
-    from nst.run import job
 
     def task(cfg: Any) -> float:
         with ExitStack() as stack:
