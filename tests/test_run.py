@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import pytorch_lightning as pl
@@ -23,11 +25,13 @@ from pytorch_lightning.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nst import paths
-from nst.callbacks import Stop
+from nst.callbacks import Stop, progress
 from nst.config.schema import Config
 from nst.encoder import oxford
 from nst.files import asset
 from nst.files.run_folder import make_folder
+from nst.optimizer.module import StyleTransfer
+from nst.optimizer.schedule import Stage
 
 from .conftest import NOWHERE, Command, server
 from .helpers.forking import Process
@@ -645,8 +649,44 @@ def test_the_progress_bar_and_the_log_share_a_terminal(small: list[str], tmp_pat
     assert all(line.startswith("INFO: ") for line in lines if "INFO" in line)
     bars = [line for line in lines if line.startswith("evaluations")]
     assert bars
-    assert all(line.rstrip().endswith(" left") and len(line) <= 80 for line in bars)
+    assert all(len(line) <= 80 for line in bars)
+    assert bars[-1].rstrip().endswith(" left")
     assert "40/40 total " in bars[-1]
+
+
+class AtTheScale:
+    """What a clock reads of a module, after an evaluation of 40 x 20 px, or of 80 x 40 px after the 10th of 20."""
+
+    def __init__(self, number: int) -> None:
+        stages = [Stage(shape=(20, 40), end=10), Stage(shape=(40, 80), end=20)]
+        self.position = int(number > 10)
+        self.stage, self.schedule = stages[self.position], SimpleNamespace(stages=stages, evaluations=20)
+        self.evaluation = SimpleNamespace(number=number, losses={"total": 1.0})
+
+
+def test_the_time_left_counts_the_pixels_of_the_scales_to_come(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "StyleTransfer", AtTheScale)
+    bar, trainer = progress.ProgressBar(), cast(pl.Trainer, None)
+    said = {}
+    for number in range(21):
+        module = cast(StyleTransfer, AtTheScale(number))
+        if number == 0:
+            bar.on_fit_start(trainer, module)
+            bar.on_train_start(trainer, module)
+            continue
+        now[0] += 4 if number <= 10 else 8
+        bar.on_after_backward(trainer, module)
+        said[number] = capfd.readouterr().err.strip()
+    assert said[1] == ""  # nothing is known yet
+    assert said[2] == f"evaluation 2/20: total 1; about {4 * (8 + 4 * 10) / 60:.0f} min left"  # not only at a tenth
+    assert said[4].endswith("; about 3 min left")
+    assert said[3] == said[13] == ""
+    assert said[14].endswith("evaluation 14/20: total 1")  # 48 s
+    assert [progress.told(seconds) for seconds in (42.4, 119, 11100)] == ["42 s", "2 min", "3 h 5 min"]
 
 
 def test_the_end_of_a_run_says_what_was_made(inside: Command, small: list[str], tmp_path: Path) -> None:

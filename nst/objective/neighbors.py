@@ -1,6 +1,8 @@
 """Terms on nearest neighbours: each position of the picture is compared with the most similar one of the style."""
 
+import logging
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +16,8 @@ from nst.objective.products import TINY, as_rows, unit_rows, widened
 from nst.objective.reading import Reading
 from nst.objective.terms import JointTerm
 
+log = logging.getLogger(__name__)
+
 #: Numbers of keys and of queries whose similarities are in memory at a time; they stay in the processor's cache.
 _KEYS, _QUERIES = 2048, 1024
 
@@ -25,12 +29,12 @@ _SIDE = 64
 
 
 @torch.no_grad()
-def nearest(queries: Tensor, keys: Tensor, *, centred: bool) -> Tensor:
+def nearest(queries: Tensor, keys: Tensor, *, centred: bool, telling: bool = False) -> Tensor:
     """Return the index (M,) of the key (K, C) with the largest cosine to each query (M, C).
 
     If ``centred``, the means of the queries and of the keys are subtracted first. Only the similarities of some queries
     with some keys are in memory. Of features of 16 bits the best of some keys is found with 16 bits, and the best of
-    these with 32.
+    these with 32. If ``telling``, the log says how long it takes if that is long.
     """
     narrow = queries.dtype
     means = [_mean_row(rows) if centred else None for rows in (queries, keys)]
@@ -38,7 +42,11 @@ def nearest(queries: Tensor, keys: Tensor, *, centred: bool) -> Tensor:
     best = torch.full((len(queries),), -math.inf, device=queries.device, dtype=widened(queries[:0]).dtype)
     index = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
     similar = units.new_empty((min(_QUERIES, len(queries)), min(_KEYS, len(keys))))
+    begun = time.monotonic()
     for start in range(0, len(keys), _KEYS):
+        if telling and start and (passed := time.monotonic() - begun) > 5:
+            seconds, begun = passed * len(keys) / start, math.inf  # is told once
+            log.info("Finding %d neighbours among %d features takes about %.0f s", len(queries), len(keys), seconds)
         block = _unit(keys[start : start + _KEYS], means[1], narrow)
         for first in range(0, len(queries), _QUERIES):
             part = units[first : first + _QUERIES]
@@ -109,7 +117,7 @@ class NearestNeighbors(JointTerm):
         queries, weights = _hypercolumns(reading), _grid_weights(reading)
         inside = torch.ones_like(queries[:, 0], dtype=torch.bool) if weights is None else weights.flatten() > 0
         index = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
-        index[inside] = nearest(queries[inside], style, centred=True)
+        index[inside] = nearest(queries[inside], style, centred=True, telling=True)
         chosen = style[index]
         parts = torch.split(chosen, [each.shape[1] for each in reading.features.values()], dim=1)
         squares = torch.stack([widened(part).square().sum(1) for part in parts]).sum(0)
@@ -230,8 +238,7 @@ def _sampled(features: Tensor, weights: Tensor | None, grid: Any) -> tuple[Tenso
     """Return the features on a grid as rows, and their weights; at all positions if the grid misses the region."""
     if weights is None:
         return as_rows(features[grid]), None
-    if not weights[grid].any():
-        grid = ...
+    grid = grid if weights[grid].any() else ...
     return as_rows(features[grid]), weights[grid]
 
 
