@@ -204,7 +204,7 @@ def test_options_by_name(few: list[str]) -> None:
         (io.StringIO("text"), [], "open it with mode 'rb'"),
         (3, [], "content=int: this is not a picture; choices: the name of an option"),
         (None, [], "content=NoneType: this is not a picture"),
-        (Image.new("RGB", (40, 30)), ["experiment=pooling"], "experiment=pooling: this preset sweeps"),
+        (Image.new("RGB", (40, 30)), ["experiment=pooling"], "experiment=pooling: this study sweeps"),
     ],
 )
 def test_mistakes(

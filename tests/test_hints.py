@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from nst.run import single
+
 from .conftest import Command
 
 #: A command line that somebody who knows other programs types, and what the answer must contain.
@@ -132,7 +134,12 @@ def test_a_text_among_the_files_is_told_before_torch_is_imported(tmp_path: Path)
 
 def test_weights_for_means_beside_the_papers_sum(inside: Command, small: list[str]) -> None:
     told = "with weights.style=1e6, the picture stays a photograph. Add weights=paper"
-    assert told in inside(*small, "objective=paper", "evaluations=1").stderr
+    said = inside(*small, "objective=paper", "evaluations=1").stderr
+    assert told in said
+    [command] = re.findall(r"python -m nst\.train (objective=paper .*)", said)
+    config, chosen = single.checked(command.split())
+    assert {chosen[group] for group in ("objective", "weights", "layers")} == {"paper"}
+    assert (config.encoder.normalize_on, config.weights.style) == ("bundled", 3e7)
     told = "style.weight=2 changes nothing: it is relative to the weights of other styles"
     assert told in inside(*small, "style.weight=2", "evaluations=1").stderr
     assert "photograph" not in inside(*small, "objective=paper", "weights=paper", "evaluations=1").stderr

@@ -76,11 +76,11 @@ def test_a_study_has_its_page(study: str) -> None:
 def test_a_study_without_m_is_an_error(inside: Command) -> None:
     finished = inside("experiment=pooling")
     assert finished.returncode == 2
-    assert finished.stderr == "error: experiment=pooling: this preset sweeps pooling, style; run it with -m\n"
+    assert finished.stderr == "error: experiment=pooling: this study sweeps pooling, style; run it with -m\n"
 
 
 def test_studies_are_not_swept_over(inside: Command, tiny: list[str], tmp_path: Path) -> None:
     finished = inside("-m", "experiment=preview,pooling", *tiny)
     assert finished.returncode == 2
-    assert "experiment=pooling: this preset is a sweep; give one sweep at a time" in finished.stderr
+    assert "experiment=pooling: this study is a sweep; give one sweep at a time" in finished.stderr
     assert not (tmp_path / "study").exists()

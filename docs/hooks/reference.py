@@ -86,7 +86,7 @@ def _index(train: Option, about: dict[str, tuple[str, str]]) -> Iterator[str]:
         page = group.partition("/")[0]
         anchor = "" if group == page else f"#{_slug(group)}"
         yield f"- [`{group}`]({page}.md{anchor}): {marked(text)}. Default: `{default}`."
-    yield "- [`hydra`](hydra.md): presets for Hydra's launchers and sweepers.\n"
+    yield "- [`hydra`](hydra.md): settings for Hydra's launchers and sweepers.\n"
     yield "## Keys at the root\n"
     own = [key for key in train.keys if key.name.partition(".")[0] not in {group.partition("/")[0] for group in about}]
     yield from _keys(own, "train")

@@ -14,7 +14,7 @@ import yaml
 
 from nst import paths
 
-#: Hydra's groups that a user chooses from, and the node that their presets set.
+#: Hydra's groups that a user chooses from, and the node that the project's settings for them set.
 PLUGINS = {"hydra/launcher": "launcher", "hydra/sweeper": "sweeper"}
 
 #: Keys of Hydra's own that a user sets: the folder of a run, and that of a sweep.
@@ -22,7 +22,7 @@ FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 
 
 def groups() -> list[str]:
-    """Return the groups of the configuration, and those of Hydra for which there are presets."""
+    """Return the groups of the configuration, and those of Hydra for which there are settings."""
     top = paths.configs()
     found = {path.parent.relative_to(top).as_posix() for path in top.rglob("*/*.yaml")}
     return [*sorted(group for group in found if not group.startswith("hydra/")), *PLUGINS]
@@ -31,8 +31,8 @@ def groups() -> list[str]:
 def options(group: str) -> dict[str, str]:
     """Return the options of a group, each with the first line of its file's comment."""
     if group in PLUGINS:
-        presets = (paths.configs() / "hydra" / "preset").glob("*.yaml")
-        return {path.stem: _comment(path) for path in sorted(presets) if PLUGINS[group] in _read(path)[1]}
+        settings = (paths.configs() / "hydra" / "preset").glob("*.yaml")
+        return {path.stem: _comment(path) for path in sorted(settings) if PLUGINS[group] in _read(path)[1]}
     return {path.stem: _comment(path) for path in sorted((paths.configs() / group).glob("*.yaml"))}
 
 

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nst import paths
 from nst.config.hydra_edge import parse
 from nst.config.schema import Config
-from nst.config.source import PRESETS, Source, source_of
+from nst.config.source import PLUGIN_SETTINGS, Source, source_of
 from nst.encoder import architecture as arch
 from nst.errors import UserError, choices, one_line, problem
 
@@ -149,7 +149,7 @@ def _override_problems(loader: ConfigLoader, source: Source) -> Iterator[str]:
             refused += wrong
             for value in wrong:
                 yield problem(override.key_or_group, value, _why_no_option(override.key_or_group, value, options))
-        elif not override.is_sweep_override() and not set(_values(override)) & set(refused):  # nor its preset
+        elif not override.is_sweep_override() and not set(_values(override)) & set(refused):  # nor its settings
             right.append(text)
     cfg = replace(source, overrides=right).compose().cfg
     known = list(_keys(cfg))
@@ -177,7 +177,7 @@ def _hint(override: Override, known: list[str], roots: list[str]) -> str:
 
 
 def _why_no_option(group: str, value: str, options: list[str]) -> str:
-    if group in _PLUGINS and (paths.configs() / PRESETS / f"{value}.yaml").is_file():
+    if group in _PLUGINS and (paths.configs() / PLUGIN_SETTINGS / f"{value}.yaml").is_file():
         return f"needs an extra: pip install 'nst[{value.partition('_')[0]}]'"
     if group in ("experiment", "pair") and value == "null":
         return f"this is the default, which can't be given; leave out {group}"

@@ -30,8 +30,8 @@ from nst.errors import UserError, count, file_problem, folder_problem, one_line,
 from nst.files.atomic import write_text
 from nst.files.run_folder import RunFolder
 
-#: Group of the project's presets for launchers and sweepers, each with the name of its launcher or sweeper.
-PRESETS = "hydra/preset"
+#: Group of the project's settings for launchers and sweepers, each option with the name of a launcher or sweeper.
+PLUGIN_SETTINGS = "hydra/preset"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def source_of(arguments: argparse.Namespace) -> Source:
         added.append(_search(Path(arguments.config_dir).absolute()))
     folder = Path(arguments.config_path).absolute() if arguments.config_path is not None else paths.configs()
     name = arguments.config_name if arguments.config_name is not None else "train"
-    return Source(folder, name, [*overrides, *added, *_presets(folder, given)], given)
+    return Source(folder, name, [*overrides, *added, *_plugin_settings(folder, given)], given)
 
 
 def _no_run(folder: Path) -> str:
@@ -256,16 +256,16 @@ def _named(key: str, given: Sequence[Override]) -> Path | None:
     return None if value is None else paths.of_user(str(value)).absolute()
 
 
-def _presets(folder: Path, given: Sequence[Override]) -> list[str]:
-    """Return the override that adds the presets in ``folder`` for the chosen launcher and sweeper, if it has any.
+def _plugin_settings(folder: Path, given: Sequence[Override]) -> list[str]:
+    """Return the override that adds the settings in ``folder`` for the chosen launcher and sweeper, if it has any.
 
-    Files with the names of a plugin's own options aren't possible, so the presets are a group of their own, which is
+    Files with the names of a plugin's own options aren't possible, so these settings are a group of their own, which is
     applied on top of the plugin's options.
     """
     groups = ("hydra/launcher", "hydra/sweeper")
     chosen = {override.key_or_group: override.value() for override in given if override.key_or_group in groups}
-    names = [str(name) for name in chosen.values() if (folder / PRESETS / f"{name}.yaml").is_file()]
-    return [f"+{PRESETS}=[{','.join(names)}]"] if names else []
+    names = [str(name) for name in chosen.values() if (folder / PLUGIN_SETTINGS / f"{name}.yaml").is_file()]
+    return [f"+{PLUGIN_SETTINGS}=[{','.join(names)}]"] if names else []
 
 
 def keys(words: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from nst.logger.base import Hyperparameters, RunLogger, Session, Status
 #: Layout of TensorBoard's page of custom scalars: charts of several curves, given as regular expressions of tags.
 LAYOUT = {
     "losses": {
-        "total": ["Multiline", ["loss/total"]],
+        "total, weighted": ["Multiline", ["loss/total"]],
         "content, unweighted": ["Multiline", ["loss/content"]],
         "style, unweighted": ["Multiline", ["loss/style"]],
     },

@@ -10,6 +10,9 @@ from nst.config.source import read_note
 from nst.errors import written
 from nst.plan.planning import Plan
 
+#: The command of the paper's own method.
+PAPER = "python -m nst.train objective=paper weights=paper layers=paper encoder.normalize_on=bundled"
+
 
 def notes(plan: Plan) -> Iterator[tuple[int, str]]:
     """Yield what the user should know before a run, each with its logging level."""
@@ -43,8 +46,9 @@ def _weight_warnings(config: Config) -> Iterator[str]:
     is_sum = str(node.get("_target_")).endswith(".half_squared_difference")
     if is_sum and weights.style < 1e7 * weights.content:
         yield (
-            "The content loss is the paper's sum, which is large: with "
-            f"weights.style={written(weights.style)}, the picture stays a photograph. Add weights=paper"
+            "objective=paper has the paper's content loss, a sum over all features, which is large: with "
+            f"weights.style={written(weights.style)}, the picture stays a photograph. Add weights=paper. With the paper's "
+            f"layers and filters as well: {PAPER}"
         )
     if len(config.styles) == 1 and config.style.weight != 1:
         yield (

@@ -133,7 +133,7 @@ def _composed(source: Source) -> Composed:
     params = OmegaConf.select(composed.cfg, "hydra.sweeper.params")
     if params:
         named = OmegaConf.select(composed.cfg, "hydra.runtime.choices.experiment")
-        raise UserError(problem("experiment", named, f"this preset sweeps {', '.join(params)}; run it with -m"))
+        raise UserError(problem("experiment", named, f"this study sweeps {', '.join(params)}; run it with -m"))
     return composed
 
 

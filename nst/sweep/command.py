@@ -104,7 +104,7 @@ def _check_studies(source: Source, overrides: Sequence[Override]) -> None:
         for option in override.sweep_string_iterator():
             one = with_experiment(source, option)
             if one.compose(RunMode.MULTIRUN).cfg.hydra.sweeper.get("params"):
-                raise UserError(problem("experiment", option, "this preset is a sweep; give one sweep at a time"))
+                raise UserError(problem("experiment", option, "this study is a sweep; give one sweep at a time"))
 
 
 def expected_runs(params: Sequence[Override], overrides: Sequence[Override]) -> int:
@@ -114,7 +114,7 @@ def expected_runs(params: Sequence[Override], overrides: Sequence[Override]) -> 
     """
     named = {override.key_or_group: override for override in params}
     if "experiment" in named:
-        why = "a preset can't sweep experiment, because Hydra would run it once; sweep pair or another group"
+        why = "a study can't sweep experiment, because Hydra would run it once; sweep pair or another group"
         raise UserError(problem("hydra.sweeper.params.experiment", named["experiment"].get_value_string(), why))
     named |= {override.key_or_group: override for override in overrides}
     counts = {
