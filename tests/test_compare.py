@@ -118,6 +118,16 @@ def test_the_command_that_measures_is_told(tmp_path: Path) -> None:
     assert compared(tmp_path).notices == [f"{told} '{tmp_path}/a b'".replace("3 of 4", "4 of 5")]
 
 
+def test_other_pictures_have_losses_of_their_own(tmp_path: Path) -> None:
+    make_run(tmp_path / "1", changes={"optimizer.lr": 1.0})
+    make_run(tmp_path / "2", changes={"optimizer.lr": 0.5})
+    assert not any("same pictures" in notice for notice in compared(tmp_path).notices)
+    make_run(tmp_path / "3", style="scream")
+    [notice] = [notice for notice in compared(tmp_path).notices if "same pictures" in notice]
+    assert notice.startswith("the runs differ in style:")
+    assert compared(tmp_path).totals_compare  # within a style
+
+
 def test_where_and_with_what_runs_were_made_is_told_where_it_differs(tmp_path: Path) -> None:
     make_run(tmp_path / "1", metrics=MEASURED)
     make_run(tmp_path / "2", metrics=MEASURED)

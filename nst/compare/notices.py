@@ -99,6 +99,10 @@ def notices(runs: Sequence[Run], marks: Sequence[Sequence[Mark]], varied: Sequen
     if unlike:
         named = ", ".join(few(unlike, NAMED))
         notices.append(f"the features are different ones, so the losses can't be compared: the runs differ in {named}")
+    pictures = [key for key in ("content", "style") if key in varied]
+    if pictures and totals_compare(runs, varied):  # of a cell of the sheet, for example
+        named = " and ".join(pictures)
+        notices.append(f"the runs differ in {named}: only losses of runs with the same pictures can be compared")
     unmeasured = [run for run in runs if run.folder.result.is_file() and not run.measures()]
     if unmeasured:
         folders = [str(run.folder.path) for run in unmeasured]

@@ -47,8 +47,8 @@ def _weight_warnings(config: Config) -> Iterator[str]:
     if is_sum and weights.style < 1e7 * weights.content:
         yield (
             "objective=paper has the paper's content loss, a sum over all features, which is large: with "
-            f"weights.style={written(weights.style)}, the picture stays a photograph. Add weights=paper. With the paper's "
-            f"layers and filters as well: {PAPER}"
+            f"weights.style={written(weights.style)}, the picture stays a photograph. Add weights=paper. With the "
+            f"paper's layers and filters as well: {PAPER}"
         )
     if len(config.styles) == 1 and config.style.weight != 1:
         yield (
