@@ -192,7 +192,7 @@ def refusals(words: list[str]) -> Iterator[str]:
     """Yield the reasons for which a configuration is refused."""
     objective = " ".join(word for word in words if word.startswith("objective"))
     if "tile=24" in words and any(name in objective for name in GLOBAL):
-        yield "isn't a sum or a mean over positions, so it can't be computed in tiles"
+        yield "reads the picture as a whole, not in tiles"
     if any(word.startswith("optimizer=lbfgs") for word in words) and any(name in objective for name in DRAWN):
         yield "draws new samples at each evaluation, whose losses L-BFGS can't compare"
     if "palette" in objective and "layers=strotss" not in words:
