@@ -129,7 +129,7 @@ def test_a_history_in_files_takes_no_memory(tmp_path: Path) -> None:
     script = (
         "import pathlib, torch\n"
         "from nst.optimizer import compact; from nst.optimizer.history import Loops\n"
-        "from nst.optimizer.pages import Pages\n"
+        "from nst.files.pages import Pages\n"
         "from nst.run.provenance import peak_memory\n"
         "x = torch.ones(2_500_000); cpu = torch.device('cpu'); compact.SPAN = 100\n"
         "for kind in Loops, compact.Compact:\n"
@@ -156,10 +156,10 @@ def test_a_disk_without_room_for_the_history(small_disk: None, small: list[str],
     assert refused.returncode == 2, refused.stderr
     assert "error: scratch=disk: the curvature pairs need 0.03 GB, but only 0.00 GB are free" in refused.stderr
     assert not (tmp_path / "run").exists()
-    from nst.optimizer.pages import Pages
+    from nst.files.pages import Pages
 
     script = (
-        "import pathlib, torch; from nst.optimizer.pages import Pages\n"
+        "import pathlib, torch; from nst.files.pages import Pages\n"
         "Pages(pathlib.Path('disk2')).tensors(8, (1_000_000,), torch.float32)\n"
     )
     full = on_small_disk(tmp_path / "disk2", "2m", f'{sys.executable} -c "{script}"')

@@ -284,7 +284,7 @@ def test_the_memory_can_be_of_half_the_size() -> None:
 def test_no_more_places_are_made_than_the_memory_has_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     map_pages = mmap.mmap
-    monkeypatch.setattr("nst.optimizer.pages.mmap.mmap", lambda *args: made.append(args) or map_pages(*args))
+    monkeypatch.setattr("nst.files.pages.mmap.mmap", lambda *args: made.append(args) or map_pages(*args))
     for size in (1, 5, 20):
         made.clear()
         problem = Quadratic()

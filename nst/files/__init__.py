@@ -1,3 +1,3 @@
-"""Files: the sources of pictures and weights (``asset``), the files in a run's folder (``run_folder``), and atomic
-writing (``atomic``).
+"""Files: the sources of pictures and weights (``asset``), the files in a run's folder (``run_folder``), atomic writing
+(``atomic``), and memory pages of temporary files (``pages``).
 """

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from nst.encoder.precision import abilities, exact, split
+from nst.files.pages import MEMORY, Pages
 from nst.objective.processes import ALONE, Team
 from nst.optimizer.history import History, Sizes, newest
-from nst.optimizer.pages import MEMORY, Pages
 
 #: Largest number of columns in a chunk. With 1024, the direction's error was 1e-7 to 4e-7 of its length in runs of 110
 #: evaluations, that of ``Loops`` 2e-7 to 3e-6; with 16384 it was 5e-7 to 4e-6.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nst.optimizer.pages import MEMORY, Pages
+from nst.files.pages import MEMORY, Pages
 
 
 class Sizes(NamedTuple):

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim.lbfgs import _strong_wolfe  # private; our tests check its use
 
+from nst.files.pages import Pages
 from nst.objective.processes import ALONE, Team
 from nst.optimizer.compact import Compact
 from nst.optimizer.history import History, Loops, Sizes
-from nst.optimizer.pages import Pages
 
 #: Keys of an optimizer's state that belong to its history, in older checkpoints.
 OLDER = ("y", "s", "rho", "scale")
