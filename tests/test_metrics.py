@@ -350,7 +350,7 @@ def test_lpips_is_that_of_torchmetrics(
     words = ["metrics=[alexnet]", "minimize.metric=lpips", "evaluations=1", "schedule=single"]
     lacking = inside(*small, *words, "hydra.run.dir=lacking")
     assert lacking.returncode == 2
-    assert "error: observer=alexnet: there is no file" in lacking.stderr
+    assert "alexnet-owt-7be5be79.pth: there is no such file" in lacking.stderr
     assert (tmp_path / "lacking" / "result.png").is_file()
     network = torchvision.models.alexnet()
     file = tmp_path / "torch" / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
