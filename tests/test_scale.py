@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import scale
+from benchmarks import scale, throughput
 from benchmarks.against_baseline import ours
 from nst.plan.planning import make_plan
 
@@ -50,6 +50,13 @@ def test_a_prediction_fits_or_not(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert scale.main(words) == 0
     rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     assert [(row[2].strip(), row[5].strip()) for row in rows] == [("1", "no"), ("2", "yes")]
+
+
+def test_the_throughput_of_a_sweep_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--points", "2", "--pairs", "1", "--size", "32", "--evaluations", "2"]
+    throughput.main([*small, "--overrides", "logger=none", "encoder.weights=random"])
+    told = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in told] == ["one at a time", "2 at a time", "ratio"]
 
 
 @pytest.mark.soak
