@@ -147,6 +147,17 @@ def test_a_history_in_files_takes_no_memory(tmp_path: Path) -> None:
     assert max(map(int, done.stdout.split())) < 250e6  # Linux may map 2 MB of each vector at once
 
 
+def test_the_folder_of_a_history_must_exist(inside: Command, small: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    for name, why in {"nowhere": "there is no such folder", "file": "this is a file, not a folder"}.items():
+        finished = inside(*small, "optimizer=lbfgs", f"scratch={name}", "hydra.run.dir=run")
+        assert finished.returncode == 2
+        assert f"error: scratch={name}: {why}" in finished.stderr
+    assert not (tmp_path / "run").exists()
+    assert inside(*small, "optimizer=lbfgs", "scratch=.", "hydra.run.dir=run").returncode == 0
+    assert f"scratch: {tmp_path}" in (tmp_path / "run" / "config.yaml").read_text()
+
+
 def test_a_disk_without_room_for_the_history(small_disk: None, small: list[str], tmp_path: Path) -> None:
     """The forecast refuses it; if another program takes the room later, it is an error, not a crash."""
     words = " ".join(f"'{word}'" for word in [*small, "optimizer=lbfgs", "hydra.run.dir=run", "scratch=disk"])
