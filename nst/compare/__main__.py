@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         help="only the runs with KEY=VALUE, KEY<NUMBER, KEY>=NUMBER, ...; join several conditions by `and`",
     )
     add("--latest", type=int, metavar="N", help="only the last N of these runs, by their start")
-    add("--metrics", metavar="KEY[,KEY]", help="the results in the printed table (default: two or three)")
+    add("--metrics", metavar="KEY[,KEY]", help="the results in the printed table (default: the measures to report)")
     add(
         "--sort",
         metavar="KEY",

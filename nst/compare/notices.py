@@ -84,8 +84,8 @@ def notices(runs: Sequence[Run], marks: Sequence[Sequence[Mark]], varied: Sequen
         whose = "all runs" if judged == len(runs) else f"{judged} of {len(runs)} runs"
         other = "oxford_vgg19" if any("slim" in judge for run in runs for judge in run.own_judges()) else "slim"
         notices.append(
-            f"{whose} were measured by the network that painted them, which rates them too well; for another opinion: "
-            f"python -m nst.metrics FOLDER --observer {other}"
+            f"{whose} were measured by the network that painted them, which rates them too well and may change their "
+            f"order; for another opinion: {_measuring(runs)} --observer {other}"
         )
     weights = Counter(weights_of(run) for run in runs if weights_of(run) is not None)
     if len(weights) > 1:
@@ -105,10 +105,7 @@ def notices(runs: Sequence[Run], marks: Sequence[Sequence[Mark]], varied: Sequen
         notices.append(f"the runs differ in {named}: only losses of runs with the same pictures can be compared")
     unmeasured = [run for run in runs if run.folder.result.is_file() and not run.measures()]
     if unmeasured:
-        folders = [str(run.folder.path) for run in unmeasured]
-        if len(folders) > COMMANDED:
-            folders = [str(common(folders))]
-        command = shlex.join(["python", "-m", "nst.metrics", *folders])
+        command = _measuring(unmeasured)
         notices.append(f"{len(unmeasured)} of {len(runs)} runs have no measures; to add them: {command}")
     made = list(_made_differently(runs))
     if made:
@@ -116,6 +113,14 @@ def notices(runs: Sequence[Run], marks: Sequence[Sequence[Mark]], varied: Sequen
             f"the hardware or the software differs, so equal runs may differ in the last bits: {'; '.join(made)}"
         )
     return notices
+
+
+def _measuring(runs: Sequence[Run]) -> str:
+    """Return the command that measures runs, by their folders or by the folder that contains them."""
+    folders = [str(run.folder.path) for run in runs]
+    if len(folders) > COMMANDED:
+        folders = [str(common(folders))]
+    return shlex.join(["python", "-m", "nst.metrics", *folders])
 
 
 def totals_compare(runs: Sequence[Run], varied: Sequence[str]) -> bool:

@@ -117,7 +117,8 @@ def _unreadable(overrides: list[str]) -> Iterator[str]:
                 yield f"{text} {following}: an override has the form KEY=VALUE: {text}={following}"
                 return
             if "=" not in text:
-                yield f"{text}: an override has the form KEY=VALUE, such as content.path={text} or style.path={text}"
+                form = f"an override has the form KEY=VALUE, such as content.path={text} or style.path={text}"
+                yield f"{text}: {form}; a value with spaces needs quotes: \"content.path='my photo.jpg'\""
                 continue
             hint = f"quote a value with special characters inside the shell's quotes: \"{text.partition('=')[0]}='…'\""
             yield f"{text}: this override can't be read ({str(error).splitlines()[0]}); {hint}"
@@ -130,7 +131,9 @@ def _swept(arguments: argparse.Namespace) -> Iterator[str]:
     for text, override in zip(arguments.overrides, parse(arguments.overrides), strict=True):
         if override.is_sweep_override():
             key, _, value = text.partition("=")
-            yield f"{text}: several values are a sweep and need -m; a list needs brackets: '{key}=[{value}]'"
+            numbers = all(re.fullmatch(r"[-+.\de]+", each) for each in value.split(","))
+            is_list = "" if numbers else f"; a list needs brackets: '{key}=[{value}]'"
+            yield f"{text}: several values are a sweep and need -m: python -m nst.train -m {text}{is_list}"
 
 
 def _override_problems(loader: ConfigLoader, source: Source) -> Iterator[str]:

@@ -26,7 +26,7 @@ from nst.config.identity import FIRST_LINE, HOW, MAY_CHANGE, of_files
 from nst.config.keys import renamed
 from nst.config.overrides import quoted
 from nst.config.schema import Config
-from nst.errors import UserError, count, file_problem, folder_problem, one_line, problem
+from nst.errors import UserError, count, file_problem, folder_problem, one_line, problem, written
 from nst.files.atomic import write_text
 from nst.files.run_folder import RunFolder
 
@@ -244,7 +244,7 @@ def _own_targets() -> set[str]:
 def _value_in(config: Any, key: str) -> str:
     """Return the value of a key, for a message; an empty string if it is null or a node."""
     value = OmegaConf.select(config, key) if OmegaConf.is_dict(config) else None
-    return "" if value is None or OmegaConf.is_config(value) else f" (it is {value})"
+    return "" if value is None or OmegaConf.is_config(value) else f" (it is {written(value) if isinstance(value, float) else value})"
 
 
 def _named(key: str, given: Sequence[Override]) -> Path | None:

@@ -21,6 +21,7 @@ from nst.errors import DivergedError, count, of_disk, written
 from nst.files.atomic import unused, write_text
 from nst.files.run_folder import RunFolder
 from nst.image import output
+from nst.optimizer.module import StyleTransfer
 from nst.plan.planning import Plan
 from nst.run import loggers, measuring, provenance
 from nst.run.build import Run, build
@@ -190,9 +191,18 @@ def _report(built: Run, folder: RunFolder, status: str, error: str | None) -> No
         done, budget = module.evaluation.number, module.schedule.evaluations
         log.info("The run was complete after %d of %s: %s.", done, count(budget, "evaluation"), module.ending)
     if status != "completed":
-        log.warning("The run %s after %s.", _ENDINGS[status], count(module.evaluation.number, "evaluation"))
+        log.warning(
+            "The run %s after %s.%s", _ENDINGS[status], count(module.evaluation.number, "evaluation"), _size(module)
+        )
     if status in ("interrupted", "failed"):
         log.warning("To resume: python -m nst.train resume=%s", shlex.quote(str(folder.path)))
+
+
+def _size(module: StyleTransfer) -> str:
+    """Return a sentence about the size of the best picture, if it isn't the final one; else nothing."""
+    (height, width), (rows, columns) = module.best_image.shape[-2:], module.schedule.stages[-1].shape
+    smaller = module.best.number and (height, width) != (rows, columns)
+    return f" The picture has {width} x {height} of {columns} x {rows} px." if smaller else ""
 
 
 def tell_what_next(plan: Plan, folder: RunFolder, words: Sequence[str]) -> None:

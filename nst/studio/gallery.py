@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from nst.errors import UserError, written
+from nst.errors import UserError, typed, written
 from nst.files.run_folder import RunFolder, run_folders
 from nst.image import reading
 from nst.live.progress import newest_picture
@@ -111,8 +111,9 @@ def captions(shown: Sequence[Entry]) -> list[str]:
 
 def _short(word: str) -> str:
     """Return an override with a path's last part alone, as each run has its own copy of a dropped picture."""
-    key, _, value = word.partition("=")
-    return f"{key}={value.rpartition('/')[2]}"
+    key, _, value = typed(word).partition("=")
+    quote = value[:1] if value[:1] in ("'", '"') and value.endswith(value[:1]) else ""
+    return f"{key}={quote}{value.removeprefix(quote).rpartition('/')[2]}"
 
 
 def entry_of(outputs: Path, name: str) -> Entry | None:
