@@ -244,7 +244,9 @@ def _own_targets() -> set[str]:
 def _value_in(config: Any, key: str) -> str:
     """Return the value of a key, for a message; an empty string if it is null or a node."""
     value = OmegaConf.select(config, key) if OmegaConf.is_dict(config) else None
-    return "" if value is None or OmegaConf.is_config(value) else f" (it is {written(value) if isinstance(value, float) else value})"
+    if value is None or OmegaConf.is_config(value):
+        return ""
+    return f" (it is {written(value) if isinstance(value, float) else value})"
 
 
 def _named(key: str, given: Sequence[Override]) -> Path | None:
