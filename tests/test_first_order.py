@@ -144,7 +144,7 @@ def test_mistakes(inside: Command, small: list[str]) -> None:
     assert finished.returncode == 2
     assert finished.stderr.startswith("error: schedule.patience=3: with optimizer.averaging, a scale always uses all")
     finished = inside(*small, "optimizer=adam_averaged", "optimizer.averaging=1")
-    assert finished.stderr == "error: optimizer.averaging=1: must be less than 1\n"
+    assert finished.stderr == "error: optimizer.averaging=1: must be less than 1 or null\n"
     finished = inside(*small, "optimizer=rmsprop_pyramid", "optimizer.optimizer.alpa=1")
     assert "optimizer.optimizer.alpa=1: there is no key optimizer.optimizer.alpa" in finished.stderr
     finished = inside(*small, "optimizer=rmsprop_pyramid", "optimizer.optimizer.alpha=2")
