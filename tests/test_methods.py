@@ -44,7 +44,7 @@ def test_a_run_stopped_within_any_scale_goes_on_bit_by_bit(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_masks_and_several_styles(inside: Command, small: list[str], tmp_path: Path, method: str) -> None:
+def test_masks_and_several_styles(nst: Command, small: list[str], tmp_path: Path, method: str) -> None:
     half = Image.new("L", (40, 32))
     half.paste(255, (0, 0, 20, 32))
     half.save(tmp_path / "half.png")
@@ -54,7 +54,7 @@ def test_masks_and_several_styles(inside: Command, small: list[str], tmp_path: P
     mask.paste(0, (0, 0, mask.width // 2, mask.height))
     mask.save(tmp_path / "mask.png")
     given = ["style.region=half.png", "style/more=[second]", f"style.more.second.path={style}", "evaluations=12"]
-    finished = inside(
+    finished = nst(
         *words(method, small), *given, "style.mask=mask.png", "color=chroma", "hydra.run.dir=run", "precision=bf16"
     )
     assert finished.returncode == 0, finished.stderr
