@@ -164,7 +164,7 @@ VALUES = {
 }  # fmt: skip
 GROUPS = ("pooling", "layers", "objective", "weights", "init", "optimizer", "schedule", "logger", "callbacks")
 #: Objectives that differ in more than their style terms, which are combined with everything.
-OBJECTIVES = ["seed", "paper", "relative", "strotss"]
+OBJECTIVES = ["gram", "paper", "relative", "strotss"]
 #: Words for terms that need all positions, that draw at each evaluation, and that need the pixels as a layer.
 GLOBAL = ("sliced_wasserstein", "histogram", "strotss", "relaxed_emd", "nearest_neighbors", "feature_splitting")
 DRAWN = ("objective=strotss", "relaxed_emd", "feature_splitting")

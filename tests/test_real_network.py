@@ -19,7 +19,7 @@ from .test_config import composed
 
 OPTIMIZERS = sorted(path.stem for path in (paths.configs() / "optimizer").glob("*.yaml"))
 OBJECTIVES = {
-    "seed": [],
+    "gram": [],
     "paper": ["objective=paper", "weights=paper", "layers=paper"],
     "relative": ["objective=relative", "weights=relative"],
     "wasserstein": ["objective=wasserstein"],
@@ -70,7 +70,7 @@ def test_every_optimizer_completes_on_every_objective(
 
 EVERY = {
     **{name: OBJECTIVES.get(name, [f"objective={name}"]) for name in (
-        "seed", "paper", "relative", "mean_std", "gram_mean_std", "covariance", "wasserstein", "sliced_wasserstein",
+        "gram", "paper", "relative", "mean_std", "gram_mean_std", "covariance", "wasserstein", "sliced_wasserstein",
         "long_range",
     )},
 }  # fmt: skip

@@ -15,12 +15,12 @@ from .test_run import summary
 
 STEPS = ["lbfgs", "lbfgs_clamped", "lbfgs_line_search", "adam"]
 SCALES = {"single": ["schedule=single"], "pyramid": ["schedule.smallest=16", "schedule.scales=2", "size=48"]}
-SUMS = {"seed": [], "paper": ["objective=paper", "weights=paper", "weights.tv=1"]}
+SUMS = {"gram": [], "paper": ["objective=paper", "weights=paper", "weights.tv=1"]}
 
 #: Optimizer, schedule, objective, and the signal that stops the run.
 CASES = [
-    ("lbfgs", "pyramid", "seed", signal.SIGKILL),
-    ("lbfgs_clamped", "single", "seed", signal.SIGTERM),
+    ("lbfgs", "pyramid", "gram", signal.SIGKILL),
+    ("lbfgs_clamped", "single", "gram", signal.SIGTERM),
     ("lbfgs_line_search", "single", "paper", signal.SIGKILL),
     ("adam", "pyramid", "paper", signal.SIGINT),
 ]

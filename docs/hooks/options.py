@@ -90,7 +90,7 @@ def read_all() -> dict[str, dict[str, Option]]:
 def groups() -> dict[str, tuple[str, str]]:
     """Return the default option of each group and what a comment beside it says of the group, in the order of use."""
     found = {}
-    for name, prefix in (("train", ""), ("objective/seed", "objective/")):
+    for name, prefix in (("train", ""), ("objective/gram", "objective/")):
         for line in (paths.configs() / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
             matched = re.match(r"  - ([a-z/]+): (\S+)\s+# (.*)", line)
             if matched:

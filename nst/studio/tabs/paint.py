@@ -20,9 +20,6 @@ from nst.studio.queue import Queue
 #: Name of the preset that is none.
 DEFAULTS = "defaults"
 
-#: Labels of the methods whose name is also that of a key.
-METHODS = {"seed": "seed (Gram matrices)"}
-
 #: Overrides of the form as the page opens.
 FIRST = ("content=tubingen", "style=starry_night")
 
@@ -86,7 +83,7 @@ class Paint:
                 self.size = gr.Slider(*form.RANGES["size"], usual.size, step=1, label="Size", info="longest side in px")
                 self.brush = gr.Slider(0.25, 4, usual.brush, step=0.05, label="Brush scale", info="style.scale")
                 self.color = gr.Radio(list(form.COLORS), value=usual.color, label="Colours")
-                methods = [(METHODS.get(name, name), name) for name in options_of("objective")]
+                methods = options_of("objective")
                 self.objective = gr.Dropdown(methods, value=usual.objective, label="Method", info="objective")
                 self.evaluations = gr.Slider(
                     *form.RANGES["evaluations"], usual.evaluations, step=1, label="Evaluations"
