@@ -285,7 +285,7 @@ def test_a_style_is_not_named_as_a_key(inside: Command, small: list[str], second
             "style.mask=top.png: fit=crop cuts away everything that the mask selects",
         ),
         (["style.weight=0"], "style: weight: every style has the weight 0"),
-        (["style/more=[second]"], "style.more.second.path: must be given"),
+        (["style/more=[second]"], "style.more.second.path: must be given, such as style.more.second.path=painting.png"),
         (["style.scale=0.1"], "style.scale=0.1: fit=stretch: at the first scale the style would be"),
         (
             ["style.scale=0.1", "layers.style=[relu1_1]"],

@@ -645,7 +645,7 @@ def test_the_progress_bar_and_the_log_share_a_terminal(small: list[str], tmp_pat
     assert process.returncode == 0
     plain = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", shown.decode())
     lines = [part for line in plain.split("\r\n") for part in line.split("\r") if part.strip()]
-    assert sum(line.startswith("INFO: Continuing at 48 x 38 px after ") for line in lines) == 1
+    assert sum(line.startswith("INFO: Continuing with scale 2 of 2, 48 x 38 px, after ") for line in lines) == 1
     assert all(line.startswith("INFO: ") for line in lines if "INFO" in line)
     bars = [line for line in lines if line.startswith("evaluations")]
     assert bars
@@ -700,9 +700,10 @@ def test_the_end_of_a_run_says_what_was_made(inside: Command, small: list[str], 
     assert told[-1] == f"INFO: To see its inputs, losses and settings: python -m nst.compare {tmp_path / 'run'}"
     assert told[-1].removeprefix("INFO: ") in (tmp_path / "run" / "train.log").read_text()
     resumed = inside("resume=run", "evaluations=2")
-    assert "To make it larger" not in resumed.stderr
-    assert "To keep more" not in resumed.stderr
     assert "after 2 evaluations" in resumed.stderr
+    words = [*small, "logger=none", "evaluations=2"]  # of both commands, the later one's where both have the key
+    given = re.findall(r"To keep more of the content: python -m nst.train (.*)$", resumed.stderr, re.MULTILINE)
+    assert set(shlex.split(given[0])) == {*words, "weights.style=2e5"} - {"evaluations=6"}
 
 
 def test_a_start_that_is_not_contiguous_is_optimized(inside: Command, small: list[str], tmp_path: Path) -> None:

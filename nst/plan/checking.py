@@ -74,7 +74,7 @@ def _missing(own: DictConfig) -> Iterator[str]:
     for key in keys:
         digest = digests.get(key, digests.get(key.rpartition(".")[0]))
         if picture is None or digest is None:
-            yield f"{key}: must be given"
+            yield f"{key}: must be given{f', such as {key}=painting.png' if key.endswith('.path') else ''}"
         else:
             file = _path_in(RunFolder(picture.parent).config, key) or "a file"
             yield f"{key}: must be given; the picture was made from {file} with the SHA-256 {digest}"

@@ -94,7 +94,7 @@ def _interruption_told(plan: Plan, folder: RunFolder, *, goes_on: bool) -> Itera
 def _run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool, is_new: Callable[[str], bool]) -> float:
     config, files = plan.config, plan.files
     try:
-        for level, note in notes(plan):
+        for level, note in notes(plan, sized="size" in keys(_overrides(folder))):
             log.log(level, note, extra={"repeated": not is_new(note)})
         choices = _choices(folder)
         built = build(plan, folder, choices=choices, shown=shown, goes_on=goes_on)
@@ -205,16 +205,16 @@ def _size(module: StyleTransfer) -> str:
     return f" The picture has {width} x {height} of {columns} x {rows} px." if smaller else ""
 
 
-def tell_what_next(plan: Plan, folder: RunFolder, words: Sequence[str]) -> None:
+def tell_what_next(plan: Plan, folder: RunFolder) -> None:
     """Log what a completed run has made, and commands that go on from there."""
-    summary, size = folder.read_summary(), plan.config.size
+    summary, size, weights = folder.read_summary(), plan.config.size, plan.config.weights
+    words = summary["overrides"]  # of a resumed run, all of them
     made = summary["width"], summary["height"], count(summary["evaluations"], "evaluation"), summary["seconds"]
     log.info("The picture has %d x %d px, after %s in %.1f s", *made)
-    if size is not None and plan.config.resume is None:
+    if size is not None:
         others = [word for word in words if keys([word]) != ["size"]]
         log.info("To make it larger: %s", shlex.join(["python", "-m", "nst.train", *others, f"size={2 * size}"]))
-    weights = plan.config.weights
-    if "weights.style" not in keys(words) and weights.content and plan.config.resume is None:
+    if "weights.style" not in keys(words) and weights.content:
         less = f"weights.style={written(weights.style / 5)}"
         log.info("To keep more of the content: %s", shlex.join(["python", "-m", "nst.train", *words, less]))
     log.info(

@@ -14,11 +14,11 @@ from nst.plan.planning import Plan
 PAPER = "python -m nst.train objective=paper weights=paper layers=paper encoder.normalize_on=bundled"
 
 
-def notes(plan: Plan) -> Iterator[tuple[int, str]]:
-    """Yield what the user should know before a run, each with its logging level."""
+def notes(plan: Plan, *, sized: bool) -> Iterator[tuple[int, str]]:
+    """Yield what the user should know before a run, each with its logging level. ``sized``: the user chose its size."""
     config, files = plan.config, plan.files
     made_of = {} if config.rerun is None else read_note(paths.of_user(config.rerun), key="rerun")
-    for notice in [*files.notices(), *_size_notices(plan)]:
+    for notice in [*files.notices(), *_size_notices(plan, sized)]:
         yield logging.INFO, notice
     unlike = files.unlike(made_of.get(DIGESTS, {}))
     told = [*files.warnings(), *plan.pictures.warnings, *unlike, *_weight_warnings(config)]
@@ -26,11 +26,12 @@ def notes(plan: Plan) -> Iterator[tuple[int, str]]:
         yield logging.WARNING, warning
 
 
-def _size_notices(plan: Plan) -> Iterator[str]:
-    """Yield one line if the picture will be larger than the content's, or less than half as large."""
+def _size_notices(plan: Plan, sized: bool) -> Iterator[str]:
+    """Yield one line if the picture will be larger than the content's, or, unasked, less than half as large."""
     (height, width), (whole, across) = plan.pictures.shape, plan.pictures.sizes["content"]
-    if 2 * max(height, width) < max(whole, across) or max(height, width) > max(whole, across):
-        enlarged = ", and is enlarged" if max(height, width) > max(whole, across) else ""
+    larger = max(height, width) > max(whole, across)
+    if larger or (not sized and 2 * max(height, width) < max(whole, across)):
+        enlarged = ", and is enlarged" if larger else ""
         yield (
             f"The picture will have {width} x {height} px; the content picture has {across} x {whole} px{enlarged}. "
             "size=N sets the longest side, size=null keeps the content's size"

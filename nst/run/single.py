@@ -80,7 +80,7 @@ def run(
                 stack.enter_context(job.log_to(folder))
             value = job.paint(plan, folder, words)
             if own_logging:
-                job.tell_what_next(plan, folder, words)
+                job.tell_what_next(plan, folder)
             return value
 
     hydra_edge.run(composed, task, logging=own_logging)

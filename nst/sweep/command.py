@@ -1,7 +1,6 @@
 """Sweeps from the command line: the number of runs, their execution, and a report on the outcome of each."""
 
 import math
-import re
 import shlex
 import signal
 import sys
@@ -16,14 +15,11 @@ from rich.console import Console
 from nst.config import hydra_edge
 from nst.config.hydra_edge import Composed
 from nst.config.source import Source, with_experiment
-from nst.errors import UserError, problem
+from nst.errors import UserError, count, problem
 from nst.files.run_folder import make_folder, name_problem
 from nst.files.streams import unfailing_streams
-from nst.sweep.folder import Outcome, Sweep
+from nst.sweep.folder import Outcome, Sweep, changes
 from nst.sweep.optuna import Study, study_of
-
-#: Groups that change what a loss measures.
-_MEANING = ("encoder", "layers", "objective", "pooling")
 
 
 def run(source: Source, words: list[str]) -> int:
@@ -59,10 +55,10 @@ def run(source: Source, words: list[str]) -> int:
         interrupted = _run(composed, sweep, study)
     outcomes = sweep.outcomes()
     if study is not None:
-        status = _tell(sweep, study.complete(), study.trials, "trials", words)
+        status = _tell(sweep, study.complete(), study.trials, "trial", words)
     else:
         complete = sum(map(_is_complete, outcomes))
-        status = _tell(sweep, complete, len(outcomes) if expected is None else expected, "runs", words)
+        status = _tell(sweep, complete, len(outcomes) if expected is None else expected, "run", words)
     interrupted = interrupted or any(outcome.state == "interrupted" for outcome in outcomes)
     return 128 + signal.SIGINT if status and interrupted else status
 
@@ -136,8 +132,7 @@ def _incomparable(overrides: Sequence[Override], loss: str) -> Iterator[str]:
     """Yield one line for each key whose values change what the minimized loss means."""
     for override in overrides:
         key = str(override.key_or_group)
-        group = re.split(r"[./]", key)[0]
-        if override.is_sweep_override() and (group in _MEANING or (group == "weights" and loss == "total")):
+        if override.is_sweep_override() and changes(key, loss):
             yield (
                 f"{key}: the values of this key change what minimize.loss={loss} measures, so the search finds small "
                 "numbers, not good pictures; choose minimize.metric=NAME, which can be compared"
@@ -153,12 +148,13 @@ def _tell(sweep: Sweep, complete: int, expected: int, noun: str, words: list[str
     outcomes = sweep.outcomes()
     if outcomes:
         Console(highlight=False, width=None if sys.stdout.isatty() else 1000).print(sweep.table(outcomes))
-    print(f"{complete} of {expected} {noun} are complete{'; to compare them:' if complete else ''}", flush=True)
+    total = f"{count(expected, noun)} {'is' if expected == 1 else 'are'}"
+    print(f"{complete} of {total} complete{'; to compare them:' if complete else ''}", flush=True)
     if complete:
         print(f"python -m nst.compare {shlex.quote(str(sweep.path))}", flush=True)
     if complete >= expected:
         return 0
     kept = [word for word in words if not word.startswith("hydra.sweep.dir=")]
     again = shlex.join(["python", "-m", "nst.train", "-m", *kept, f"hydra.sweep.dir={sweep.path}"])
-    print(f"error: {expected - complete} of {expected} {noun} are not complete. To resume: {again}", file=sys.stderr)
+    print(f"error: {expected - complete} of {total} not complete. To resume: {again}", file=sys.stderr)
     return 1

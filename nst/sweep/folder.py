@@ -6,9 +6,10 @@ command.
 
 import hashlib
 import json
+import re
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,8 +22,21 @@ from nst.errors import typed, written
 from nst.files.atomic import write_text
 from nst.files.lock import locked
 from nst.files.run_folder import RunFolder
+from nst.metrics.names import OBSERVERS, REPORTED, full_name, named
+
+#: Groups that change what a loss measures.
+_MEANING = ("encoder", "layers", "objective", "pooling")
 
 State = Literal["running", "ran", "kept", "continued", "failed", "interrupted"]
+
+
+_LOSSES = ("total", "content", "style")
+
+
+def changes(key: str, loss: str) -> bool:
+    """Return whether the values of a key change what a loss measures, so that it doesn't compare."""
+    group = re.split(r"[./]", key)[0]
+    return group in _MEANING or (group == "weights" and loss == "total")
 
 
 @dataclass(frozen=True)
@@ -105,22 +119,31 @@ class Sweep:
         return sorted(found, key=lambda outcome: outcome.number)
 
     def table(self, outcomes: Sequence[Outcome]) -> Table:
-        """Return a table of the outcomes: the overrides that not all runs share, the state, losses and error.
+        """Return a table of the outcomes: the overrides that not all runs share, the state, results and error.
 
-        Runs that share all their overrides have all of them.
+        The results are the losses that compare, and the measures to report. Runs that share all their overrides have
+        all of them.
         """
-        table = Table("", "run", "outcome", "total", "content", "style", box=None, pad_edge=False)
-        for outcome in outcomes:
+        results = [self._results(outcome) for outcome in outcomes]
+        losses = [name for name in _LOSSES if not any(changes(key, name) for key in self.varied())]
+        columns = [name for name in (*losses, *REPORTED) if any(name in each for each in results)]
+        table = Table("", "run", "outcome", *columns, box=None, pad_edge=False)
+        for outcome, found in zip(outcomes, results, strict=True):
             own = [word for word in outcome.overrides if not all(word in other.overrides for other in outcomes)]
             own = own or outcome.overrides
             state = "ended without a result" if outcome.state == "running" else outcome.state
-            table.add_row(str(outcome.number), escape(" ".join(map(typed, own))), state, *self._losses(outcome))
+            shown = [written(found[name], 4) if name in found else "" for name in columns]
+            table.add_row(str(outcome.number), escape(" ".join(map(typed, own))), state, *shown)
             if outcome.error is not None:
                 table.add_row("", escape(textwrap.indent(outcome.error, "  ")))
         return table
 
-    def _losses(self, outcome: Outcome) -> list[str]:
+    def _results(self, outcome: Outcome) -> dict[str, float]:
+        """Return the losses of a run, and its measures by the first of the observers that measured it."""
         if outcome.folder is None or outcome.state in ("failed", "running"):
-            return []
-        losses = RunFolder(Path(outcome.folder)).read_summary().get("losses", {})
-        return [written(losses[name], 4) for name in ("total", "content", "style") if name in losses]
+            return {}
+        folder = RunFolder(Path(outcome.folder))
+        metrics = folder.read_metrics()
+        observer = next((kind for kind in OBSERVERS if full_name(kind) in metrics), None)
+        measures: Mapping[str, float] = {} if observer is None else named(metrics, observer)
+        return {**folder.read_summary().get("losses", {}), **measures}
