@@ -22,7 +22,7 @@ from nst.compare.results import LOSSES, higher_is_better, standing
 from nst.compare.runs import CURVES, Run
 from nst.compare.table import finite
 from nst.compare.values import ABSENT, INPUTS, few, pair, shown
-from nst.errors import typed
+from nst.errors import count, typed
 from nst.files.atomic import write_text
 from nst.metrics.names import REPORTED
 
@@ -64,6 +64,7 @@ def write(comparison: Comparison, path: Path) -> None:
         examples=EXAMPLES,
         usual=[pair(key, text) for key, text in comparison.usual.items() if text != ABSENT],
         pair=pair,
+        count=count,
         shared=shared,
         provenance=[_provenance(entry) for entry in comparison.entries],
         colour=_telling(comparison),

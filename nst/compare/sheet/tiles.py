@@ -58,7 +58,8 @@ def caption(comparison: Comparison, grid: Grid) -> list[str]:
     notes += [better] if (better := comparison.directions(comparison.captions)) else []
     if grid.crowded:
         which = "the run with the lowest total" if comparison.totals_compare else "the first of them"
-        notes.append(f"{len(grid.crowded)} cells have several runs; each shows {which}")
+        cells = "1 cell has" if len(grid.crowded) == 1 else f"{len(grid.crowded)} cells have"
+        notes.append(f"{cells} several runs; each shows {which}")
     if grid.left_out:
         notes.append(f"not shown here: {', '.join(entry.run.name for entry in grid.left_out)}")
     return [*notes, *comparison.notices]
