@@ -77,7 +77,7 @@ def test_a_newcomers_path(browser: Chrome, studio: Studio, photos: tuple[Path, P
     page.says("Stopped; can be resumed")
     [name] = summaries(studio)
     assert summaries(studio) == {name: "interrupted"}
-    page.type("Evaluations to continue to", "310")
+    page.type("Evaluations in total", "310")
     page.press("Continue")
     page.says("Completed", seconds=90)
     assert summaries(studio) == {name: "completed"}
@@ -86,10 +86,7 @@ def test_a_newcomers_path(browser: Chrome, studio: Studio, photos: tuple[Path, P
     until(page.runs, what="run")[0].click()
     page.says(f"outputs/{name}")
     assert page.says("Size") == "Size"
-    handle = until(lambda: browser.find_elements(By.CSS_SELECTOR, "[role=none] .outer, .handle, .outer"), what="slider")
-    before = handle[0].location["x"]
-    ActionChains(browser).drag_and_drop_by_offset(handle[0], 60, 0).perform()
-    until(lambda: handle[0].location["x"] > before + 20, what="slider that moves")
+    until(lambda: slid(browser), what="slider that moves")
 
     page.open("Mask")
     page.press("Load the content picture")
@@ -106,6 +103,14 @@ def test_a_newcomers_path(browser: Chrome, studio: Studio, photos: tuple[Path, P
     subprocess.run(["sh", "-c", f"{command} hydra.run.dir={tmp_path}/shell"], check=True, env=shell)
     with Image.open(tmp_path / "shell" / "result.png") as one, Image.open(newest(studio) / "result.png") as two:
         assert one.tobytes() == two.tobytes()
+
+
+def slid(browser: Chrome) -> bool:
+    """Drag the divider between two pictures; return whether it moves, which needs loaded pictures."""
+    handle = browser.find_element(By.CSS_SELECTOR, "[role=none] .outer, .handle, .outer")
+    before = handle.location["x"]
+    ActionChains(browser).drag_and_drop_by_offset(handle, 60, 0).perform()
+    return bool(handle.location["x"] > before + 20)
 
 
 def newest(studio: Studio) -> Path:
@@ -160,6 +165,9 @@ def test_a_killed_server_loses_no_run(browser: Chrome, studio: Studio, photos: t
     page = Page(browser, studio.address)
     page.open("Watch")
     page.says("The process ended during the run")
+    page.open("Look")
+    page.says("stopped: ")
+    page.open("Watch")
     page.press("Continue")
     page.says("Running", seconds=60)
     page.press("Stop and keep the picture")

@@ -28,14 +28,17 @@ from nst.config.mistakes import options_of
 from nst.config.schema import Config
 from nst.errors import UserError
 from nst.files.atomic import sha256
+from nst.live.progress import progress
+from nst.live.view import run_html
+from nst.metrics.names import full_name
 from nst.studio import __main__ as command_line
 from nst.studio import form, gallery, uploads
-from nst.studio.estimate import Speeds
+from nst.studio.estimate import Estimate, Speeds
 from nst.studio.form import Form, StyleChoice, knobs_of
 from nst.studio.queue import Job, Queue, _write
 from nst.studio.uploads import Uploads
 
-from .helpers.run_folders import make_run
+from .helpers.run_folders import input_of, make_run
 from .helpers.studio import SLOWNESS, Studio, until
 
 needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
@@ -81,7 +84,7 @@ def test_presets_make_one_picture_and_say_what_they_do() -> None:
     names = [preset.name for preset in form.presets()]
     assert {None, "nnst", "strotss", "preview", "texture_synthesis"} <= set(names)
     assert not {"seed_lbfgs", "pooling", "continued"} & set(names)
-    assert all(preset.about and preset.example.startswith("python -m nst.train") for preset in form.presets())
+    assert all(preset.about and "python -m" not in preset.about for preset in form.presets())
     assert any(line.startswith("size=0") for line in form.check(["size=0"]))
     assert not form.check(["experiment=nnst", "style=picasso"])
 
@@ -205,6 +208,7 @@ def test_a_run_that_is_stopped_before_its_first_evaluation_has_not_failed(tmp_pa
         ("interrupted", "own", {"stopped": True}, "Stopping; the picture", []),
         ("interrupted", "other", {}, "Starting", ["Stop and keep the picture"]),
         ("completed", "own", {}, "Finishing", []),
+        ("completed", "own", {}, "Measuring the picture by alexnet, for ", []),
         ("interrupted", "other", {"process": None}, "Starting", ["Stop and keep the picture"]),
         ("interrupted", "own", {"process": (1, 0.0)}, "Finishing", []),
         ("completed", "own", None, "Completed", ["Continue"]),
@@ -213,9 +217,14 @@ def test_a_run_that_is_stopped_before_its_first_evaluation_has_not_failed(tmp_pa
 def test_the_status_and_the_buttons_agree(
     tmp_path: Path, told: str, writer: str, changes: dict[str, Any] | None, text: str, buttons: list[str]
 ) -> None:
-    """After Stop, the process still saves; after Continue, the summary still says how the run ended before."""
+    """After Stop, the process still saves; after Continue, the summary still says how the run ended before.
+
+    Until a run that is continued has new numbers, those of its earlier session aren't shown.
+    """
     import gradio as gr
 
+    from nst.studio.tabs.look import Look
+    from nst.studio.tabs.paint import Paint
     from nst.studio.tabs.watch import Watch
 
     queue = Queue(tmp_path / "outputs")
@@ -224,14 +233,21 @@ def test_the_status_and_the_buttons_agree(
     began = datetime.fromtimestamp(me.create_time() + 2, UTC).isoformat()
     process = {"id": me.pid if writer == "own" else 1, "host": platform.node()}
     made = {"scales": [{"width": 64, "height": 48, "end": 30}], "process": process, "started": began}
-    run = make_run(queue.outputs / "run", status=told, made=made)
+    wanted = ["slim", "alexnet"] if text.startswith("Measuring") else None
+    run = make_run(
+        queue.outputs / "run", status=told, made=made, changes={"metrics": wanted}, metrics={full_name("slim"): {}}
+    )
     with gr.Blocks():
         watch = Watch(queue)
+        look = Look(Paint(queue, Speeds(queue.outputs)), gr.Tabs())
     if changes is not None:
         job = Job(queue.folder / "000001.json", [], run, resumes=True, process=(me.pid, me.create_time()))
         _write(replace(job, **changes))
     shown = dict(zip(watch.outputs, watch.show(), strict=True))
     assert f"<dd>{text}" in str(shown[watch.run])
+    assert ("Loss" in str(shown[watch.run])) == (text != "Starting")
+    [entry] = gallery.entries(queue.outputs)
+    assert (f"<dd>{text}" in gallery.about(entry, look._doing(entry))) or not wanted
     pressable = [each for each in (watch.pause, watch.stop, watch.resume) if shown[each].interactive]  # type: ignore[attr-defined]
     assert [each.value for each in pressable] == buttons
 
@@ -264,6 +280,39 @@ def test_a_picture_that_is_replaced_while_it_is_sent_is_read_again(tmp_path: Pat
     asyncio.run(guard(scope, receive, send))
     assert (b"content-length", b"5") in sent[0]["headers"]
     assert b"".join(message.get("body", b"") for message in sent) == b"short"
+
+
+@needs_gradio
+@pytest.mark.parametrize("known", [False, True])
+def test_a_file_that_is_removed_while_it_is_sent_is_not_there(tmp_path: Path, known: bool) -> None:
+    from fastapi.responses import FileResponse
+
+    from nst.studio.server import Guard
+
+    file = tmp_path / "picture.webp"
+    file.write_bytes(b"old")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        answer = FileResponse(file, stat_result=file.stat() if known else None)
+        file.unlink()
+        await answer(scope, receive, send)
+
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError("a mistake in the code")
+
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/runs/x/result.png", "headers": []}
+    asyncio.run(Guard(app, hosts=None, password=None, full=lambda: False)(scope, receive, send))
+    assert [message["status"] for message in sent if "status" in message] == [404]
+    with pytest.raises(RuntimeError, match="a mistake"):
+        asyncio.run(Guard(broken, hosts=None, password=None, full=lambda: False)(scope, receive, send))
 
 
 @needs_gradio
@@ -335,10 +384,32 @@ def test_captions_of_runs_begin_with_what_differs(tmp_path: Path) -> None:
         make_run(tmp_path / name, status=status, made={"overrides": words, "name": "tubingen-scream"})
     found = sorted(gallery.entries(tmp_path), key=lambda entry: entry.name)
     assert gallery.captions(found) == [
-        "a style=scream", "b style=scream", "interrupted: content.path=my dog.png style=scream", "tubingen-scream",
+        "a style=scream", "b style=scream", "stopped: content.path=my dog.png style=scream", "tubingen-scream",
     ]  # fmt: skip
     assert gallery.captions(found[:1]) == ["tubingen-scream"]
-    assert [entry.name for entry in gallery.entries(tmp_path, "interrupted size=64")] == ["c"]
+    for word in ("interrupted", "stopped"):
+        assert [entry.name for entry in gallery.entries(tmp_path, f"{word} size=64")] == ["c"]
+
+
+def test_a_run_whose_process_is_gone_is_stopped(tmp_path: Path) -> None:
+    """And the results of its earlier session aren't those of the picture that is shown."""
+    gone = {"process": {"host": platform.node(), "id": 2**22 + 1}, "started": "2026-01-01T00:00:00+00:00"}
+    make_run(tmp_path / "run", status="running", made=gone, metrics={"slim-512px-v1": {"gram": 0.25}})
+    [entry] = gallery.entries(tmp_path)
+    assert gallery.captions([entry]) == ["stopped: run"]
+    told = gallery.about(entry)
+    assert "The process ended during the run" in told
+    assert not re.findall(r"Loss|Took|gram", told)
+
+
+def test_stand_ins_are_marked(tmp_path: Path) -> None:
+    assets = {"style": input_of("picasso", "stand-in")}
+    make_run(tmp_path / "run", assets=assets)
+    [entry] = gallery.entries(tmp_path)
+    for text in (gallery.about(entry), run_html(progress(entry.folder))):
+        assert "<dt>Stand-in</dt><dd>style (the original couldn&#x27;t be downloaded)</dd>" in text
+    make_run(tmp_path / "own", assets={"style": input_of("picasso", "path")})
+    assert "Stand-in" not in run_html(progress(tmp_path / "own"))
 
 
 def test_a_run_that_is_resumed_is_the_newest(tmp_path: Path) -> None:
@@ -375,6 +446,30 @@ def test_start_waits_until_a_mistake_is_corrected(tmp_path: Path) -> None:
     assert "At present, this run would fail:" in said
     assert start.value == "Start anyway"
     assert paint._tell_estimate(estimate, "another command") == (gr.skip(), gr.skip())
+
+
+@needs_gradio
+def test_paint_and_look_say_what_a_newcomer_may_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins, and why Compare can't be pressed."""
+    import gradio as gr
+
+    from nst.studio.tabs.look import _compare_button
+    from nst.studio.tabs.paint import FIRST, Paint
+
+    with gr.Blocks():
+        paint = Paint(Queue(tmp_path), Speeds(tmp_path))
+    for stand_ins, expected in (([], ""), (["content", "style"], "content and style (the originals couldn't be downl")):
+        estimate = Estimate((64, 48), 1, 10**9, None, stand_ins)
+        monkeypatch.setattr(paint.speeds, "estimate", lambda words, *, measure, made=estimate: made)
+        said = paint._estimated(FIRST)[0]
+        assert "64 x 48 px, 1 evaluation: " in said
+        assert expected in said
+        assert ("Stand-in" in said) == bool(stand_ins)
+    buttons = [_compare_button(number) for number in range(3)]
+    assert [each.value for each in buttons] == [
+        "Compare: add at least two runs", "Compare: add at least one more run", "Compare 2 runs",
+    ]  # fmt: skip
+    assert [each.interactive for each in buttons] == [False, False, True]
 
 
 def test_no_objective_has_the_name_of_a_key() -> None:
@@ -541,6 +636,7 @@ def test_a_second_studio_for_the_same_folder_names_the_first(
 def test_the_page_is_usable_soon_and_costs_nothing_while_idle(guarded: Studio) -> None:
     """At most 6 seconds of a processor beyond the import of torch, and none while nothing happens."""
     until(lambda: ask(guarded, "GET", "/")[0] == 200, what="page")
+    assert json.loads(ask(guarded, "GET", "/config")[1])["i18n_translations"]["en"] == {"common.complete": "Done"}
     process = psutil.Process(guarded.process.pid)
     assert guarded.seconds < 6 * SLOWNESS + importing("torch")
     time.sleep(2)

@@ -22,6 +22,10 @@ POINTS = 400
 CURVES = ("total", "content", "style")
 
 
+#: Statuses with which the results in the folder are those of an earlier session of the run, if there are any.
+UNFINISHED = ("running", "paused", "killed")
+
+
 @dataclass(frozen=True)
 class Progress:
     """What is known of a run.
@@ -36,12 +40,13 @@ class Progress:
         scale: number of this scale, from 1, and the number of scales.
         rate: evaluations a second at present; None if it isn't known.
         left: estimated seconds to the end; None if they aren't known.
-        seconds: seconds of optimization so far.
+        seconds: seconds of optimization of a run that has ended; None if they aren't known.
         memory: bytes that the process has, or had at most if the run has ended.
         losses: evaluations and values of each of CURVES, at most POINTS.
         picture: the newest picture file; None if there is none yet.
         error: why the run failed, if it did.
         resumable: whether ``resume`` can go on with the run.
+        stand_ins: what the run replaced by a bundled stand-in: ``content``, ``style``, ``weights``.
     """
 
     folder: Path
@@ -58,6 +63,7 @@ class Progress:
     picture: Path | None = None
     error: str | None = None
     resumable: bool = False
+    stand_ins: Sequence[str] = ()
 
 
 def progress(path: Path) -> Progress:
@@ -69,7 +75,7 @@ def progress(path: Path) -> Progress:
         summary = {}
     rows = list(_rows(folder))
     process = _process(summary)
-    status = _status(summary, process)
+    status = status_of(summary)
     marks = _marks(folder, rows, summary)
     kept = [int(row["evaluation"]) for row in rows[-1:]]  # of a resumed run, which has not written any yet
     done = max([int(summary.get("evaluations") or 0), *(number for _, number in marks), *kept])
@@ -86,12 +92,13 @@ def progress(path: Path) -> Progress:
         (place + 1, max(1, len(scales))),
         rate,
         work(scales, since=done) / (rate * math.prod(scales[place][:2])) if rate and scales else None,
-        summary.get("seconds"),
+        None if status in UNFINISHED else summary.get("seconds"),
         _memory(process) or summary.get("peak_memory_bytes"),
         _curves(rows),
         newest_picture(folder, status),
         summary.get("error"),
         status in ("interrupted", "killed", "failed", "completed") and folder.config.is_file(),
+        stand_ins(summary.get("assets")),
     )
 
 
@@ -107,9 +114,30 @@ def work(scales: Sequence[tuple[int, int, int]], *, since: int = 0) -> int:
     return total
 
 
+def status_of(summary: Mapping[str, Any]) -> str:
+    """Return the status of a run by its summary and by its process: ``Progress.status``."""
+    told = str(summary.get("status", "unknown"))
+    if told != "running":
+        return told
+    process = _process(summary)
+    if process is None:
+        here = (summary.get("process") or {}).get("host") == platform.node()
+        return "killed" if here else "running"  # on another machine
+    try:
+        return "paused" if process.status() == psutil.STATUS_STOPPED else "running"
+    except psutil.Error:
+        return "killed"
+
+
+def stand_ins(assets: object) -> list[str]:
+    """Return the names of those inputs of a run that a bundled stand-in replaces, from the summary's ``assets``."""
+    found = assets if isinstance(assets, Mapping) else {}
+    return [name for name, each in found.items() if each.get("source") == "stand-in"]
+
+
 def newest_picture(folder: RunFolder, status: object) -> Path | None:
     """Return the result of a run that has ended, else its newest frame or snapshot; None if there is none."""
-    if status not in ("running", "paused", "killed") and folder.result.is_file():
+    if status not in UNFINISHED and folder.result.is_file():
         return folder.result
     saved = [*folder.saved_frames(), *folder.saved_snapshots()]
     newest = max(saved, key=lambda path: path.name, default=None)
@@ -128,19 +156,6 @@ def _process(summary: Mapping[str, Any]) -> psutil.Process | None:
     except (psutil.Error, KeyError, ValueError, TypeError):
         return None
     return found if alive else None
-
-
-def _status(summary: Mapping[str, Any], process: psutil.Process | None) -> str:
-    told = str(summary.get("status", "unknown"))
-    if told != "running":
-        return told
-    if process is None:
-        here = (summary.get("process") or {}).get("host") == platform.node()
-        return "killed" if here else "running"  # on another machine
-    try:
-        return "paused" if process.status() == psutil.STATUS_STOPPED else "running"
-    except psutil.Error:
-        return "killed"
 
 
 def _memory(process: psutil.Process | None) -> int | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from nst.errors import written
+from nst.errors import count, written
 from nst.live.progress import Progress
 
 #: Longest side in px of the picture.
@@ -42,9 +42,10 @@ STATUS = {
     "killed": "The process ended during the run; can be resumed from the last checkpoint",
     "diverged": "Diverged",
     "failed": "Failed",
-    "unknown": "Starting",
-    "starting": "Starting",
+    "unknown": "Starting…",
+    "starting": "Starting…",
     "stopping": "Stopping; the picture and a checkpoint are being saved",
+    "measuring": "Measuring the picture",
     "finishing": "Finishing",
 }
 
@@ -55,17 +56,21 @@ _UNBEGUN = {
 }
 
 
-def run_html(progress: Progress) -> str:
-    """Return the picture, the facts and the curves of a run, as an element that ``CSS`` styles."""
-    picture = _picture(progress)
-    facts = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in _facts(progress))
-    error = f'<p class="nst-error">{html.escape(progress.error)}</p>' if progress.error else ""
-    bar = (
-        f'<progress max="{max(1, progress.budget)}" value="{progress.evaluations}" aria-label="evaluations"></progress>'
-    )
+def run_html(progress: Progress, *, status: str | None = None) -> str:
+    """Return the picture, the facts and the curves of a run, as an element that ``CSS`` styles.
+
+    ``status`` is the text of its status, if it isn't that of ``STATUS``. The numbers of a run that is starting are
+    those of its earlier session, so they aren't shown.
+    """
+    starts = progress.status in ("unknown", "starting")
+    known = [("Status", status or _status(progress)), *([] if starts else _facts(progress)), *_stand_ins(progress)]
+    facts = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in known)
+    error = f'<p class="nst-error">{html.escape(progress.error)}</p>' if progress.error and not starts else ""
+    done = "" if starts else f'max="{max(1, progress.budget)}" value="{progress.evaluations}"'
+    curves = "" if starts else _curves(progress.losses)
     return (
-        f'<div class="nst-run"><div>{picture}</div><div><h2>{html.escape(folder_name(progress.folder))}</h2>'
-        f"{bar}<dl>{facts}</dl>{error}{_curves(progress.losses)}</div></div>"
+        f'<div class="nst-run"><div>{_picture(progress)}</div><div><h2>{html.escape(folder_name(progress.folder))}</h2>'
+        f'<progress {done} aria-label="evaluations"></progress><dl>{facts}</dl>{error}{curves}</div></div>'
     )
 
 
@@ -85,13 +90,29 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def _facts(progress: Progress) -> Iterator[tuple[str, str]]:
+def stand_in_text(names: Sequence[str]) -> str:
+    """Return which inputs of a run are bundled stand-ins, and why."""
+    originals = "the original" if len(names) == 1 else "the originals"
+    return f"{' and '.join(names)} ({originals} couldn't be downloaded)"
+
+
+def evaluations_text(progress: Progress) -> str:
+    """Return the number of evaluations, and how many there will be at most: ``20 of 300``."""
+    return f"{progress.evaluations} of {progress.budget}" if progress.budget else str(progress.evaluations)
+
+
+def _status(progress: Progress) -> str:
     begun = progress.picture is not None or progress.evaluations > 0
-    yield "Status", (STATUS if begun else {**STATUS, **_UNBEGUN}).get(progress.status, progress.status)
-    yield (
-        "Evaluations",
-        f"{progress.evaluations} of {progress.budget}" if progress.budget else str(progress.evaluations),
-    )
+    return (STATUS if begun else {**STATUS, **_UNBEGUN}).get(progress.status, progress.status)
+
+
+def _stand_ins(progress: Progress) -> Iterator[tuple[str, str]]:
+    if progress.stand_ins:
+        yield "Stand-in", stand_in_text(progress.stand_ins)
+
+
+def _facts(progress: Progress) -> Iterator[tuple[str, str]]:
+    yield "Evaluations", evaluations_text(progress)
     if progress.shape:
         place, number = progress.scale
         width, height = progress.shape
@@ -116,7 +137,9 @@ def _picture(progress: Progress) -> str:
         data = _jpeg(progress.picture, progress.picture.stat().st_mtime)
     except OSError:  # it was moved in between
         return '<div class="nst-empty">No picture yet</div>'
-    return f'<img alt="the picture after {progress.evaluations} evaluations" src="data:image/jpeg;base64,{data}">'
+    return (
+        f'<img alt="the picture after {count(progress.evaluations, "evaluation")}" src="data:image/jpeg;base64,{data}">'
+    )
 
 
 @lru_cache(8)

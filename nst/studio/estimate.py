@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nst.errors import UserError
 from nst.files.run_folder import RunFolder, run_folders
-from nst.live.progress import work
+from nst.live.progress import stand_ins, work
 from nst.run import single
 
 if TYPE_CHECKING:
@@ -36,12 +36,14 @@ class Estimate:
         evaluations: the number of evaluations.
         memory: bytes.
         seconds: seconds of optimization; None if the speed isn't known.
+        stand_ins: the inputs that a bundled stand-in replaces.
     """
 
     shape: tuple[int, int]
     evaluations: int
     memory: int
     seconds: float | None
+    stand_ins: Sequence[str]
 
 
 class Speeds:
@@ -75,6 +77,7 @@ class Speeds:
             plan.schedule.evaluations,
             plan.forecast.total,
             None if speed is None else speed * work(scales),
+            stand_ins(plan.files.provenance()),
         )
 
     def _known(self, kind: tuple[Any, ...], pixels: int) -> float | None:

@@ -4,7 +4,7 @@ import math
 import re
 import shlex
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import get_args
@@ -155,13 +155,11 @@ class Preset:
 
     Attributes:
         name: the option of ``experiment``; None for the defaults.
-        example: a command that uses it.
         about: what it does.
     """
 
     name: str | None
-    example: str
-    about: str = field(repr=False)
+    about: str
 
 
 def command(words: Sequence[str]) -> str:
@@ -192,12 +190,12 @@ def knobs_of(preset: str | None) -> Knobs:
 def presets() -> list[Preset]:
     """Return the presets that make one picture: the defaults, and the options of ``experiment`` that sweep nothing."""
     about = "The method of the paper: Gram matrices and L-BFGS, here from coarse to fine."
-    found = [Preset(None, command(["content=tubingen", "style=starry_night"]), about)]
+    found = [Preset(None, about)]
     for file in sorted((paths.configs() / "experiment").glob("*.yaml")):
         text = file.read_text(encoding="utf-8")
         lines = [line[2:] for line in text.splitlines() if line.startswith("# ")]
         if "\nhydra:" not in text and not check([f"experiment={file.stem}"]):
-            found.append(Preset(file.stem, lines[1], " ".join(lines[2:])))
+            found.append(Preset(file.stem, " ".join(lines[2:])))
     return found
 
 

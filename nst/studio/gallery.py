@@ -16,14 +16,17 @@ from PIL import Image
 from nst.errors import UserError, typed, written
 from nst.files.run_folder import RunFolder, run_folders
 from nst.image import reading
-from nst.live.progress import newest_picture
-from nst.live.view import duration, folder_name
+from nst.live.progress import UNFINISHED, newest_picture, progress, status_of
+from nst.live.view import STATUS, duration, evaluations_text, folder_name, stand_in_text
 from nst.metrics.names import MEASURES
 from nst.studio.form import command
 
 #: Number of runs that are shown at most; longest side in px of a small picture and of a large one.
 SHOWN = 60
 SMALL, LARGE = 320, 1024
+
+#: Statuses in the captions, if they aren't the summary's own words.
+ENDED = {"interrupted": "stopped", "killed": "stopped"}
 
 #: Number of comparisons whose pages are kept.
 COMPARISONS = 20
@@ -50,12 +53,14 @@ class Entry:
 
     @property
     def status(self) -> str:
-        return str(self.summary.get("status"))
+        """The run's status: ``killed`` if its process ended without having said so."""
+        return status_of(self.summary)
 
     def says(self, words: Sequence[str]) -> bool:
         """Return whether the run's name, folder, overrides and choices have all of some words."""
         choices = " ".join(f"{key}={value}" for key, value in (self.summary.get("choices") or {}).items())
-        text = " ".join([self.name, self.title, self.status, choices, *map(str, self.overrides)]).lower()
+        status = f"{self.status} {ENDED.get(self.status, '')}"
+        text = " ".join([self.name, self.title, status, choices, *map(str, self.overrides)]).lower()
         return all(word in text for word in words)
 
     @property
@@ -66,7 +71,7 @@ class Entry:
     @property
     def picture(self) -> Path | None:
         """The run's newest picture."""
-        return newest_picture(RunFolder(self.folder), self.summary.get("status"))
+        return newest_picture(RunFolder(self.folder), self.status)
 
     def content(self) -> Path | None:
         """Return the content's file, if it is there."""
@@ -103,7 +108,7 @@ def captions(shown: Sequence[Entry]) -> list[str]:
     texts = []
     for entry, each in zip(shown, words, strict=True):
         own = sorted((word for word in each if numbers[word] < len(shown)), key=lambda word: numbers[word])
-        ended = "" if entry.status == "completed" else f"{entry.status}: "
+        ended = "" if entry.status == "completed" else f"{ENDED.get(entry.status, entry.status)}: "
         texts.append(ended + (" ".join(own) or entry.title))
     again = Counter(texts)
     return [text if again[text] == 1 else f"{entry.name} {text}" for entry, text in zip(shown, texts, strict=True)]
@@ -151,23 +156,31 @@ def beside(entry: Entry) -> tuple[Image.Image, Image.Image] | None:
     return small(content, LARGE).resize(shown.size, Image.Resampling.LANCZOS), shown
 
 
-def about(entry: Entry) -> str:
-    """Return the facts of a run, and its measures, as HTML."""
-    summary, folder = entry.summary, RunFolder(entry.folder)
-    facts = [
+def about(entry: Entry, status: str | None = None) -> str:
+    """Return the facts of a run, and its measures, as HTML; ``status`` is the text of its status, if it has its own.
+
+    A run that was resumed and hasn't ended has results of its earlier session, which aren't shown.
+    """
+    summary, found = entry.summary, progress(entry.folder)
+    facts: list[tuple[str, Any]] = [
         ("Folder", folder_name(entry.folder)),
         ("Command", command(entry.overrides)),
-        ("Status", summary.get("status")),
+        ("Status", status or STATUS.get(found.status, found.status)),
     ]
+    if found.stand_ins:
+        facts.append(("Stand-in", stand_in_text(found.stand_ins)))
     facts += [("Size", f"{summary.get('width')} x {summary.get('height')} px"), ("Device", summary.get("device"))]
-    facts += [("Evaluations", summary.get("evaluations"))]
-    if summary.get("seconds") is not None:
-        facts.append(("Took", duration(summary["seconds"])))
-    if summary.get("error"):
-        facts.append(("Error", summary["error"]))
-    facts += [(f"Loss: {name}", written(value, 4)) for name, value in (summary.get("losses") or {}).items()]
+    facts.append(("Evaluations", evaluations_text(found)))
+    if found.seconds is not None:
+        facts.append(("Took", duration(found.seconds)))
+    if found.error:
+        facts.append(("Error", found.error))
+    measures = ""
+    if found.status not in UNFINISHED:
+        facts += [(f"Loss: {name}", written(value, 4)) for name, value in (summary.get("losses") or {}).items()]
+        measures = _measures(RunFolder(entry.folder))
     rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(str(value))}</dd>" for name, value in facts)
-    return f'<div class="nst-facts"><dl>{rows}{_measures(folder)}</dl></div>'
+    return f'<div class="nst-facts"><dl>{rows}{measures}</dl></div>'
 
 
 def _measures(folder: RunFolder) -> str:

@@ -22,6 +22,7 @@ STYLE = f"""
 {CSS}
 .nst-error, .nst-error * {{ color: var(--error-icon-color) !important; }}
 .nst-error {{ white-space: pre-wrap; overflow-wrap: anywhere; }}
+.nst-mark {{ border-left: 3px solid #f59e0b; padding-left: .6rem; overflow-wrap: anywhere; }}
 .nst-gallery .grid-container {{ grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; }}
 .nst-bundled .grid-container {{ grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)) !important; }}
 .nst-bundled .grid-wrap, .nst-gallery .grid-wrap {{ min-height: 0 !important; }}
@@ -39,6 +40,9 @@ STYLE = f"""
 .nst-facts dl {{ display: grid; grid-template-columns: fit-content(40%) minmax(0, 1fr); gap: .1rem 1rem; }}
 .nst-facts dt {{ opacity: .7; overflow-wrap: anywhere; }} .nst-facts dd {{ margin: 0; overflow-wrap: anywhere; }}
 """
+
+#: Texts that Gradio's own translations lack: it tells a screen reader that an event is done, by the name of the text.
+TEXTS = {"en": {"common.complete": "Done"}}
 
 #: Gradio's fields for pictures refuse a file whose name isn't known to the browser as a picture's, with a message of
 #: their own. Some pictures that nst reads are among them. So this script gives each file the type of a picture.

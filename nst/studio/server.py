@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, Response
 from gradio.utils import get_upload_folder
 
 from nst.studio.estimate import Speeds
-from nst.studio.page import SCRIPT, STYLE, page, theme
+from nst.studio.page import SCRIPT, STYLE, TEXTS, page, theme
 from nst.studio.queue import Queue
 from nst.studio.uploads import MOST_BYTES
 
@@ -96,7 +96,8 @@ class Guard:
     async def _answer_whole(self, scope: Message, receive: Any, send: Any) -> None:
         """Answer with a file that is read as a whole, and read again if it was replaced meanwhile.
 
-        Otherwise its length may be another one than the header says, which the server refuses to send.
+        Otherwise its length may be another one than the header says, which the server refuses to send. A file that was
+        removed meanwhile is answered like one that was never there, without a traceback on the terminal.
         """
         for _ in range(READ):
             messages: list[Message] = []
@@ -104,7 +105,13 @@ class Guard:
             async def keep(message: Message, kept: list[Message] = messages) -> None:
                 kept.append(message)
 
-            await self.app(scope, receive, keep)
+            try:
+                await self.app(scope, receive, keep)
+            except (FileNotFoundError, RuntimeError) as error:
+                if not _is_gone(error):
+                    raise
+                await _refuse(scope, 404, send)
+                return
             if scope["method"] != "GET" or _is_whole(messages):
                 break
         else:
@@ -152,6 +159,14 @@ def _is_whole(messages: Iterable[Message]) -> bool:
     return said is None or said == sum(len(message.get("body", b"")) for message in messages)
 
 
+def _is_gone(error: Exception) -> bool:
+    """Return whether an error says that a file was removed after it was found. Starlette says so by a RuntimeError."""
+    return (
+        isinstance(error, FileNotFoundError)
+        or re.fullmatch(r"File at path .* does not exist\.", str(error)) is not None
+    )
+
+
 async def _refuse(scope: Message, status: int, send: Any) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008})
@@ -186,6 +201,7 @@ def application(queue: Queue, speeds: Speeds, *, hosts: Iterable[str] | None, pa
         enable_monitoring=False,
         show_error=True,
         footer_links=[],
+        i18n=gr.I18n(**TEXTS),
         theme=theme(),
         css=STYLE,
         js=SCRIPT,

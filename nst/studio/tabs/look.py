@@ -14,6 +14,7 @@ from nst.errors import UserError, count
 from nst.studio import form, gallery
 from nst.studio.gallery import Entry
 from nst.studio.mistakes import shown
+from nst.studio.status import job_status, status_text
 from nst.studio.tabs.paint import DEFAULTS, FIRST, Paint, about
 
 
@@ -52,7 +53,7 @@ class Look:
                 self.facts = gr.HTML("<p>Choose a run.</p>")
                 with gr.Accordion("Configuration", open=False):
                     self.config = gr.Code(language="yaml", interactive=False, label="config.yaml")
-        self.compare = gr.Button("Compare", interactive=False)
+        self.compare = _compare_button(0)
         self.link = gr.HTML()
         self.film = gr.Video(label="Film", interactive=False, visible=False, autoplay=True, loop=True, height=360)
         with gr.Accordion("A picture that nst has saved", open=False):
@@ -101,11 +102,16 @@ class Look:
             entry.name,
             gallery.beside(entry),
             gr.Video(None if film is None else str(film), visible=film is not None),
-            gallery.about(entry),
+            gallery.about(entry, self._doing(entry)),
             gallery.configuration(entry),
             gr.Button(interactive=True),
             gr.Button(interactive=True),
         )
+
+    def _doing(self, entry: Entry) -> str | None:
+        """Return what the queue knows of the run's status; None if it isn't in the queue any more."""
+        job = next((job for job in self.paint.queue.jobs() if job.folder == entry.folder), None)
+        return status_text(entry.folder, job_status(job, entry.status))
 
     def _again(self, name: str) -> tuple[Any, ...]:
         """Return the form of a run: what it was started with."""
@@ -149,7 +155,7 @@ class Look:
 
     def _add(self, name: str, selection: list[str]) -> tuple[list[str], Any]:
         added = [*selection, *([] if name in selection else [name])]
-        return added, gr.Button(f"Compare {len(added)} runs", interactive=len(added) > 1)
+        return added, _compare_button(len(added))
 
     def _compare(self, selection: list[str]) -> Iterator[tuple[Any, Any, str]]:
         """Yield what the page shows during the comparison, and afterwards."""
@@ -172,4 +178,10 @@ class Look:
         names = html.escape(", ".join(selection))
         page = f"runs/.studio/compare/{key}/index.html"
         link = f'<a class="nst-open" href="{page}" target="_blank">Open the comparison</a><p>{names}</p>'
-        yield [], gr.Button("Compare", interactive=False), link
+        yield [], _compare_button(0), link
+
+
+def _compare_button(number: int) -> Any:
+    """Return the button that compares a number of runs, which says what to do if they are too few."""
+    few = {0: "Compare: add at least two runs", 1: "Compare: add at least one more run"}
+    return gr.Button(few.get(number, f"Compare {number} runs"), interactive=number > 1)

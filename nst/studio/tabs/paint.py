@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 
 from nst.config.mistakes import options_of
-from nst.errors import UserError
-from nst.live.view import duration
+from nst.errors import UserError, count
+from nst.live.view import duration, stand_in_text
 from nst.studio import form, gallery
 from nst.studio.estimate import Speeds
 from nst.studio.form import Form, Knobs, Picture, StyleChoice
@@ -236,7 +236,9 @@ class Paint:
         width, height = found.shape
         time = "time not known yet" if found.seconds is None else f"about {duration(found.seconds)}"
         memory = f"about {found.memory / 1e9:.1f} GB"
-        return f"<p>{width} x {height} px, {found.evaluations} evaluations: {time}, {memory}</p>", _ready()
+        told = f"<p>{width} x {height} px, {count(found.evaluations, 'evaluation')}: {time}, {memory}</p>"
+        mark = f'<p class="nst-mark">Stand-in: {stand_in_text(found.stand_ins)}</p>' if found.stand_ins else ""
+        return told + mark, _ready()
 
 
 def _form(values: Sequence[Any]) -> Form:
@@ -263,9 +265,8 @@ def _form(values: Sequence[Any]) -> Form:
 
 
 def about(name: str | None) -> str:
-    """Return what a preset does, with an example, as Markdown."""
-    preset = next(each for each in form.presets() if each.name == name)
-    return f"{preset.about}\n\n`{preset.example}`"
+    """Return what a preset does."""
+    return next(preset.about for preset in form.presets() if preset.name == name)
 
 
 def _mistakes(problems: Sequence[str]) -> tuple[str, Any]:

@@ -1,7 +1,6 @@
 """The tab that shows the run that is optimized, and the runs that wait."""
 
 import html
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,12 @@ from typing import Any
 import gradio as gr
 
 from nst.errors import UserError
-from nst.files.run_folder import RunFolder
 from nst.live.progress import Progress, progress
 from nst.live.view import run_html
 from nst.studio import form, gallery
 from nst.studio.mistakes import shown
 from nst.studio.queue import Job, Queue
+from nst.studio.status import job_status, status_text
 
 #: Seconds between two looks at a run.
 INTERVAL = 1.0
@@ -47,7 +46,9 @@ class Watch:
             self.pause = gr.Button("Pause", interactive=False)
             self.stop = gr.Button("Stop and keep the picture", variant="stop", interactive=False)
             self.resume = gr.Button("Continue", interactive=False)
-            self.evaluations = gr.Number(label="Evaluations to continue to", precision=0)
+            self.evaluations = gr.Number(
+                label="Evaluations in total", info="Continue goes on until the run has made this many", precision=0
+            )
         self.waiting = gr.HTML()
         self.remove = gr.Button("Remove waiting runs", visible=False, size="sm")
         self.timer = gr.Timer(INTERVAL, active=False)
@@ -67,10 +68,12 @@ class Watch:
         """
         job, found = self._current()
         if found is not None:
-            found = replace(found, status=_status(job, found.status))
+            found = replace(found, status=job_status(job, found.status))
         others = [each for each in self.queue.jobs() if each != job]
         active = any(each.error is None for each in [*others, *([] if job is None else [job])])
-        text = (_UNBEGUN if self._unbegun() else _NONE) if found is None else run_html(found)
+        text = _UNBEGUN if self._unbegun() else _NONE
+        if found is not None:
+            text = run_html(found, status=status_text(found.folder, found.status))
         failed = job is not None and job.error is not None
         if job is not None and failed:
             text = f'<p class="nst-error" role="alert">{html.escape(str(job.error))}</p>{text}'
@@ -83,7 +86,7 @@ class Watch:
             gr.Button("Go on" if status == "paused" else "Pause", interactive=status in ("running", "paused")),
             gr.Button(
                 "Dismiss" if failed else "Stop and keep the picture",
-                interactive=job is not None and status not in ("stopping", "finishing"),
+                interactive=job is not None and status not in ("stopping", "measuring", "finishing"),
             ),
             gr.Button(interactive=job is None and found is not None and found.resumable),
             gr.skip() if budget == before else budget and budget[1],
@@ -138,32 +141,6 @@ class Watch:
             if job.file != file and job.running() is None:
                 self.queue.stop(job)
         return self.show(budget)
-
-
-def _status(job: Job | None, told: str) -> str:
-    """Return the status that the text and the buttons show for a job, whose run's summary has ``told`` a status.
-
-    Until its process has begun to write, the summary tells how the run ended before it was continued.
-    """
-    if job is None or job.error is not None:
-        return told
-    if job.process is None:
-        return "starting"
-    if job.running() is None:
-        return "finishing"
-    if job.stopped:
-        return "stopping"
-    if told in ("running", "paused"):
-        return told
-    return "finishing" if _writes(job) else "starting"
-
-
-def _writes(job: Job) -> bool:
-    """Return whether the job's process has written the summary of its run."""
-    with suppress(UserError, OSError):
-        writer = RunFolder(job.folder).read_summary().get("process") or {}
-        return job.process is not None and writer.get("id") == job.process[0]
-    return False
 
 
 def _waiting(jobs: list[Job]) -> str:
