@@ -11,10 +11,12 @@ import yaml
 
 from nst.config.identity import identity
 from nst.errors import typed
+from nst.metrics.names import full_name
 from nst.run.build import Kept
 from nst.sweep.folder import Outcome, Sweep
 
 from .conftest import NOWHERE, Command, server
+from .helpers.run_folders import make_run
 
 
 def summaries(sweep: Path) -> dict[str, dict[str, object]]:
@@ -214,6 +216,26 @@ def test_a_run_that_differs_from_no_other_has_all_its_overrides(tmp_path: Path) 
     sweep = Sweep(tmp_path)
     sweep.record(Outcome(0, ["style=scream", "size=64"], "ran"))
     assert list(sweep.table(sweep.outcomes()).columns[1].cells) == ["style=scream size=64"]
+
+
+@pytest.mark.parametrize(
+    ("varied", "losses"),
+    [
+        ("style", ["total", "content", "style"]),
+        ("weights.style", ["content", "style"]),
+        ("objective", []),
+        ("layers.content", []),
+    ],
+)
+def test_only_results_that_compare_are_told(tmp_path: Path, varied: str, losses: list[str]) -> None:
+    measured = {"slim": {"frechet": 2.0, "gram": 3.0}, "oxford_vgg19": {"frechet": 1.0, "cfsd": 4.0}}
+    run = make_run(tmp_path / "run", metrics={full_name(kind): values for kind, values in measured.items()})
+    sweep = Sweep(tmp_path)
+    sweep.begin([varied], 1)
+    sweep.record(Outcome(0, [f"{varied}=1"], "ran", folder=str(run)))
+    table = sweep.table(sweep.outcomes())
+    assert [column.header for column in table.columns][3:] == [*losses, "frechet", "cfsd"]  # the first observer's
+    assert list(table.columns[-2].cells) == ["1"]
 
 
 def test_a_job_that_died_is_told(tmp_path: Path) -> None:
