@@ -112,7 +112,7 @@ def test_the_command_that_measures_is_told(tmp_path: Path) -> None:
         make_run(tmp_path / "a b" / str(number))
     make_run(tmp_path / "3", metrics=MEASURED)
     folders = " ".join(f"'{tmp_path}/a b/{number}'" for number in range(3))
-    told = "3 of 4 runs have no measures; to add them: python -m nst.metrics"
+    told = "3 of 4 runs: no measures; to add them: python -m nst.metrics"
     assert compared(tmp_path).notices == [f"{told} {folders}"]
     make_run(tmp_path / "a b" / "4")
     assert compared(tmp_path).notices == [f"{told} '{tmp_path}/a b'".replace("3 of 4", "4 of 5")]
@@ -301,7 +301,7 @@ def test_a_cell_without_a_picture_says_why_and_marks_are_written(four: Path) -> 
     assert cell is not None
     assert cell.instead == "diverged, no picture"
     assert [text for text, _ in cell.lines[1:]] == ["diverged", "stand-in style"]
-    assert "of 4 runs: 1 diverged, 1 stand-in style" in caption
+    assert "1 of 4 runs: diverged; 1 of 4 runs: stand-in style" in caption
     sheet = sheet_of(four)
     left, _, right, bottom = sheet.box(2, 2)
     below = sheet.image.crop((left, bottom, right, bottom + sheet.texts[2]))

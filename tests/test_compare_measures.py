@@ -84,7 +84,7 @@ def test_a_picture_that_its_own_network_has_measured_is_marked(tmp_path: Path) -
     comparison = compare(find([tmp_path], side=64)[0])
     marks = {entry.run.name: [mark.short for mark in entry.marks] for entry in comparison.entries}
     assert marks == {"own": ["measured by own network"], "far": [], "held": []}
-    assert any(line.startswith("1 of 3 runs were measured by the network") for line in comparison.notices)
+    assert any(line.startswith("1 of 3 runs: measured by the network") for line in comparison.notices)
 
 
 def test_seeds_are_one_row_with_mean_and_range(

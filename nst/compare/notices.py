@@ -77,15 +77,13 @@ def notices(runs: Sequence[Run], marks: Sequence[Sequence[Mark]], varied: Sequen
     notices = []
     counted = Counter(mark.short for each in marks for mark in each if mark.kind != "judge")
     if counted:
-        counts = ", ".join(f"{count} {short}" for short, count in counted.items())
-        notices.append(f"of {len(runs)} run{'s' * (len(runs) > 1)}: {counts}")
+        notices.append("; ".join(f"{_share(count, runs)}: {short}" for short, count in counted.items()))
     judged = sum(mark.kind == "judge" for each in marks for mark in each)
     if judged:
-        whose = "all runs" if judged == len(runs) else f"{judged} of {len(runs)} runs"
         other = "oxford_vgg19" if any("slim" in judge for run in runs for judge in run.own_judges()) else "slim"
         notices.append(
-            f"{whose} were measured by the network that painted them, which rates them too well and may change their "
-            f"order; for another opinion: {_measuring(runs)} --observer {other}"
+            f"{_share(judged, runs)}: measured by the network that painted the picture, which rates it too well and "
+            f"may change the order; for another opinion: {_measuring(runs)} --observer {other}"
         )
     weights = Counter(weights_of(run) for run in runs if weights_of(run) is not None)
     if len(weights) > 1:
@@ -106,13 +104,20 @@ def notices(runs: Sequence[Run], marks: Sequence[Sequence[Mark]], varied: Sequen
     unmeasured = [run for run in runs if run.folder.result.is_file() and not run.measures()]
     if unmeasured:
         command = _measuring(unmeasured)
-        notices.append(f"{len(unmeasured)} of {len(runs)} runs have no measures; to add them: {command}")
+        notices.append(f"{_share(len(unmeasured), runs)}: no measures; to add them: {command}")
     made = list(_made_differently(runs))
     if made:
         notices.append(
             f"the hardware or the software differs, so equal runs may differ in the last bits: {'; '.join(made)}"
         )
     return notices
+
+
+def _share(count: int, runs: Sequence[Run]) -> str:
+    """Return how many of the runs: ``2 of 4 runs``, ``all runs``, ``the run``."""
+    if count == len(runs):
+        return "all runs" if count > 1 else "the run"
+    return f"{count} of {len(runs)} runs"
 
 
 def _measuring(runs: Sequence[Run]) -> str:
