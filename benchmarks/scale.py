@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,9 @@ from nst.plan.planning import make_plan
 HISTORY = ["optimizer.history_size=10", "optimizer.history_dtype=bfloat16"]
 
 CPU = torch.device("cpu")
+
+#: Height and width in px of the picture whose evaluation tells how much several processes slow each other down.
+CROP = (256, 256)
 
 #: Seconds of an evaluation per pixel on an NVIDIA H200 in bf16, without the optimizer: 33.6 ms at 2048 x 2048 px.
 H200_SECONDS = 33.6e-3 / 2048**2
@@ -127,44 +131,43 @@ def measure_sizes(options: argparse.Namespace, results: Results) -> None:
         print(f"memory: {base:.2f} GB and {slope:.3f} GB per megapixel; seconds: megapixels to the power {power:.2f}")
 
 
-def _rank(rank: int, processes: int, folder: str, size: int, answers: Any) -> None:
-    """Measure in one of several processes: an evaluation while all compute, and the exchange of a picture."""
+def _rank(
+    rank: int, processes: int, folder: str, size: int, overrides: Sequence[str], barrier: Barrier, answers: Any
+) -> None:
+    """Measure in one of several processes: an evaluation while all compute one, and the exchange of a picture."""
     torch.set_num_threads(1)
+    own = Path(folder) / str(rank)
+    own.mkdir()
+    evaluate = ours.evaluation(ours.ready(CROP, [*overrides, "tile=off"], CPU, own))
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=processes)
-    team = Team.present()
-    matrix, vector = torch.rand(1024, 1024), torch.rand(size)
-
-    def product() -> None:
-        for _ in range(30):
-            matrix @ matrix
+    team, vector = Team.present(), torch.rand(size)
 
     def exchange() -> None:
         team.add_up([vector])
         team.share(vector)
 
-    for each in (product, exchange):
-        each()
     found = []
-    for action in (product, exchange):
+    for action in (evaluate, exchange):
+        action()
         times = []
         for _ in range(5):
-            distributed.barrier()
+            barrier.wait()
             times.append(timed(action, CPU))
         found.append(statistics.median(times))
-    distributed.barrier()
+    barrier.wait()
     distributed.destroy_process_group()
     if rank == 0:
         answers.put(found)
 
 
-def in_processes(processes: int, numbers: int) -> tuple[float, float]:
-    """Return the seconds of a fixed product while all processes compute it, and those to exchange a picture."""
+def in_processes(processes: int, numbers: int, overrides: Sequence[str]) -> tuple[float, float]:
+    """Return the seconds of the same evaluation while all processes compute it, and those to exchange a picture."""
     context = multiprocessing.get_context("spawn")
-    answers = context.Queue()
+    answers, barrier = context.Queue(), context.Barrier(processes)
     with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(_rank, (processes, folder, numbers, answers), nprocs=processes)
-    product, exchange = answers.get()
-    return product, exchange
+        multiprocessing.spawn(_rank, (processes, folder, numbers, overrides, barrier, answers), nprocs=processes)
+    crop, exchange = answers.get()
+    return crop, exchange
 
 
 def iteration(processes: int, run: Sequence[str], evaluations: tuple[int, int]) -> float:
@@ -197,9 +200,9 @@ def measure_processes(options: argparse.Namespace, results: Results) -> None:
             continue
         found = {}
         for number in dict.fromkeys([1, *options.numbers]):
-            product, exchange = in_processes(number, bytes_ // 4)
+            crop, exchange = in_processes(number, bytes_ // 4, [*options.overrides, "threads=1"])
             measured = iteration(number, run, (2, 2 + options.evaluations))
-            found[number] = {"product": product, "exchange": exchange, "iteration": measured}
+            found[number] = {"crop": crop, "exchange": exchange, "iteration": measured}
             found[number]["work"] = work(layout, options.tile, number)
         results.keep("processes", key, {str(number): each for number, each in found.items()})
     table = Table("processes", "work", "slowdown", "exchange, s", "measured, s", "model, s", "measured / model")
@@ -215,7 +218,7 @@ def compared(records: Sequence[Record]) -> dict[str, list[float]]:
         rows = []
         for each in (record["values"] for record in records):
             own, alone = each[number], each["1"]
-            share, slowdown = own["work"] / alone["work"], own["product"] / alone["product"]
+            share, slowdown = own["work"] / alone["work"], own["crop"] / alone["crop"]
             exchange = own["exchange"] if number != "1" else 0.0
             modelled = seconds(alone=alone["iteration"], work=share, slowdown=slowdown, exchange=exchange)
             rows.append((share, slowdown, exchange, own["iteration"], modelled, own["iteration"] / modelled))
