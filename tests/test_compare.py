@@ -263,13 +263,30 @@ def test_the_inputs_stand_along_the_edges_unless_they_are_gone_or_changed(tmp_pa
     assert middle(sheet_of(tmp_path / "runs"), 0, 0) == GREEN
 
 
+def test_a_copied_picture_and_a_rerun_are_not_other_settings(tmp_path: Path) -> None:
+    """A file has one name, that of most runs, and a run without names of options those of an equal run."""
+    picture = tmp_path / "photo.png"
+    Image.new("RGB", (30, 60), GREEN).save(picture)
+    asset = {"path": str(picture), "source": "path", "sha256": sha256(picture)}
+    changes = {"weights.style": 2e5, "weights.content": 1.0}
+    for number, name in enumerate(("photo-78e804c0", "photo", "photo", "a")):
+        folder = make_run(tmp_path / str(number), content=name, assets={"content": asset}, changes=changes)
+        if number == 3:
+            kept = json.loads((folder / "summary.json").read_text())
+            (folder / "summary.json").write_text(json.dumps({**kept, "choices": {}}))
+    found = compared(tmp_path)
+    assert found.varied == []
+    assert (found.shared["content"], found.shared["weights"]) == ("photo", "seed")
+
+
 def test_a_line_of_the_sheet_is_as_high_as_its_own_pictures(tmp_path: Path) -> None:
     """The wide content that all runs share has no room for a tall style above it."""
-    tall, wide = tmp_path / "tall.png", tmp_path / "wide.png"
-    Image.new("RGB", (30, 60), GREEN).save(tall)
+    wide = tmp_path / "wide.png"
     Image.new("RGB", (60, 30), BLUE).save(wide)
-    style, content = ({"path": str(path), "source": "path", "sha256": sha256(path)} for path in (tall, wide))
-    for name in ("a", "b"):
+    for name, colour in (("a", GREEN), ("b", RED)):
+        tall = tmp_path / f"{name}.png"
+        Image.new("RGB", (30, 60), colour).save(tall)
+        style, content = ({"path": str(path), "source": "path", "sha256": sha256(path)} for path in (tall, wide))
         make_run(tmp_path / "runs" / name, style=name, assets={"style": style, "content": content}, colour=RED)
     sheet = sheet_of(tmp_path / "runs", rows="style", columns="seed")
     boxes = [sheet.box(row, 1) for row in range(len(sheet.heights))]

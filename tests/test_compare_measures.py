@@ -65,14 +65,14 @@ def test_measures_of_two_observers_are_never_one_column(tmp_path: Path) -> None:
         (tmp_path / "4" / "run" / "metrics.json").read_text().replace("1.0", "NaN")
     )
     comparison = compare(find([tmp_path], side=64)[0])
-    assert [key for key in comparison.titles if "cfsd" in key] == [f"{OXFORD}/cfsd", f"{SLIM}/cfsd"]
-    assert "by slim-512px-v1; lower is better" in comparison.titles[f"{SLIM}/cfsd"]
+    assert [key for key in comparison.titles if "cfsd" in key] == ["oxford_vgg19/cfsd", "slim/cfsd"]
+    assert "by slim-512px-v1; lower is better" in comparison.titles["slim/cfsd"]
     assert "without a network (512px-v1); higher is better" in comparison.titles["ssim"]
     held = {entry.run.name: entry.results for entry in comparison.entries}
-    assert held["1"][f"{SLIM}/cfsd"] is None
-    assert held["2"][f"{SLIM}/cfsd"] == pytest.approx(0.2)
-    assert held["4/run"][f"{OXFORD}/cfsd"] is None
-    assert held["4/run"][f"{OXFORD}/gram"] is None
+    assert held["1"]["slim/cfsd"] is None
+    assert held["2"]["slim/cfsd"] == pytest.approx(0.2)
+    assert held["4/run"]["oxford_vgg19/cfsd"] is None
+    assert held["4/run"]["oxford_vgg19/gram"] is None
 
 
 def test_a_picture_that_its_own_network_has_measured_is_marked(tmp_path: Path) -> None:

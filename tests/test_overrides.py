@@ -110,7 +110,7 @@ def test_every_command_that_is_printed_can_be_pasted(inside: Command, small: lis
     swept = inside("-m", *given, "weights.style=1e5,-1", f"hydra.sweep.dir={folder}/a sweep", cwd=folder)
     assert swept.returncode == 1
     [line] = re.findall(r"^python -m nst.compare .*$", swept.stdout, re.MULTILINE)
-    [resume] = re.findall(r"To resume: (python .*)$", swept.stderr, re.MULTILINE)
+    [resume] = re.findall(r"Correct what failed, and continue: (python .*)$", swept.stderr, re.MULTILINE)
     compared = pasted(line, folder)
     assert compared.returncode == 0, compared.stderr
     assert pasted(resume, folder).returncode == 1, "one of its points is invalid"

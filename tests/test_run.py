@@ -464,7 +464,9 @@ def test_the_packaged_network_is_told_calmly_and_recorded(
     assert finished.returncode == 0, finished.stderr
     said = finished.stdout + finished.stderr
     assert said.count("INFO: The encoder is Oxford's VGG-19, the paper's own network, with 8 bits per weight") == 1
-    assert ("other weights: not in the cache, and can't be downloaded from" in said) == (option == "vgg19")
+    assert ("weights, which it replaces, are not in the cache, and can't be downloaded from" in said) == (
+        option == "vgg19"
+    )
     assert "WARNING" not in said
     weights = summary(tmp_path / "run")["assets"]["weights"]  # type: ignore[index]
     assert (weights["source"], weights["sha256"]) == ("package", oxford.SHA256)

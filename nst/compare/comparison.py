@@ -7,7 +7,7 @@ from functools import cached_property
 
 from nst.compare import keys
 from nst.compare.notices import Mark, marks_of, notices, totals_compare, usual_weights
-from nst.compare.results import LOSSES, Spread, alike, higher_is_better, measures_of, seeds_text
+from nst.compare.results import LOSSES, Spread, alike, measures_of, seeds_text
 from nst.compare.runs import Run
 from nst.compare.values import (
     ABSENT,
@@ -20,7 +20,7 @@ from nst.compare.values import (
     shown,
     values_of,
 )
-from nst.metrics.names import MEASURES, REPORTED
+from nst.metrics.names import MEASURES, REPORTED, directions
 
 #: At most so many results are shown first.
 FIRST = 4
@@ -123,8 +123,8 @@ class Comparison:
     def foremost_results(self) -> list[str]:
         """The results that are shown first: the total if it compares, the measures to report, and the losses."""
         wanted = [*(LOSSES[:1] if self.totals_compare else ()), *REPORTED, *LOSSES]
-        found = [key for name in wanted for key in self.results if key.rpartition("/")[2] == name]
-        return list(dict.fromkeys(found))[:FIRST]
+        by_name = [[key for key in self.results if key.rpartition("/")[2] == name] for name in dict.fromkeys(wanted)]
+        return [key for held in list(filter(None, by_name))[:FIRST] for key in held]
 
     @cached_property
     def captions(self) -> list[str]:
@@ -135,11 +135,7 @@ class Comparison:
     def directions(self, keys: Sequence[str]) -> str:
         """Return which values of results are better, as one line: of measures, and of losses that compare."""
         losses = LOSSES if self.totals_compare else LOSSES[1:]
-        judged = [key for key in keys if key in losses or key.rpartition("/")[2] in MEASURES]
-        sides = {
-            side: [key for key in judged if higher_is_better(key) == (side == "higher")] for side in ("lower", "higher")
-        }
-        return "; ".join(f"{side} is better: {', '.join(held)}" for side, held in sides.items() if held)
+        return directions(key for key in keys if key in losses or key.rpartition("/")[2] in MEASURES)
 
     @cached_property
     def marks_of_all(self) -> set[str]:
@@ -223,6 +219,8 @@ class Comparison:
 def compare(runs: Sequence[Run], unread: Sequence[str] = (), *, sort: str | None = None) -> Comparison:
     """Compare runs, sorted by the key ``sort``, in descending order if it begins with ``-``."""
     values = [values_of(run) for run in runs]
+    keys.share_names(runs, values)
+    keys.share_options(runs, values)
     keys.tell_namesakes_apart(runs, values)
     differing = keys.differing(values)
     varied = keys.varied(values, differing)

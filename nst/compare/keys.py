@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nst.compare.runs import Run
+from nst.compare.runs import Run, section
 from nst.compare.values import ABSENT, INPUTS, Value, digest_of, is_picture, short, shown
 from nst.errors import UserError, listed, problem
 
@@ -97,6 +97,42 @@ def check(option: str, key: str, offered: Sequence[str], known: Iterable[str]) -
         near = (ends or difflib.get_close_matches(key.lower(), known, cutoff=0.7))[:3]
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise UserError(problem(option, key, f"there is no such key; {hint}choices: {listed(offered)}"))
+
+
+def share_names(runs: Sequence[Run], values: Sequence[dict[str, Value]]) -> None:
+    """Give equal files the same name, the one that most runs have for them; the shortest of equally common ones.
+
+    An uploaded picture, for example, is a copy with another name.
+    """
+    for key in ("content", "style"):
+        names: dict[str, list[str]] = {}
+        for run, held in zip(runs, values, strict=True):
+            if key in held and (digest := digest_of(run, key)) is not None:
+                names.setdefault(digest, []).append(str(held[key]))
+        for run, held in zip(runs, values, strict=True):
+            if key in held and (digest := digest_of(run, key)) in names:
+                held[key] = min(names[digest], key=lambda name: (-names[digest].count(name), len(name), name))
+
+
+def share_options(runs: Sequence[Run], values: Sequence[dict[str, Value]]) -> None:
+    """Name the options of runs that were made from a picture's configuration, which has no names of options.
+
+    The option of a group is that of another run with the same keys in the group.
+    """
+    known: dict[tuple[str, frozenset[tuple[str, Value]]], Value] = {}
+    for run, held in zip(runs, values, strict=True):
+        for group in section(run.summary, "choices"):
+            if group in held:
+                known.setdefault((group, _within(group, held)), held[group])
+    for run, held in zip(runs, values, strict=True):
+        for group in {group for group, _ in known} - section(run.summary, "choices").keys():
+            if (group, inner := _within(group, held)) in known and inner:
+                held[group] = known[group, inner]
+
+
+def _within(group: str, held: Values) -> frozenset[tuple[str, Value]]:
+    """Return the keys below a group, with their values."""
+    return frozenset((key, value) for key, value in held.items() if key.startswith(f"{group}."))
 
 
 def tell_namesakes_apart(runs: Sequence[Run], values: Sequence[dict[str, Value]]) -> None:

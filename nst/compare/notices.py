@@ -8,6 +8,7 @@ from typing import Literal
 
 from nst.compare.runs import SILENCE, Run, common, section
 from nst.compare.values import few, short, shown, weights_of
+from nst.metrics.names import PIXELS
 
 #: At most so many keys are named in a sentence.
 NAMED = 6
@@ -80,10 +81,9 @@ def notices(runs: Sequence[Run], marks: Sequence[Sequence[Mark]], varied: Sequen
         notices.append("; ".join(f"{_share(count, runs)}: {short}" for short, count in counted.items()))
     judged = sum(mark.kind == "judge" for each in marks for mark in each)
     if judged:
-        other = "oxford_vgg19" if any("slim" in judge for run in runs for judge in run.own_judges()) else "slim"
         notices.append(
             f"{_share(judged, runs)}: measured by the network that painted the picture, which rates it too well and "
-            f"may change the order; for another opinion: {_measuring(runs)} --observer {other}"
+            f"may change the order; {_other_opinion(runs)}"
         )
     weights = Counter(weights_of(run) for run in runs if weights_of(run) is not None)
     if len(weights) > 1:
@@ -120,6 +120,16 @@ def _share(count: int, runs: Sequence[Run]) -> str:
     return f"{count} of {len(runs)} runs"
 
 
+def _other_opinion(runs: Sequence[Run]) -> str:
+    """Return which other observer has measured all runs, or the command for it."""
+    judges = {judge for run in runs for judge in run.own_judges()}
+    others = set.intersection(*(set(run.metrics) for run in runs)) - judges - {PIXELS}
+    if others:
+        return f"{' and '.join(sorted(others))}, which has measured them, too, is another opinion"
+    other = "oxford_vgg19" if any("slim" in judge for judge in judges) else "slim"
+    return f"for another opinion: {_measuring(runs)} --observer {other}"
+
+
 def _measuring(runs: Sequence[Run]) -> str:
     """Return the command that measures runs, by their folders or by the folder that contains them."""
     folders = [str(run.folder.path) for run in runs]
@@ -151,7 +161,7 @@ def _made_differently(runs: Sequence[Run]) -> Iterator[str]:
     """Yield the machine and software facts in which the runs differ: each value with its number of runs."""
     summaries = [{**run.summary, **section(run.summary, "versions")} for run in runs]
     for key in MADE_WITH:
-        counts = Counter(shown(summary[key]) for summary in summaries if key in summary)
+        counts = Counter(shown(summary[key]) for summary in summaries if summary.get(key) is not None)
         if len(counts) > 1:
             values = ", ".join(f"{value} ({count})" for value, count in counts.most_common())
             yield f"{key.replace('_', ' ')} {values}"

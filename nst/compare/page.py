@@ -18,13 +18,13 @@ import jinja2
 from PIL import Image
 
 from nst.compare.comparison import FOREMOST, Comparison, Entry
-from nst.compare.results import LOSSES, higher_is_better, standing
+from nst.compare.results import LOSSES, standing
 from nst.compare.runs import CURVES, Run
 from nst.compare.table import finite
 from nst.compare.values import ABSENT, INPUTS, few, pair, shown
 from nst.errors import count, typed
 from nst.files.atomic import write_text
-from nst.metrics.names import REPORTED
+from nst.metrics.names import REPORTED, higher_is_better
 
 #: Longest side in px of a picture on the page, unless the byte limit requires a smaller one.
 SIDE = 480

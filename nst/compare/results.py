@@ -1,5 +1,6 @@
 """The results of runs: what they mean, which are better, and their spread over runs that differ in ``seed`` alone."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -26,15 +27,20 @@ LOSSES = ("total", "content_loss", "style_loss")
 def measures_of(runs: Sequence[Run]) -> tuple[dict[str, str], dict[str, dict[str, float | None]]]:
     """Return the meanings of all results, and each run's measures.
 
-    A measure has the observer in its key if another observer has measured the same.
+    A measure has the observer in its key if another observer has measured the same; without the observer's version if
+    there is only one.
     """
     found = {run.name: run.measures() for run in runs}
     observers: dict[str, list[str]] = {}
     for observer, name in dict.fromkeys(pair for measures in found.values() for pair in measures):
         observers.setdefault(name, []).append(observer)
 
+    versions = {observer for held in observers.values() for observer in held}
+    kinds = Counter(observer.partition("-")[0] for observer in versions)
+
     def key(observer: str, name: str) -> str:
-        return name if len(observers[name]) == 1 else f"{observer}/{name}"
+        kind = observer.partition("-")[0]
+        return name if len(observers[name]) == 1 else f"{kind if kinds[kind] == 1 else observer}/{name}"
 
     told = {
         key(observer, name): _meaning(measure, observer)
@@ -51,12 +57,6 @@ def _meaning(measure: Measure, observer: str) -> str:
     """Return what a measure means, what has measured it, and which values are better."""
     by = f"without a network ({observer})" if measure.by == "pixels" else f"by {observer}"
     return f"{measure.meaning}, {by}; {'higher' if measure.higher_is_better else 'lower'} is better"
-
-
-def higher_is_better(key: str) -> bool:
-    """Return whether higher values of a result are better."""
-    measure = MEASURES.get(key.rpartition("/")[2])  # type: ignore[call-overload]
-    return measure is not None and measure.higher_is_better
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Names of the measures and of the networks that measure. Imports no torch, so that configurations are checked fast."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 #: Longest side in px at which pictures are measured.
@@ -78,6 +78,20 @@ def measured_by(observer: str) -> list[MeasureName]:
 def full_name(observer: str) -> str:
     """Return the name of an observer with its size and version, which is part of the name of each of its measures."""
     return f"{observer}-{PIXELS}"
+
+
+def higher_is_better(key: str) -> bool:
+    """Return whether higher values of a result, a loss or a measure, are better. Its observer may precede a measure."""
+    measure = MEASURES.get(key.rpartition("/")[2])  # type: ignore[call-overload]
+    return measure is not None and measure.higher_is_better
+
+
+def directions(names: Iterable[str]) -> str:
+    """Return which values of results are better, as text: ``lower is better: cfsd; higher is better: ssim``."""
+    sides: dict[str, list[str]] = {"lower": [], "higher": []}
+    for name in names:
+        sides["higher" if higher_is_better(name) else "lower"].append(name)
+    return "; ".join(f"{side} is better: {', '.join(held)}" for side, held in sides.items() if held)
 
 
 def named(metrics: Mapping[str, Any], observer: str) -> dict[str, float]:

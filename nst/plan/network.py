@@ -245,7 +245,7 @@ def _vgg(config: Config) -> Asset:
         return asset.fetch(key="encoder.url", url=wanted.url, digest=wanted.sha256, cache=paths.weights_cache())
     except OSError as error:
         missing = f"not in the cache, and can't be downloaded from {wanted.url} ({error})"
-        packaged = _packaged(f"; other weights: {missing}") if shipped else None
+        packaged = _packaged(f". Torchvision's weights, which it replaces, are {missing}") if shipped else None
         if packaged is not None:
             return packaged
         if config.assets == "strict":

@@ -11,7 +11,7 @@ from nst.encoder.precision import abilities
 from nst.errors import UserError, of_disk, problem
 from nst.files.run_folder import RunFolder
 from nst.metrics.measure import measure
-from nst.metrics.names import MEASURES, full_name, named
+from nst.metrics.names import MEASURES, directions, full_name, named
 from nst.metrics.observer import CPU, observer
 from nst.metrics.report import told
 
@@ -40,7 +40,8 @@ def measured(config: Config, folder: RunFolder, device: torch.device) -> dict[st
     measures = folder.read_metrics()
     for name in config.metrics:
         if full_name(name) in measures:
-            log.info("Measured by %s: %s", full_name(name), told(measures, name))
+            better = directions(named(measures, name))
+            log.info("Measured by %s: %s (%s)", full_name(name), told(measures, name), better)
     return measures
 
 

@@ -154,7 +154,9 @@ def _tell(sweep: Sweep, complete: int, expected: int, noun: str, words: list[str
         print(f"python -m nst.compare {shlex.quote(str(sweep.path))}", flush=True)
     if complete >= expected:
         return 0
+    failed = all(outcome.state == "failed" for outcome in outcomes if not _is_complete(outcome))
+    ahead = "Correct what failed, and continue" if failed else "To resume"
     kept = [word for word in words if not word.startswith("hydra.sweep.dir=")]
     again = shlex.join(["python", "-m", "nst.train", "-m", *kept, f"hydra.sweep.dir={sweep.path}"])
-    print(f"error: {expected - complete} of {total} not complete. To resume: {again}", file=sys.stderr)
+    print(f"error: {expected - complete} of {total} not complete. {ahead}: {again}", file=sys.stderr)
     return 1

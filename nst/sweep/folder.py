@@ -22,7 +22,7 @@ from nst.errors import typed, written
 from nst.files.atomic import write_text
 from nst.files.lock import locked
 from nst.files.run_folder import RunFolder
-from nst.metrics.names import OBSERVERS, REPORTED, full_name, named
+from nst.metrics.names import OBSERVERS, REPORTED, directions, full_name, named
 
 #: Groups that change what a loss measures.
 _MEANING = ("encoder", "layers", "objective", "pooling")
@@ -127,7 +127,8 @@ class Sweep:
         results = [self._results(outcome) for outcome in outcomes]
         losses = [name for name in _LOSSES if not any(changes(key, name) for key in self.varied())]
         columns = [name for name in (*losses, *REPORTED) if any(name in each for each in results)]
-        table = Table("", "run", "outcome", *columns, box=None, pad_edge=False)
+        caption = directions(columns) if columns else None
+        table = Table("", "run", "outcome", *columns, box=None, pad_edge=False, caption=caption, caption_justify="left")
         for outcome, found in zip(outcomes, results, strict=True):
             own = [word for word in outcome.overrides if not all(word in other.overrides for other in outcomes)]
             own = own or outcome.overrides
