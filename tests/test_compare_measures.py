@@ -84,7 +84,13 @@ def test_a_picture_that_its_own_network_has_measured_is_marked(tmp_path: Path) -
     comparison = compare(find([tmp_path], side=64)[0])
     marks = {entry.run.name: [mark.short for mark in entry.marks] for entry in comparison.entries}
     assert marks == {"own": ["measured by own network"], "far": [], "held": []}
-    assert any(line.startswith("1 of 3 runs: measured by the network") for line in comparison.notices)
+    [notice] = [line for line in comparison.notices if line.startswith("1 of 3 runs: measured by the network")]
+    assert notice.endswith("--observer slim")
+    for run in find([tmp_path], side=64)[0]:
+        own = run.metrics.get(OXFORD, {"sha256": None, "values": {}})
+        run.folder.write_metrics({OXFORD: own, SLIM: {"sha256": None, "values": {"cfsd": 0.2}}})
+    notices = compare(find([tmp_path], side=64)[0]).notices
+    assert any(line.endswith("slim-512px-v1, which has measured them, too, is another opinion") for line in notices)
 
 
 def test_seeds_are_one_row_with_mean_and_range(

@@ -620,11 +620,13 @@ def test_a_home_folder_is_not_needed(
 
 
 def test_a_picture_much_smaller_than_its_content_is_told(inside: Command, small: list[str], tmp_path: Path) -> None:
-    Image.new("RGB", (100, 80), "red").save(tmp_path / "large.png")
-    for file, told in (("large.png", True), (small[0].removeprefix("content.path="), False)):
-        finished = inside(*small, f"content.path={file}", "evaluations=1")
+    """But not to a user who chose the size."""
+    Image.new("RGB", (800, 80), "red").save(tmp_path / "large.png")
+    unsized = [word for word in small if word != "size=32"]
+    for words, told in ((unsized, True), ([*unsized, "size=384"], False)):
+        finished = inside(*words, "content.path=large.png", "evaluations=1")
         assert finished.returncode == 0, finished.stderr
-        assert ("will have 32 x 26 px; the content picture has 100 x 80 px. size=N" in finished.stderr) is told
+        assert ("will have 384 x 38 px; the content picture has 800 x 80 px. size=N" in finished.stderr) is told
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a terminal of its own")
