@@ -127,6 +127,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["evaluation=3"], ["evaluation=3: there is no key evaluation; did you mean evaluations"]),
     (["+optimizer.speed=3"], ["optimizer.speed=3: there is no such key; keys: _target_", "lr"]),
     (["size=["], ["size=[: this override can't be read"]),
+    (["weights.style=1e5", "1e6"], ["for a sweep over values: -m weights.style=1e5,1e6"]),
     (["nonsense"], ["nonsense: an override has the form KEY=VALUE, such as content.path=nonsense"]),
     (["encoder.weights=SLIM", "encoder=vgg19"], ["encoder.weights=", "is of slim, not of vgg19; choose encoder=slim"]),
     (["encoder.weights=LIST"], ["encoder.weights=", "no dictionary of weights"]),

@@ -705,6 +705,10 @@ def test_the_end_of_a_run_says_what_was_made(inside: Command, small: list[str], 
     assert told[-1].removeprefix("INFO: ") in (tmp_path / "run" / "train.log").read_text()
     resumed = inside("resume=run", "evaluations=2")
     assert "after 2 evaluations" in resumed.stderr
+    assert (
+        f"this is a file of a run; resume its folder: resume={tmp_path / 'run'}"
+        in inside("resume=run/result.png", "evaluations=3").stderr
+    )
     words = [*small, "logger=none", "evaluations=2"]  # of both commands, the later one's where both have the key
     given = re.findall(r"To keep more of the content: python -m nst.train (.*)$", resumed.stderr, re.MULTILINE)
     assert set(shlex.split(given[0])) == {*words, "weights.style=2e5"} - {"evaluations=6"}

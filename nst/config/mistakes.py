@@ -109,7 +109,7 @@ def _unreadable(overrides: list[str]) -> Iterator[str]:
         written_apart = " ".join(overrides[max(0, apart - 1) : apart + 2])
         yield f"{written_apart}: an override has the form KEY=VALUE, without spaces around the equals sign"
         return
-    for text, following in zip(overrides, [*overrides[1:], ""], strict=True):
+    for before, text, following in zip(["", *overrides[:-1]], overrides, [*overrides[1:], ""], strict=True):
         try:
             parse([text])
         except HydraException as error:
@@ -117,11 +117,19 @@ def _unreadable(overrides: list[str]) -> Iterator[str]:
                 yield f"{text} {following}: an override has the form KEY=VALUE: {text}={following}"
                 return
             if "=" not in text:
-                form = f"an override has the form KEY=VALUE, such as content.path={text} or style.path={text}"
-                yield f"{text}: {form}; a value with spaces needs quotes: \"content.path='my photo.jpg'\""
+                yield _no_override(text, before)
                 continue
             hint = f"quote a value with special characters inside the shell's quotes: \"{text.partition('=')[0]}='…'\""
             yield f"{text}: this override can't be read ({str(error).splitlines()[0]}); {hint}"
+
+
+def _no_override(text: str, before: str) -> str:
+    """Return one line about a word without a key, which follows another word."""
+    form = "an override has the form KEY=VALUE"
+    if "=" in before and re.fullmatch(r"[-+.e\d]+", text):
+        return f"{before} {text}: {form}; for a sweep over values: -m {before},{text}"
+    form = f"{form}, such as content.path={text} or style.path={text}"
+    return f"{text}: {form}; a value with spaces needs quotes: \"content.path='my photo.jpg'\""
 
 
 def _swept(arguments: argparse.Namespace) -> Iterator[str]:

@@ -103,18 +103,23 @@ def source_of(arguments: argparse.Namespace) -> Source:
 def _no_run(folder: Path) -> str:
     """Return why a folder can't be resumed: it is a sweep's, or isn't a run's at all."""
     runs = sorted(path.parent for path in folder.glob(f"*/{RunFolder(folder).config.name}"))
+    if folder.is_file() and RunFolder(folder.parent).config.is_file():
+        return f"this is a file of a run; resume its folder: resume={shlex.quote(str(folder.parent))}"
     if runs:
         return (
             f"this folder has {count(len(runs), 'run')}, each in a folder of its own; resume one of them, such as "
             f"resume={shlex.quote(str(runs[0]))}, or give the command of a sweep once more to continue it"
         )
-    return f"this folder contains no run: it has no {RunFolder(folder).config.name}; give a folder that nst.train made"
+    no_run = (
+        f"this folder contains no run: it has no {RunFolder(folder).config.name}; give a folder that nst.train made"
+    )
+    return folder_problem(folder) or no_run
 
 
 def _resumed(folder: Path, overrides: list[str], given: list[Override]) -> Source:
     saved = RunFolder(folder).config
     if not saved.is_file():
-        raise UserError(problem("resume", folder, folder_problem(folder) or _no_run(folder)))
+        raise UserError(problem("resume", folder, _no_run(folder)))
     try:
         began = OmegaConf.load(saved)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
