@@ -199,6 +199,7 @@ def test_runs_are_found_loaded_and_compared(browser: Chrome, studio: Studio, pho
         until(lambda: page.runs()[0].click() or True, what="run that nothing covers")  # type: ignore[func-returns-value]
         page.says(f"outputs/earlier/{style}")
         page.press("Add to the comparison")
+        page.says("Added: press to remove")
     page.press("Compare 2 runs")
     link = until(lambda: browser.find_element(By.LINK_TEXT, "Open the comparison"), seconds=120, what="comparison")
     address = str(link.get_attribute("href"))

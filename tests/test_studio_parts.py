@@ -211,7 +211,8 @@ def test_a_run_that_is_stopped_before_its_first_evaluation_has_not_failed(tmp_pa
         ("completed", "own", {}, "Measuring the picture by alexnet, for ", []),
         ("interrupted", "other", {"process": None}, "Starting", ["Stop and keep the picture"]),
         ("interrupted", "own", {"process": (1, 0.0)}, "Finishing", []),
-        ("completed", "own", None, "Completed", ["Continue"]),
+        ("interrupted", "own", None, "Stopped", ["Continue"]),
+        ("completed", "own", None, "Completed", []),
     ],
 )
 def test_the_status_and_the_buttons_agree(
@@ -337,20 +338,27 @@ def test_the_evaluations_to_continue_to_are_those_of_the_run_that_is_shown(tmp_p
         known = shown[budget]
         values.append(shown[field])
     assert values == [300, gr.skip(), 20], "what was typed in for the same run stays"
+    button = watch.outputs.index(watch.resume)
+    for typed, more in ((20, False), (21, True), (None, False)):
+        assert watch._typed(typed).interactive is more, "a complete run needs more evaluations"
+        assert watch.show(known, typed)[button].interactive is more  # type: ignore[attr-defined]
+    assert watch.show(None, 300)[button].interactive is False, "another run's number"  # type: ignore[attr-defined]
     queue.add(["size=64"])
     assert watch.show(known)[field] is None, "it isn't known yet"
 
 
 def test_the_measures_of_a_run_are_explained(tmp_path: Path) -> None:
     measures = {"oxford_vgg19-512px-v1": {"frechet": 1.5, "gram": 0.5}, "slim-512px-v1": {"gram": 0.25}}
+    measures["512px-v1"] = {"ssim": 0.25}
     make_run(tmp_path / "run", metrics=measures)
     entry = gallery.entry_of(tmp_path, "run")
     assert entry is not None
     told = gallery.about(entry)
     assert '<dt title="distance from the style: Fréchet' in told
     assert re.findall(r"<dt title[^>]*>([^<]*)</dt><dd>([^<]*)</dd>", told) == [
-        ("gram (oxford_vgg19-512px-v1)", "0.5"), ("gram (slim-512px-v1)", "0.25"), ("frechet", "1.5"),
+        ("ssim", "0.25"), ("gram (oxford_vgg19-512px-v1)", "0.5"), ("gram (slim-512px-v1)", "0.25"), ("frechet", "1.5"),
     ]  # fmt: skip
+    assert "<dt>Better is</dt><dd>lower: gram, frechet; higher: ssim</dd>" in told
 
 
 def test_an_upload_moves_with_its_run(tmp_path: Path) -> None:
@@ -384,7 +392,7 @@ def test_captions_of_runs_begin_with_what_differs(tmp_path: Path) -> None:
         make_run(tmp_path / name, status=status, made={"overrides": words, "name": "tubingen-scream"})
     found = sorted(gallery.entries(tmp_path), key=lambda entry: entry.name)
     assert gallery.captions(found) == [
-        "a style=scream", "b style=scream", "stopped: content.path=my dog.png style=scream", "tubingen-scream",
+        "a style=scream", "b style=scream", "stopped: style=scream content.path=my dog.png", "tubingen-scream",
     ]  # fmt: skip
     assert gallery.captions(found[:1]) == ["tubingen-scream"]
     for word in ("interrupted", "stopped"):
@@ -450,14 +458,20 @@ def test_start_waits_until_a_mistake_is_corrected(tmp_path: Path) -> None:
 
 @needs_gradio
 def test_paint_and_look_say_what_a_newcomer_may_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand-ins, and why Compare can't be pressed."""
+    """Stand-ins, the style weight, what is compared, and why Compare can't be pressed."""
     import gradio as gr
 
-    from nst.studio.tabs.look import _compare_button
+    from nst.studio.tabs.look import Look, _compare_button
     from nst.studio.tabs.paint import FIRST, Paint
 
     with gr.Blocks():
         paint = Paint(Queue(tmp_path), Speeds(tmp_path))
+        look = Look(paint, gr.Tabs())
+    assert paint.strength.info == "weights.style = 1e6; here its log10"
+    chosen: list[str] = []
+    for name, runs, says in (("a", ["a"], "Added: press to remove"), ("a", [], "Add to the comparison")):
+        chosen, add, _ = look._add(name, chosen)
+        assert (chosen, add.value) == (runs, says)
     for stand_ins, expected in (([], ""), (["content", "style"], "content and style (the originals couldn't be downl")):
         estimate = Estimate((64, 48), 1, 10**9, None, stand_ins)
         monkeypatch.setattr(paint.speeds, "estimate", lambda words, *, measure, made=estimate: made)

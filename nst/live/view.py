@@ -185,7 +185,7 @@ def _curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         x = _LEFT + 80 * number
         lines.append(f'<path d="M{x} {_HEIGHT - 8}h14" stroke="{_COLORS[name]}" stroke-width="3"/>')
         lines.append(f'<text x="{x + 18}" y="{_HEIGHT - 4}">{name}</text>')
-    lines.append(f'<text x="{_WIDTH - 10}" y="{_HEIGHT - 4}" text-anchor="end">{last} evaluations</text>')
+    lines.append(f'<text x="{_WIDTH - 10}" y="{_HEIGHT - 4}" text-anchor="end">up to evaluation {last}</text>')
     label = "losses, each relative to its largest value"
     lines.append(f'<text x="{_WIDTH - 10}" y="{_HEIGHT - 22}" text-anchor="end" opacity=".7">{label}</text>')
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(lines)}</svg>'

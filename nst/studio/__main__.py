@@ -105,7 +105,7 @@ def _serve(outputs: Path, host: str, port: int) -> int:
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{port}/"
         write_text(outputs / ADDRESS, address)
-        print(f"The studio is at {address}", flush=True)
+        print(f"The studio is at {address} (Ctrl-C stops it)", flush=True)
         if asked is not None and not password:
             print(f"Its password is {asked}, with any user name", flush=True)
         config = uvicorn.Config(

@@ -99,7 +99,7 @@ def entries(outputs: Path, words: str = "") -> list[Entry]:
 
 
 def captions(shown: Sequence[Entry]) -> list[str]:
-    """Return the texts below the pictures of runs: overrides that not all of them have, the rarest first.
+    """Return the texts below the pictures of runs: overrides that not all of them have, the rarest first, paths last.
 
     A run without such overrides has its name. Runs that would have the same text also have the names of their folders.
     """
@@ -107,11 +107,16 @@ def captions(shown: Sequence[Entry]) -> list[str]:
     numbers = Counter(word for each in words for word in set(each))
     texts = []
     for entry, each in zip(shown, words, strict=True):
-        own = sorted((word for word in each if numbers[word] < len(shown)), key=lambda word: numbers[word])
+        differing = (word for word in each if numbers[word] < len(shown))
+        own = sorted(differing, key=lambda word: (_is_path(word), numbers[word]))
         ended = "" if entry.status == "completed" else f"{ENDED.get(entry.status, entry.status)}: "
         texts.append(ended + (" ".join(own) or entry.title))
     again = Counter(texts)
     return [text if again[text] == 1 else f"{entry.name} {text}" for entry, text in zip(shown, texts, strict=True)]
+
+
+def _is_path(word: str) -> bool:
+    return word.partition("=")[0].endswith((".path", ".region", ".mask"))
 
 
 def _short(word: str) -> str:
@@ -184,17 +189,20 @@ def about(entry: Entry, status: str | None = None) -> str:
 
 
 def _measures(folder: RunFolder) -> str:
-    """Return the rows of a picture's measures, each with its meaning as a tooltip."""
+    """Return the rows of a picture's measures, each with its meaning as a tooltip, and which values are better."""
     found = {observer: held["values"] for observer, held in folder.read_metrics().items()}
     again = Counter(name for values in found.values() for name in values)
     rows = []
+    judged: dict[str, dict[str, None]] = {"lower": {}, "higher": {}}
     for name, measure in MEASURES.items():
         for observer, values in found.items():
             if values.get(name) is not None:
                 title = html.escape(f"{measure.meaning}; by {observer}")
                 shown = html.escape(name if again[name] == 1 else f"{name} ({observer})")
                 rows.append(f'<dt title="{title}">{shown}</dt><dd>{html.escape(written(values[name], 4))}</dd>')
-    return "".join(rows)
+                judged["higher" if measure.higher_is_better else "lower"][name] = None
+    better = "; ".join(f"{side}: {', '.join(names)}" for side, names in judged.items() if names)
+    return "".join(rows) + (f"<dt>Better is</dt><dd>{better}</dd>" if rows else "")
 
 
 def configuration(entry: Entry) -> str:

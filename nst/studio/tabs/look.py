@@ -17,6 +17,8 @@ from nst.studio.mistakes import shown
 from nst.studio.status import job_status, status_text
 from nst.studio.tabs.paint import DEFAULTS, FIRST, Paint, about
 
+_ADD = "Add to the comparison"
+
 
 class Look:
     """The tab that shows the runs that there are, one of them in detail, and several side by side.
@@ -33,7 +35,7 @@ class Look:
         self.chosen = gr.State(None)
         self.selection = gr.State([])
         with gr.Row():
-            self.words = gr.Textbox("", label="Filter", placeholder="starry_night lbfgs", scale=4)
+            self.words = gr.Textbox("", label="Filter", placeholder="starry_night lbfgs", scale=4, min_width=320)
             self.refresh = gr.Button("Refresh", scale=1)
         self.gallery = gr.Gallery(
             label="Runs, the newest first",
@@ -49,12 +51,12 @@ class Look:
             with gr.Column(scale=2):
                 with gr.Row():
                     self.again = gr.Button("Again with changes", interactive=False)
-                    self.add = gr.Button("Add to the comparison", interactive=False)
+                    self.add = gr.Button(_ADD, interactive=False)
+                self.compare = _compare_button(0)
+                self.link = gr.HTML()
                 self.facts = gr.HTML("<p>Choose a run.</p>")
                 with gr.Accordion("Configuration", open=False):
                     self.config = gr.Code(language="yaml", interactive=False, label="config.yaml")
-        self.compare = _compare_button(0)
-        self.link = gr.HTML()
         self.film = gr.Video(label="Film", interactive=False, visible=False, autoplay=True, loop=True, height=360)
         with gr.Accordion("A picture that nst has saved", open=False):
             self.dropped = gr.Image(
@@ -64,7 +66,7 @@ class Look:
         self.shown = [self.gallery, self.names]
         gr.on([self.words.change, self.refresh.click], self.show, self.words, self.shown, **private)
         self.gallery.select(
-            self._choose, self.names,
+            self._choose, [self.names, self.selection],
             [self.chosen, self.slider, self.film, self.facts, self.config, self.again, self.add], **private,
         )  # fmt: skip
         self.form = [
@@ -74,8 +76,9 @@ class Look:
         ]  # fmt: skip
         self.again.click(self._again, self.chosen, self.form, **private)
         self.dropped.upload(self._rerun, self.dropped, [self.dropped, *self.form], preprocess=False, **private)
-        self.add.click(self._add, [self.chosen, self.selection], [self.selection, self.compare], **private)
-        self.compare.click(self._compare, self.selection, [self.selection, self.compare, self.link], **private)
+        compared = [self.selection, self.add, self.compare]
+        self.add.click(self._add, [self.chosen, self.selection], compared, **private)
+        self.compare.click(self._compare, self.selection, [*compared, self.link], **private)
         self.paint = paint
 
     def show(self, words: str = "") -> tuple[list[tuple[Any, str]], list[str]]:
@@ -95,7 +98,7 @@ class Look:
             raise shown(f"{name}: this run no longer exists")
         return found
 
-    def _choose(self, names: list[str], event: gr.SelectData) -> tuple[Any, ...]:
+    def _choose(self, names: list[str], selection: list[str], event: gr.SelectData) -> tuple[Any, ...]:
         entry = self._entry(names[event.index])
         film = entry.film()
         return (
@@ -105,7 +108,7 @@ class Look:
             gallery.about(entry, self._doing(entry)),
             gallery.configuration(entry),
             gr.Button(interactive=True),
-            gr.Button(interactive=True),
+            _add_button(entry.name, selection),
         )
 
     def _doing(self, entry: Entry) -> str | None:
@@ -153,32 +156,35 @@ class Look:
             int(known.get("evaluations", usual.evaluations)), shlex.join(others), gr.Tabs(selected="paint"),
         )  # fmt: skip
 
-    def _add(self, name: str, selection: list[str]) -> tuple[list[str], Any]:
-        added = [*selection, *([] if name in selection else [name])]
-        return added, _compare_button(len(added))
+    def _add(self, name: str, selection: list[str]) -> tuple[list[str], Any, Any]:
+        """Add a run to the comparison, or remove it if it is there; return the runs, and the two buttons."""
+        changed = [each for each in selection if each != name] if name in selection else [*selection, name]
+        return changed, _add_button(name, changed), _compare_button(len(changed))
 
-    def _compare(self, selection: list[str]) -> Iterator[tuple[Any, Any, str]]:
+    def _compare(self, selection: list[str]) -> Iterator[tuple[Any, Any, Any, str]]:
         """Yield what the page shows during the comparison, and afterwards."""
         folders = [self._entry(name).folder for name in selection]
         key = secrets.token_hex(8)
-        yield gr.skip(), gr.Button(interactive=False), f"<p>Comparing {len(selection)} runs…</p>"
+        yield gr.skip(), gr.skip(), gr.Button(interactive=False), f"<p>Comparing {len(selection)} runs…</p>"
         try:
             unmeasured = gallery.unmeasured(folders)
             if unmeasured:
-                yield (
-                    gr.skip(),
-                    gr.skip(),
-                    f"<p>Measuring {count(len(unmeasured), 'picture')} before the comparison…</p>",
-                )
+                told = f"<p>Measuring {count(len(unmeasured), 'picture')} before the comparison…</p>"
+                yield gr.skip(), gr.skip(), gr.skip(), told
                 gallery.measure(unmeasured)
             gallery.compare(folders, self.compared / key)
         except UserError as error:
-            yield gr.skip(), gr.Button(interactive=True), ""
+            yield gr.skip(), gr.skip(), gr.Button(interactive=True), ""
             raise shown(error) from None
         names = html.escape(", ".join(selection))
         page = f"runs/.studio/compare/{key}/index.html"
         link = f'<a class="nst-open" href="{page}" target="_blank">Open the comparison</a><p>{names}</p>'
-        yield [], _compare_button(0), link
+        yield [], gr.Button(_ADD), _compare_button(0), link
+
+
+def _add_button(name: str, selection: list[str]) -> Any:
+    """Return the button that adds a run to the comparison, or removes it if it is there."""
+    return gr.Button("Added: press to remove" if name in selection else _ADD, interactive=True)
 
 
 def _compare_button(number: int) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from nst.config.mistakes import options_of
-from nst.errors import UserError, count
+from nst.errors import UserError, count, written
 from nst.live.view import duration, stand_in_text
 from nst.studio import form, gallery
 from nst.studio.estimate import Speeds
@@ -78,7 +78,7 @@ class Paint:
                 self.about = gr.Markdown(about(None))
                 self.strength = gr.Slider(
                     -1, 10, self.level(usual.strength), step=0.05, label="Style strength",
-                    info="log10 of weights.style",
+                    info=_strength(self.level(usual.strength)),
                 )  # fmt: skip
                 self.size = gr.Slider(*form.RANGES["size"], usual.size, step=1, label="Size", info="longest side in px")
                 self.brush = gr.Slider(0.25, 4, usual.brush, step=0.05, label="Brush scale", info="style.scale")
@@ -92,6 +92,14 @@ class Paint:
             self.content, *self.styles, *self.regions, *self.weights, self.preset, self.strength, self.size, self.brush,
             self.color, self.objective, self.evaluations, self.more,
         ]  # fmt: skip
+        self.strength.change(
+            lambda level: gr.Slider(info=_strength(level)),
+            self.strength,
+            self.strength,
+            show_progress="hidden",
+            trigger_mode="always_last",
+            api_visibility="private",
+        )
         self.preset.input(
             self._choose,
             self.preset,
@@ -262,6 +270,11 @@ def _form(values: Sequence[Any]) -> Form:
         int(evaluations or usual.evaluations),
     )
     return Form(content, styles, name, knobs, more)
+
+
+def _strength(level: float | None) -> str:
+    """Return the style weight of a slider's value, as text."""
+    return "log10 of weights.style" if level is None else f"weights.style = {written(10.0**level, 3)}; here its log10"
 
 
 def about(name: str | None) -> str:

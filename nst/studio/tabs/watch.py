@@ -47,24 +47,28 @@ class Watch:
             self.stop = gr.Button("Stop and keep the picture", variant="stop", interactive=False)
             self.resume = gr.Button("Continue", interactive=False)
             self.evaluations = gr.Number(
-                label="Evaluations in total", info="Continue goes on until the run has made this many", precision=0
+                label="Evaluations in total",
+                info="Continue goes on until the run has made this many; raise it to continue a complete run",
+                precision=0,
             )
         self.waiting = gr.HTML()
         self.remove = gr.Button("Remove waiting runs", visible=False, size="sm")
         self.timer = gr.Timer(INTERVAL, active=False)
         buttons = [self.pause, self.stop, self.resume, self.evaluations]
         self.outputs = [self.job, self.budget, self.run, *buttons, self.waiting, self.remove, self.timer]
+        self.inputs = [self.budget, self.evaluations]
         private: Any = {"show_progress": "hidden", "api_visibility": "private"}
-        self.timer.tick(self.show, self.budget, self.outputs, **private)
-        self.pause.click(self._pause, [self.job, self.budget], self.outputs, **private)
-        self.stop.click(self._stop, [self.job, self.budget], self.outputs, **private)
-        self.resume.click(self._resume, [self.evaluations, self.budget], self.outputs, **private)
-        self.remove.click(self._remove, [self.job, self.budget], self.outputs, **private)
+        self.timer.tick(self.show, self.inputs, self.outputs, **private)
+        self.evaluations.change(self._typed, self.evaluations, self.resume, **private)
+        self.pause.click(self._pause, [self.job, *self.inputs], self.outputs, **private)
+        self.stop.click(self._stop, [self.job, *self.inputs], self.outputs, **private)
+        self.resume.click(self._resume, self.inputs, self.outputs, **private)
+        self.remove.click(self._remove, [self.job, *self.inputs], self.outputs, **private)
 
-    def show(self, before: Budget = None) -> tuple[object, ...]:
+    def show(self, before: Budget = None, evaluations: float | None = None) -> tuple[object, ...]:
         """Return the run that is optimized, or that was last, and what can be done with it.
 
-        ``before`` is what the page shows: a number of evaluations that was typed in for the same run stays.
+        ``before`` and ``evaluations`` are what the page shows: a number that was typed in for the same run stays.
         """
         job, found = self._current()
         if found is not None:
@@ -88,7 +92,7 @@ class Watch:
                 "Dismiss" if failed else "Stop and keep the picture",
                 interactive=job is not None and status not in ("stopping", "measuring", "finishing"),
             ),
-            gr.Button(interactive=job is None and found is not None and found.resumable),
+            _continue_button(job, found, evaluations if budget == before else None),
             gr.skip() if budget == before else budget and budget[1],
             _waiting(others),
             gr.Button(visible=bool(others)),
@@ -113,20 +117,23 @@ class Watch:
         """Return the job of a file that was shown; None if it has left the queue since."""
         return next((job for job in self.queue.jobs() if job.file == file), None)
 
-    def _pause(self, file: Path | None, budget: Budget) -> tuple[object, ...]:
+    def _typed(self, evaluations: float | None) -> Any:
+        return _continue_button(*self._current(), evaluations)
+
+    def _pause(self, file: Path | None, *before: Any) -> tuple[object, ...]:
         job = self._meant(file)
         if job is not None:
             self.queue.pause(job)
-        return self.show(budget)
+        return self.show(*before)
 
-    def _stop(self, file: Path | None, budget: Budget) -> tuple[object, ...]:
+    def _stop(self, file: Path | None, *before: Any) -> tuple[object, ...]:
         job = self._meant(file)
         if job is not None:
             self._stopped = job.folder if job.error is None else None
             self.queue.stop(job)
-        return self.show(budget)
+        return self.show(*before)
 
-    def _resume(self, evaluations: float | None, budget: Budget) -> tuple[object, ...]:
+    def _resume(self, budget: Budget, evaluations: float | None) -> tuple[object, ...]:
         job, found = self._current()
         if job is None and found is not None and (budget is None or budget[0] == found.folder):  # the run that is shown
             more = None if evaluations is None or evaluations == found.budget else int(evaluations)
@@ -134,13 +141,25 @@ class Watch:
                 self.queue.resume(found.folder, more)
             except (UserError, OSError) as error:
                 raise shown(error) from None
-        return self.show(budget)
+        return self.show(budget, evaluations)
 
-    def _remove(self, file: Path | None, budget: Budget) -> tuple[object, ...]:
+    def _remove(self, file: Path | None, *before: Any) -> tuple[object, ...]:
         for job in self.queue.jobs():
             if job.file != file and job.running() is None:
                 self.queue.stop(job)
-        return self.show(budget)
+        return self.show(*before)
+
+
+def _continue_button(job: Job | None, found: Progress | None, evaluations: float | None) -> Any:
+    """Return the button that continues a run to a number of evaluations; None is the run's own number.
+
+    It can't be pressed if there would be nothing to do: a complete run needs more evaluations than it was to make.
+    """
+    if job is not None or found is None or not found.resumable:
+        return gr.Button(interactive=False)
+    wanted = found.budget if evaluations is None else evaluations
+    more = wanted > found.budget if found.status == "completed" else wanted >= found.evaluations
+    return gr.Button(interactive=more)
 
 
 def _waiting(jobs: list[Job]) -> str:
