@@ -467,7 +467,7 @@ def test_paint_and_look_say_what_a_newcomer_may_miss(tmp_path: Path, monkeypatch
     with gr.Blocks():
         paint = Paint(Queue(tmp_path), Speeds(tmp_path))
         look = Look(paint, gr.Tabs())
-    assert paint.strength.info == "weights.style = 1e6; here its log10"
+    assert paint.strength.info == "weights.style = 1e6; the slider shows its log10"
     chosen: list[str] = []
     for name, runs, says in (("a", ["a"], "Added: press to remove"), ("a", [], "Add to the comparison")):
         chosen, add, _ = look._add(name, chosen)

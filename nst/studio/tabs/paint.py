@@ -274,7 +274,11 @@ def _form(values: Sequence[Any]) -> Form:
 
 def _strength(level: float | None) -> str:
     """Return the style weight of a slider's value, as text."""
-    return "log10 of weights.style" if level is None else f"weights.style = {written(10.0**level, 3)}; here its log10"
+    return (
+        "log10 of weights.style"
+        if level is None
+        else f"weights.style = {written(10.0**level, 3)}; the slider shows its log10"
+    )
 
 
 def about(name: str | None) -> str:
