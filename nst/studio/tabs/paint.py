@@ -93,13 +93,9 @@ class Paint:
             self.color, self.objective, self.evaluations, self.more,
         ]  # fmt: skip
         self.strength.change(
-            lambda level: gr.Slider(info=_strength(level)),
-            self.strength,
-            self.strength,
-            show_progress="hidden",
-            trigger_mode="always_last",
-            api_visibility="private",
-        )
+            lambda level: gr.Slider(info=_strength(level)), self.strength, self.strength,
+            show_progress="hidden", trigger_mode="always_last", api_visibility="private",
+        )  # fmt: skip
         self.preset.input(
             self._choose,
             self.preset,
