@@ -358,7 +358,7 @@ def test_the_measures_of_a_run_are_explained(tmp_path: Path) -> None:
     assert re.findall(r"<dt title[^>]*>([^<]*)</dt><dd>([^<]*)</dd>", told) == [
         ("ssim", "0.25"), ("gram (oxford_vgg19-512px-v1)", "0.5"), ("gram (slim-512px-v1)", "0.25"), ("frechet", "1.5"),
     ]  # fmt: skip
-    assert "<dt>Better is</dt><dd>lower: gram, frechet; higher: ssim</dd>" in told
+    assert "<dt>Order</dt><dd>lower is better: gram, frechet; higher is better: ssim</dd>" in told
 
 
 def test_an_upload_moves_with_its_run(tmp_path: Path) -> None:

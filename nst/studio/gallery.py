@@ -18,7 +18,7 @@ from nst.files.run_folder import RunFolder, run_folders
 from nst.image import reading
 from nst.live.progress import UNFINISHED, newest_picture, progress, status_of
 from nst.live.view import STATUS, duration, evaluations_text, folder_name, stand_in_text
-from nst.metrics.names import MEASURES
+from nst.metrics.names import MEASURES, directions
 from nst.studio.form import command
 
 #: Number of runs that are shown at most; longest side in px of a small picture and of a large one.
@@ -193,16 +193,15 @@ def _measures(folder: RunFolder) -> str:
     found = {observer: held["values"] for observer, held in folder.read_metrics().items()}
     again = Counter(name for values in found.values() for name in values)
     rows = []
-    judged: dict[str, dict[str, None]] = {"lower": {}, "higher": {}}
+    measured: dict[str, None] = {}
     for name, measure in MEASURES.items():
         for observer, values in found.items():
             if values.get(name) is not None:
                 title = html.escape(f"{measure.meaning}; by {observer}")
                 shown = html.escape(name if again[name] == 1 else f"{name} ({observer})")
                 rows.append(f'<dt title="{title}">{shown}</dt><dd>{html.escape(written(values[name], 4))}</dd>')
-                judged["higher" if measure.higher_is_better else "lower"][name] = None
-    better = "; ".join(f"{side}: {', '.join(names)}" for side, names in judged.items() if names)
-    return "".join(rows) + (f"<dt>Better is</dt><dd>{better}</dd>" if rows else "")
+                measured[name] = None
+    return "".join(rows) + (f"<dt>Order</dt><dd>{directions(measured)}</dd>" if rows else "")
 
 
 def configuration(entry: Entry) -> str:
