@@ -50,7 +50,7 @@ MISTAKES = [
     ("layers.style=[relu6_1]", "did you mean relu"),
     ("weights.style_layers.relu1_1=0.5", "+weights.style_layers.relu1_1=0.5"),
     ("style.more.scream.weight=0.5", "'style/more=[scream]'"),
-    ("objective=gram", "'objective/style=[gram]'"),
+    ("objective=histogram", "'objective/style=[histogram]'"),
     ("optimizer=LBFGS", "did you mean lbfgs?"),
     ("optimizer=sgd", "choices: adam"),
     ("style=picaso", "did you mean picasso?"),
