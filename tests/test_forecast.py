@@ -93,7 +93,7 @@ def suggested(line: str) -> list[str]:
 def test_what_does_not_fit_is_not_begun_and_what_would_is_said(
     inside: Command, small: list[str], tmp_path: Path
 ) -> None:
-    run = [*small, "size=768", "precision=32", "tile=off", "evaluations=400", "schedule=single"]
+    run = [*small, "size=896", "precision=32", "tile=off", "evaluations=400", "schedule=single"]
     line = refusal(inside, run, memory=0.01)
     assert "nothing smaller would fit either" in line
     taken = parts(line)

@@ -212,7 +212,7 @@ def test_a_run_that_is_stopped_before_its_first_evaluation_has_not_failed(tmp_pa
         ("interrupted", "other", {"process": None}, "Starting", ["Stop and keep the picture"]),
         ("interrupted", "own", {"process": (1, 0.0)}, "Finishing", []),
         ("interrupted", "own", None, "Stopped", ["Continue"]),
-        ("completed", "own", None, "Completed", []),
+        ("completed", "own", None, "Completed", ["Continue"]),
     ],
 )
 def test_the_status_and_the_buttons_agree(
@@ -338,11 +338,9 @@ def test_the_evaluations_to_continue_to_are_those_of_the_run_that_is_shown(tmp_p
         known = shown[budget]
         values.append(shown[field])
     assert values == [300, gr.skip(), 20], "what was typed in for the same run stays"
-    button = watch.outputs.index(watch.resume)
-    for typed, more in ((20, False), (21, True), (None, False)):
-        assert watch._typed(typed).interactive is more, "a complete run needs more evaluations"
-        assert watch.show(known, typed)[button].interactive is more  # type: ignore[attr-defined]
-    assert watch.show(None, 300)[button].interactive is False, "another run's number"  # type: ignore[attr-defined]
+    for typed in (20, 19, None):
+        with pytest.raises(gr.Error, match="the run is complete; more than 20 continue it"):
+            watch._resume(typed, known)
     queue.add(["size=64"])
     assert watch.show(known)[field] is None, "it isn't known yet"
 

@@ -83,10 +83,10 @@ def page(queue: Queue, speeds: Speeds) -> gr.Blocks:
         private: Any = {"show_progress": "hidden", "api_visibility": "private"}
         paint.start.click(paint.begin, paint.inputs, None, api_visibility="private").success(
             lambda: gr.Tabs(selected="watch"), None, tabs, **private
-        ).then(watch.show, watch.inputs, watch.outputs, **private)
-        watching.select(watch.show, watch.inputs, watch.outputs, **private)
+        ).then(watch.show, watch.budget, watch.outputs, **private)
+        watching.select(watch.show, watch.budget, watch.outputs, **private)
         gr.on([looking.select, watch.job.change], look.show, look.words, look.shown, **private)  # a run began or ended
-        blocks.load(watch.show, watch.inputs, watch.outputs, **private)
+        blocks.load(watch.show, watch.budget, watch.outputs, **private)
         blocks.load(paint.first, None, [paint.said, paint.start], concurrency_id=ESTIMATES, **private)
     # Gradio looks for events a thousand times a second, which takes 3% of a processor while nothing happens.
     blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = 0.05

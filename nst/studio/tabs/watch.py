@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from nst.errors import UserError
+from nst.errors import UserError, problem
 from nst.live.progress import Progress, progress
 from nst.live.view import run_html
 from nst.studio import form, gallery
@@ -56,19 +56,17 @@ class Watch:
         self.timer = gr.Timer(INTERVAL, active=False)
         buttons = [self.pause, self.stop, self.resume, self.evaluations]
         self.outputs = [self.job, self.budget, self.run, *buttons, self.waiting, self.remove, self.timer]
-        self.inputs = [self.budget, self.evaluations]
         private: Any = {"show_progress": "hidden", "api_visibility": "private"}
-        self.timer.tick(self.show, self.inputs, self.outputs, **private)
-        self.evaluations.change(self._typed, self.evaluations, self.resume, **private)
-        self.pause.click(self._pause, [self.job, *self.inputs], self.outputs, **private)
-        self.stop.click(self._stop, [self.job, *self.inputs], self.outputs, **private)
-        self.resume.click(self._resume, self.inputs, self.outputs, **private)
-        self.remove.click(self._remove, [self.job, *self.inputs], self.outputs, **private)
+        self.timer.tick(self.show, self.budget, self.outputs, **private)
+        self.pause.click(self._pause, [self.job, self.budget], self.outputs, **private)
+        self.stop.click(self._stop, [self.job, self.budget], self.outputs, **private)
+        self.resume.click(self._resume, [self.evaluations, self.budget], self.outputs, **private)
+        self.remove.click(self._remove, [self.job, self.budget], self.outputs, **private)
 
-    def show(self, before: Budget = None, evaluations: float | None = None) -> tuple[object, ...]:
+    def show(self, before: Budget = None) -> tuple[object, ...]:
         """Return the run that is optimized, or that was last, and what can be done with it.
 
-        ``before`` and ``evaluations`` are what the page shows: a number that was typed in for the same run stays.
+        ``before`` is what the page shows: a number of evaluations that was typed in for the same run stays.
         """
         job, found = self._current()
         if found is not None:
@@ -92,7 +90,7 @@ class Watch:
                 "Dismiss" if failed else "Stop and keep the picture",
                 interactive=job is not None and status not in ("stopping", "measuring", "finishing"),
             ),
-            _continue_button(job, found, evaluations if budget == before else None),
+            gr.Button(interactive=job is None and found is not None and found.resumable),
             gr.skip() if budget == before else budget and budget[1],
             _waiting(others),
             gr.Button(visible=bool(others)),
@@ -117,49 +115,37 @@ class Watch:
         """Return the job of a file that was shown; None if it has left the queue since."""
         return next((job for job in self.queue.jobs() if job.file == file), None)
 
-    def _typed(self, evaluations: float | None) -> Any:
-        return _continue_button(*self._current(), evaluations)
-
-    def _pause(self, file: Path | None, *before: Any) -> tuple[object, ...]:
+    def _pause(self, file: Path | None, budget: Budget) -> tuple[object, ...]:
         job = self._meant(file)
         if job is not None:
             self.queue.pause(job)
-        return self.show(*before)
+        return self.show(budget)
 
-    def _stop(self, file: Path | None, *before: Any) -> tuple[object, ...]:
+    def _stop(self, file: Path | None, budget: Budget) -> tuple[object, ...]:
         job = self._meant(file)
         if job is not None:
             self._stopped = job.folder if job.error is None else None
             self.queue.stop(job)
-        return self.show(*before)
+        return self.show(budget)
 
-    def _resume(self, budget: Budget, evaluations: float | None) -> tuple[object, ...]:
+    def _resume(self, evaluations: float | None, budget: Budget) -> tuple[object, ...]:
         job, found = self._current()
         if job is None and found is not None and (budget is None or budget[0] == found.folder):  # the run that is shown
             more = None if evaluations is None or evaluations == found.budget else int(evaluations)
             try:
+                if found.status == "completed" and (more is None or more < found.budget):
+                    why = f"the run is complete; more than {found.budget} continue it"
+                    raise UserError(problem("Evaluations in total", more or found.budget, why))
                 self.queue.resume(found.folder, more)
             except (UserError, OSError) as error:
                 raise shown(error) from None
-        return self.show(budget, evaluations)
+        return self.show(budget)
 
-    def _remove(self, file: Path | None, *before: Any) -> tuple[object, ...]:
+    def _remove(self, file: Path | None, budget: Budget) -> tuple[object, ...]:
         for job in self.queue.jobs():
             if job.file != file and job.running() is None:
                 self.queue.stop(job)
-        return self.show(*before)
-
-
-def _continue_button(job: Job | None, found: Progress | None, evaluations: float | None) -> Any:
-    """Return the button that continues a run to a number of evaluations; None is the run's own number.
-
-    It can't be pressed if there would be nothing to do: a complete run needs more evaluations than it was to make.
-    """
-    if job is not None or found is None or not found.resumable:
-        return gr.Button(interactive=False)
-    wanted = found.budget if evaluations is None else evaluations
-    more = wanted > found.budget if found.status == "completed" else wanted >= found.evaluations
-    return gr.Button(interactive=more)
+        return self.show(budget)
 
 
 def _waiting(jobs: list[Job]) -> str:
