@@ -94,9 +94,9 @@ def _interruption_told(plan: Plan, folder: RunFolder, *, goes_on: bool) -> Itera
 def _run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool, is_new: Callable[[str], bool]) -> float:
     config, files = plan.config, plan.files
     try:
-        for level, note in notes(plan, sized="size" in keys(_overrides(folder))):
+        overrides, choices = _overrides(folder), _choices(folder)
+        for level, note in notes(plan, sized="size" in keys(overrides)):
             log.log(level, note, extra={"repeated": not is_new(note)})
-        choices = _choices(folder)
         built = build(plan, folder, choices=choices, shown=shown, goes_on=goes_on)
         if built.checkpoint is not None:
             done = int(built.checkpoint.stem)
@@ -116,7 +116,7 @@ def _run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool, 
             "width": built.module.image.shape[-1],
             "height": built.module.image.shape[-2],
             "choices": choices,
-            "overrides": _overrides(folder),
+            "overrides": overrides,
             "assets": files.provenance(),
             "scales": [
                 {"width": stage.shape[1], "height": stage.shape[0], "end": stage.end} for stage in plan.schedule.stages
