@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from nst.config.identity import identity
+from nst.config.identity import identity, incomparable
 from nst.errors import typed
 from nst.metrics.names import full_name
 from nst.run.build import Kept
@@ -41,6 +41,18 @@ def kill(folder: Path, *arguments: str, run: int) -> Path:
     process.kill()
     process.wait()
     return sweep
+
+
+@pytest.mark.parametrize(
+    ("key", "losses"),
+    [
+        ("seed", []), ("optimizer.lr", []), ("style", []), ("content", []), ("missing", []),
+        ("weights.style", ["total"]), ("style.use.scale", ["total", "style"]),
+        ("pooling", ["total", "content", "style", "tv"]), ("objective/style", ["total", "content", "style", "tv"]),
+    ],
+)  # fmt: skip
+def test_a_key_tells_which_losses_do_not_compare(key: str, losses: list[str]) -> None:
+    assert list(incomparable(key)) == losses
 
 
 FOUR = ["evaluations=120", "callbacks.checkpoint.every_evaluations=20", "optimizer=lbfgs,adam", "seed=1,2"]

@@ -8,6 +8,7 @@ from typing import Literal
 
 from nst.compare.runs import SILENCE, Run, common, section
 from nst.compare.values import few, short, shown, weights_of
+from nst.config.identity import incomparable, of_encoder
 from nst.metrics.names import PIXELS
 
 #: At most so many keys are named in a sentence.
@@ -146,15 +147,12 @@ def totals_compare(runs: Sequence[Run], varied: Sequence[str]) -> bool:
 
 def apart_by(varied: Sequence[str]) -> list[str]:
     """Return the keys that change the terms of the totals, their weights, or how a style's picture is used."""
-    return [
-        key for key in varied
-        if key.partition(".")[0] in ("weights", "layers", "objective") or key.startswith("style.")
-    ]  # fmt: skip
+    return [key for key in varied if "total" in incomparable(key) and not of_encoder(key)]
 
 
 def unlike_by(varied: Sequence[str]) -> list[str]:
-    """Return the keys that make features different ones."""
-    return [key for key in varied if key.partition(".")[0] in ("encoder", "pooling") and key != "encoder"]
+    """Return the keys that make features different ones, without the weights, which ``weights_of`` identifies."""
+    return [key for key in varied if "total" in incomparable(key) and of_encoder(key) and key != "encoder"]
 
 
 def _made_differently(runs: Sequence[Run]) -> Iterator[str]:

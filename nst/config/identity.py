@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import yaml
 
 from nst import paths
-from nst.config.keys import Shared, file_keys, parts, renamed, without
+from nst.config.keys import Loss, Shared, file_keys, parts, renamed, without
 from nst.config.schema import Config, EncoderConfig, Picture, StylePicture
 from nst.files.atomic import sha256
 
@@ -59,6 +60,20 @@ def fingerprint(config: Mapping[str, Any], what: Shared) -> str:
     return _digest(
         {name: without(FILES, config[name]) for name, part in PARTS.items() if part.decides and what in part.shared}
     )
+
+
+def incomparable(key: str) -> tuple[Loss, ...]:
+    """Return the losses that can't be compared between runs that differ in a key or in the option of a group.
+
+    Another style picture doesn't count: as with another content, the losses measure the same of another pair.
+    """
+    part = PARTS.get(re.split(r"[./]", key)[0])
+    return () if part is None or key == "style" else part.losses
+
+
+def of_encoder(key: str) -> bool:
+    """Return whether only the encoder depends on a key: the features of runs that differ in it are different ones."""
+    return PARTS[re.split(r"[./]", key)[0]].shared == ("encoder",)
 
 
 def note(config: Mapping[str, Any], digests: Mapping[str, str | None]) -> str:

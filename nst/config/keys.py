@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 
 #: Objects that the runs of a process share: the encoder, the content's features, and the statistics of the styles.
 Shared = Literal["encoder", "content", "style"]
+
+#: The losses of an evaluation.
+Loss = Literal["total", "content", "style", "tv"]
+LOSSES: tuple[Loss, ...] = get_args(Loss)
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Key:
         minimized: whether the value that a sweeper minimizes depends on the key, although the picture doesn't.
         shared: the shared objects that depend on the key. The default is all of them, so that a forgotten declaration
             costs time, but never reuses an object that was made for another value.
+        losses: the losses that can't be compared between runs with other values of the key, because they measure
+            something else.
     """
 
     decides: bool = True
@@ -30,6 +36,7 @@ class Key:
     may_change: bool = False
     minimized: bool = False
     shared: tuple[Shared, ...] = ("encoder", "content", "style")
+    losses: tuple[Loss, ...] = ()
 
 
 def parts(schema: type[BaseModel]) -> dict[str, Key]:

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from nst.config.base import Node, NonNegative, Positive, Sha256, Strict, Text
-from nst.config.keys import Key
+from nst.config.keys import LOSSES, Key, Loss
 from nst.encoder import architecture as arch
 from nst.errors import choices
 from nst.metrics.names import MeasureName, ObserverName
@@ -193,7 +193,7 @@ class TrainerConfig(Node):
 class Minimize(Strict):
     """The node ``minimize``: the value that a run returns to a sweeper."""
 
-    loss: Literal["total", "content", "style", "tv"]
+    loss: Loss
     metric: MeasureName | None = None  # runs from before this key have none
     content_at_most: Positive | None
 
@@ -217,12 +217,12 @@ class Config(Strict):
     """The whole configuration. Nodes that become objects are checked by the schema of their ``_target_``."""
 
     content: Annotated[Picture, Key(file=True, shared=("content", "style"))]
-    style: Annotated[StyleConfig, Key(shared=("style",))]
-    encoder: Annotated[EncoderConfig, Key(shared=("encoder",))]
-    pooling: Annotated[dict[str, Any], Key(shared=("encoder",))]
-    layers: Annotated[Layers, Key()]
-    objective: Annotated[dict[str, Any], Key(shared=("style",))]
-    weights: Annotated[WeightsConfig, Key(shared=())]
+    style: Annotated[StyleConfig, Key(shared=("style",), losses=("total", "style"))]
+    encoder: Annotated[EncoderConfig, Key(shared=("encoder",), losses=LOSSES)]
+    pooling: Annotated[dict[str, Any], Key(shared=("encoder",), losses=LOSSES)]
+    layers: Annotated[Layers, Key(losses=LOSSES)]
+    objective: Annotated[dict[str, Any], Key(shared=("style",), losses=LOSSES)]
+    weights: Annotated[WeightsConfig, Key(shared=(), losses=("total",))]
     init: Annotated[dict[str, Any], Key(shared=())]
     optimizer: Annotated[dict[str, Any], Key(shared=())]
     schedule: Annotated[dict[str, Any], Key(shared=())]

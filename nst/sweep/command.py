@@ -14,11 +14,12 @@ from rich.console import Console
 
 from nst.config import hydra_edge
 from nst.config.hydra_edge import Composed
+from nst.config.identity import incomparable
 from nst.config.source import Source, with_experiment
 from nst.errors import UserError, count, problem
 from nst.files.run_folder import make_folder, name_problem
 from nst.files.streams import unfailing_streams
-from nst.sweep.folder import Outcome, Sweep, changes
+from nst.sweep.folder import Outcome, Sweep
 from nst.sweep.optuna import Study, study_of
 
 
@@ -132,7 +133,7 @@ def _incomparable(overrides: Sequence[Override], loss: str) -> Iterator[str]:
     """Yield one line for each key whose values change what the minimized loss means."""
     for override in overrides:
         key = str(override.key_or_group)
-        if override.is_sweep_override() and changes(key, loss):
+        if override.is_sweep_override() and loss in incomparable(key):
             yield (
                 f"{key}: the values of this key change what minimize.loss={loss} measures, so the search finds small "
                 "numbers, not good pictures; choose minimize.metric=NAME, which can be compared"

@@ -6,7 +6,6 @@ command.
 
 import hashlib
 import json
-import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,25 +17,18 @@ from typing import Literal
 from rich.markup import escape
 from rich.table import Table
 
+from nst.config.identity import incomparable
+from nst.config.keys import Loss
 from nst.errors import typed, written
 from nst.files.atomic import write_text
 from nst.files.lock import locked
 from nst.files.run_folder import RunFolder
 from nst.metrics.names import OBSERVERS, REPORTED, directions, full_name, named
 
-#: Groups that change what a loss measures.
-_MEANING = ("encoder", "layers", "objective", "pooling")
+#: The losses in the table of a sweep.
+_SHOWN: tuple[Loss, ...] = ("total", "content", "style")
 
 State = Literal["running", "ran", "kept", "continued", "failed", "interrupted"]
-
-
-_LOSSES = ("total", "content", "style")
-
-
-def changes(key: str, loss: str) -> bool:
-    """Return whether the values of a key change what a loss measures, so that it doesn't compare."""
-    group = re.split(r"[./]", key)[0]
-    return group in _MEANING or (group == "weights" and loss == "total")
 
 
 @dataclass(frozen=True)
@@ -125,7 +117,7 @@ class Sweep:
         all of them.
         """
         results = [self._results(outcome) for outcome in outcomes]
-        losses = [name for name in _LOSSES if not any(changes(key, name) for key in self.varied())]
+        losses = [name for name in _SHOWN if not any(name in incomparable(key) for key in self.varied())]
         columns = [name for name in (*losses, *REPORTED) if any(name in each for each in results)]
         caption = directions(columns) if columns else None
         table = Table("", "run", "outcome", *columns, box=None, pad_edge=False, caption=caption, caption_justify="left")
