@@ -251,6 +251,14 @@ def test_the_sheet_has_rows_by_style_and_columns_by_content(four: Path) -> None:
     assert [middle(turned, row, column) for row in (1, 2) for column in (1, 2)] == [RED, BLUE, GREEN, GOLD]
 
 
+def test_the_caption_of_the_sheet_has_what_most_runs_share(tmp_path: Path) -> None:
+    for number, (style, seed) in enumerate((("a", 1), ("b", 1), ("c", 1), ("c", 2))):
+        make_run(tmp_path / str(number), style=style, changes={"seed": seed})
+    _, caption, grid = arranged_of(tmp_path, rows="style", columns="run")
+    assert "unless a picture says otherwise: seed=1" in caption  # the style is in the rows
+    assert grid.row_keys == ("style",)
+
+
 def test_the_inputs_stand_along_the_edges_unless_they_are_gone_or_changed(tmp_path: Path) -> None:
     painting = tmp_path / "painting.png"
     Image.new("RGB", (60, 60), GREEN).save(painting)
@@ -277,6 +285,18 @@ def test_a_copied_picture_and_a_rerun_are_not_other_settings(tmp_path: Path) -> 
     found = compared(tmp_path)
     assert found.varied == []
     assert (found.shared["content"], found.shared["weights"]) == ("photo", "seed")
+
+
+def test_a_style_of_ones_own_has_the_name_of_its_file(tmp_path: Path) -> None:
+    """The same settings with the style of an option don't give the file the option's name."""
+    alike = {"style.scale": 1.0, "style.weight": 1.0}
+    make_run(tmp_path / "1", style="munch", changes=alike)
+    make_run(tmp_path / "2", style="picasso", choices={"style": "picasso"}, changes=alike)
+    found = compared(tmp_path)
+    assert [entry.text("style") for entry in found.entries] == ["munch", "picasso"]
+    assert found.losses == []
+    assert "total" not in found.directions(["total"])
+    assert any("differ in style: only losses of runs with the same pictures" in each for each in found.notices)
 
 
 def test_a_line_of_the_sheet_is_as_high_as_its_own_pictures(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ def kill(folder: Path, *arguments: str, run: int) -> Path:
     ("key", "losses"),
     [
         ("seed", []), ("optimizer.lr", []), ("style", []), ("content", []), ("missing", []),
+        ("style.path", []), ("content.path", []),
+        ("style.more.b", ["total", "style"]), ("style/more", ["total", "style"]),
         ("weights.style", ["total"]), ("style.use.scale", ["total", "style"]),
         ("pooling", ["total", "content", "style", "tv"]), ("objective/style", ["total", "content", "style", "tv"]),
     ],

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from nst.compare import keys
-from nst.compare.notices import Mark, marks_of, notices, totals_compare, usual_weights
+from nst.compare.notices import Mark, comparable, marks_of, notices, totals_compare, usual_weights
 from nst.compare.results import LOSSES, Spread, alike, measures_of, seeds_text
 from nst.compare.runs import Run
 from nst.compare.values import (
@@ -14,12 +14,12 @@ from nst.compare.values import (
     INPUTS,
     Value,
     few,
-    is_picture,
     names_of,
     order,
     shown,
     values_of,
 )
+from nst.config.identity import names_picture
 from nst.metrics.names import MEASURES, REPORTED, directions
 
 #: At most so many results are shown first.
@@ -110,32 +110,41 @@ class Comparison:
     notices: list[str]
 
     @property
+    def runs(self) -> list[Run]:
+        """The runs, in the order of the entries."""
+        return [entry.run for entry in self.entries]
+
+    @property
     def results(self) -> list[str]:
         """The results that get a column: those that are neither missing nor 0 in every run."""
         return [key for key in self.titles if any(entry.results[key] for entry in self.entries)]
 
     @cached_property
     def totals_compare(self) -> bool:
-        """Whether the totals are the same sum in all runs, so that the lowest is the best."""
-        return totals_compare([entry.run for entry in self.entries], self.varied)
+        """Whether the totals are the same sum in all runs, so that the lowest of the same pictures is the best."""
+        return totals_compare(self.runs, self.varied)
+
+    @cached_property
+    def losses(self) -> list[str]:
+        """The losses that can be compared between all runs."""
+        return [key for key in LOSSES if key.removesuffix("_loss") in comparable(self.runs, self.varied)]
 
     @cached_property
     def foremost_results(self) -> list[str]:
         """The results that are shown first: the total if it compares, the measures to report, and the losses."""
-        wanted = [*(LOSSES[:1] if self.totals_compare else ()), *REPORTED, *LOSSES]
+        wanted = [*(LOSSES[:1] if "total" in self.losses else ()), *REPORTED, *LOSSES]
         by_name = [[key for key in self.results if key.rpartition("/")[2] == name] for name in dict.fromkeys(wanted)]
         return [key for held in list(filter(None, by_name))[:FIRST] for key in held]
 
     @cached_property
     def captions(self) -> list[str]:
-        """The results below a picture of the sheet, two of the total, if it compares, and the measures to report."""
+        """The results below a picture of the sheet, two of the measures to report and the total, if it compares."""
         left_out = LOSSES[1:] if self.totals_compare else LOSSES
         return [key for key in self.foremost_results if key not in left_out][:2]
 
     def directions(self, keys: Sequence[str]) -> str:
         """Return which values of results are better, as one line: of measures, and of losses that compare."""
-        losses = LOSSES if self.totals_compare else LOSSES[1:]
-        return directions(key for key in keys if key in losses or key.rpartition("/")[2] in MEASURES)
+        return directions(key for key in keys if key in self.losses or key.rpartition("/")[2] in MEASURES)
 
     @cached_property
     def marks_of_all(self) -> set[str]:
@@ -197,7 +206,7 @@ class Comparison:
     def own(self, entry: Entry, besides: Sequence[str] = ()) -> list[str]:
         """Return labels of a run's unusual values: pictures, the keys that distinguish best, and how many are left."""
         unusual = self.unusual(entry, besides)
-        labelled = sorted(unusual, key=lambda key: (not is_picture(key), self.ranked.index(key)))[:LABELLED]
+        labelled = sorted(unusual, key=lambda key: (not names_picture(key), self.ranked.index(key)))[:LABELLED]
         return few([entry.label(key) for key in sorted(unusual, key=lambda key: key not in labelled)], LABELLED)
 
     def label(self, entry: Entry) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nst.compare.runs import Run, section
-from nst.compare.values import ABSENT, INPUTS, Value, digest_of, is_picture, short, shown
+from nst.compare.values import ABSENT, INPUTS, Value, digest_of, short, shown
+from nst.config.identity import names_picture
 from nst.errors import UserError, listed, problem
 
 #: The values of one run, by key. A run with an unknown configuration has none.
@@ -122,7 +123,7 @@ def share_options(runs: Sequence[Run], values: Sequence[dict[str, Value]]) -> No
     known: dict[tuple[str, frozenset[tuple[str, Value]]], Value] = {}
     for run, held in zip(runs, values, strict=True):
         for group in section(run.summary, "choices"):
-            if group in held:
+            if group in held and group not in INPUTS:  # an input has the name of its own file
                 known.setdefault((group, _within(group, held)), held[group])
     for run, held in zip(runs, values, strict=True):
         for group in {group for group, _ in known} - section(run.summary, "choices").keys():
@@ -180,14 +181,14 @@ def _follows(key: str, values: Sequence[Values]) -> bool:
 def _decides(above: str, key: str, values: Sequence[Values]) -> bool:
     by_state: dict[object, list[Values]] = {}
     for held in values:  # a picture's name says nothing about how it is used
-        state = above in held if is_picture(above) else _state(above, held)
+        state = above in held if names_picture(above) else _state(above, held)
         by_state.setdefault(state, []).append(held)
     return not any(_differs(key, alike) for alike in by_state.values())
 
 
 def _above(key: str) -> Iterator[str]:
     """Yield the keys above a key: ``a`` and ``a.b`` of ``a.b.c``. An input is below none."""
-    if key in INPUTS or is_picture(key):
+    if key in INPUTS or names_picture(key):
         return
     parts = key.split(".")
     for length in range(1, len(parts)):

@@ -8,7 +8,8 @@ from typing import Literal
 
 from nst.compare.runs import SILENCE, Run, common, section
 from nst.compare.values import few, short, shown, weights_of
-from nst.config.identity import incomparable, of_encoder
+from nst.config.identity import incomparable, names_picture, of_encoder
+from nst.config.keys import LOSSES, Loss
 from nst.metrics.names import PIXELS
 
 #: At most so many keys are named in a sentence.
@@ -34,8 +35,8 @@ class Mark:
 
 def usual_weights(runs: Sequence[Run]) -> str | None:
     """Return the identity of the weights that most runs have; None if none is known."""
-    known = [weights for run in runs if (weights := weights_of(run)) is not None]
-    return Counter(known).most_common(1)[0][0] if known else None
+    known = _weights(runs)
+    return known.most_common(1)[0][0] if known else None
 
 
 def marks_of(run: Run, usual: str | None) -> list[Mark]:
@@ -86,9 +87,9 @@ def notices(runs: Sequence[Run], marks: Sequence[Sequence[Mark]], varied: Sequen
             f"{_share(judged, runs)}: measured by the network that painted the picture, which rates it too well and "
             f"may change the order; {_other_opinion(runs)}"
         )
-    weights = Counter(weights_of(run) for run in runs if weights_of(run) is not None)
+    weights = _weights(runs)
     if len(weights) > 1:
-        named = ", ".join(f"{short(str(digest))} ({count})" for digest, count in weights.most_common())
+        named = ", ".join(f"{short(digest)} ({count})" for digest, count in weights.most_common())
         notices.append(f"{len(weights)} different sets of weights, whose losses can't be compared: {named}")
     apart = apart_by(varied)
     if apart:
@@ -139,10 +140,21 @@ def _measuring(runs: Sequence[Run]) -> str:
     return shlex.join(["python", "-m", "nst.metrics", *folders])
 
 
+def comparable(runs: Sequence[Run], varied: Sequence[str]) -> set[Loss]:
+    """Return the losses (``total``, ``content``, ``style``, ``tv``) that can be compared between all of the runs."""
+    if len(_weights(runs)) > 1 or any(map(names_picture, varied)):
+        return set()
+    return set(LOSSES) - {loss for key in varied if key != "encoder" for loss in incomparable(key)}
+
+
 def totals_compare(runs: Sequence[Run], varied: Sequence[str]) -> bool:
-    """Return whether the totals are the same sum of the same features, so that the lowest is the best."""
-    weights = {weights_of(run) for run in runs} - {None}
-    return not apart_by(varied) and not unlike_by(varied) and len(weights) < 2
+    """Return whether the totals are the same sum of the same features, though perhaps of other pictures."""
+    return "total" in comparable(runs, [key for key in varied if key not in ("content", "style")])
+
+
+def _weights(runs: Sequence[Run]) -> Counter[str]:
+    """Return the identities of the weights that are known, with the number of runs."""
+    return Counter(weights for run in runs if (weights := weights_of(run)) is not None)
 
 
 def apart_by(varied: Sequence[str]) -> list[str]:

@@ -74,7 +74,7 @@ def write(comparison: Comparison, path: Path) -> None:
                 "inputs": list(inputs.values()),
                 "shared": shared,
                 "results": list(comparison.titles),
-                "apart": [] if comparison.totals_compare else LOSSES,
+                "apart": [key for key in LOSSES if key not in comparison.losses],
                 "higher": [key for key in comparison.titles if higher_is_better(key)],
             }
         ),

@@ -92,11 +92,6 @@ def _parts(name: str) -> list[str]:
     return re.split(r"(?<=/)|(?<=\\)|(?<=-)(?<!\de-)", name)  # 1e-5 is one setting
 
 
-def is_picture(key: str) -> bool:
-    """Return whether the key is the name of a picture: the content, the style or a further style."""
-    return key in ("content", "style") or (key.startswith("style.more.") and key.count(".") == 2)
-
-
 def order(value: Value) -> tuple[int, float, str]:
     """Return a sort key that puts numbers by size before words by alphabet."""
     is_number = isinstance(value, int | float) and value == value

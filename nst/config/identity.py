@@ -65,15 +65,29 @@ def fingerprint(config: Mapping[str, Any], what: Shared) -> str:
 def incomparable(key: str) -> tuple[Loss, ...]:
     """Return the losses that can't be compared between runs that differ in a key or in the option of a group.
 
-    Another style picture doesn't count: as with another content, the losses measure the same of another pair.
+    Another content or style doesn't count: the losses measure the same of other pictures. An additional style counts,
+    because it adds its own losses.
     """
-    part = PARTS.get(re.split(r"[./]", key)[0])
-    return () if part is None or key == "style" else part.losses
+    part = PARTS.get(_parts(key)[0])
+    other = names_picture(key) and "more" not in _parts(key)
+    return () if part is None or other else part.losses
 
 
 def of_encoder(key: str) -> bool:
     """Return whether only the encoder depends on a key: the features of runs that differ in it are different ones."""
-    return PARTS[re.split(r"[./]", key)[0]].shared == ("encoder",)
+    return PARTS[_parts(key)[0]].shared == ("encoder",)
+
+
+def names_picture(key: str) -> bool:
+    """Return whether a key or a group names a picture: the content, the style or an additional style."""
+    parts = _parts(key)
+    node = parts[:-1] if parts[-1] in NAMES else parts
+    return node in (["content"], ["style"]) or (node[:2] == ["style", "more"] and len(node) < 4)
+
+
+def _parts(key: str) -> list[str]:
+    """Return the parts of a key, ``a.b``, or of a group, ``a/b``."""
+    return re.split(r"[./]", key)
 
 
 def note(config: Mapping[str, Any], digests: Mapping[str, str | None]) -> str:

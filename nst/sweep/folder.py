@@ -17,7 +17,7 @@ from typing import Literal
 from rich.markup import escape
 from rich.table import Table
 
-from nst.config.identity import incomparable
+from nst.config.identity import incomparable, names_picture
 from nst.config.keys import Loss
 from nst.errors import typed, written
 from nst.files.atomic import write_text
@@ -119,8 +119,20 @@ class Sweep:
         results = [self._results(outcome) for outcome in outcomes]
         losses = [name for name in _SHOWN if not any(name in incomparable(key) for key in self.varied())]
         columns = [name for name in (*losses, *REPORTED) if any(name in each for each in results)]
-        caption = directions(columns) if columns else None
-        table = Table("", "run", "outcome", *columns, box=None, pad_edge=False, caption=caption, caption_justify="left")
+        pictures = losses and any(map(names_picture, self.varied()))
+        compared = [name for name in columns if not (pictures and name in losses)]
+        notes = [directions(compared)] if compared else []
+        notes += ["losses compare only between runs with the same pictures"] if pictures else []
+        table = Table(
+            "",
+            "run",
+            "outcome",
+            *columns,
+            box=None,
+            pad_edge=False,
+            caption="; ".join(notes) or None,
+            caption_justify="left",
+        )
         for outcome, found in zip(outcomes, results, strict=True):
             own = [word for word in outcome.overrides if not all(word in other.overrides for other in outcomes)]
             own = own or outcome.overrides
