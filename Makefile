@@ -12,7 +12,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@echo "==> Setting up $(VENV) (about 2 minutes and 6 GB the first time)"
+	@echo "==> Setting up $(VENV) (about 2 minutes and 7 GB the first time)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip uv
 	@# uv takes a quarter of pip's time, but doesn't read pip's settings, for example of another package index.

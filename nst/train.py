@@ -90,7 +90,7 @@ def _run(arguments: argparse.Namespace, others: Sequence[str]) -> int:
 
         return command.run(source, arguments.overrides)
     flags = source.flags if arguments.config_path is None and arguments.config_name is None else []
-    with _complaining(), hydra_edge.shared_store():
+    with _complaining(), hydra_edge.shared_store(), source.readable():
         sys.argv[1:] = [*others, *flags, *source.overrides]
         _shown()
     return 0

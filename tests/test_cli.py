@@ -182,6 +182,10 @@ def completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
             "nst sweep style=picasso,s",
             ["style=picasso,scream", "style=picasso,shipwreck", "style=picasso,starry_night"],
         ),
+        (
+            "nst sweep style=picasso,",
+            [f"style=picasso,{name}" for name in ("composition", "scream", "shipwreck", "starry_night")],
+        ),
         ("nst train style/more=[picasso,sc", ["style/more=[picasso,scream"]),
         ("nst train hydra/launcher=submitit_", ["hydra/launcher=submitit_local", "hydra/launcher=submitit_slurm"]),
         ("nst train hydra/sweeper=", ["hydra/sweeper=optuna"]),

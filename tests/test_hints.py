@@ -69,6 +69,11 @@ MISTAKES = [
     ("hydra.launcher=joblib", "chosen with a slash: hydra/launcher=joblib"),
     ("objective.style.gram=2", "must have keys, not a value"),
     ("+logger=csv", "leave out the +: logger=csv; several: 'logger=[NAME,csv]'"),
+    ("-m style=picasso, scream", "no spaces after the commas: style=picasso,scream"),
+    ("weights.style", "KEY=VALUE: weights.style=VALUE"),
+    ("seed", "KEY=VALUE: seed=VALUE"),
+    ("init.path=photo.jpg", "init=image init.path=photo.jpg"),
+    ("optimizer.betas=[0,0.9]", "optimizer=adam optimizer.betas=[0,0.9]"),
     ("weights.style = 1e5", "weights.style = 1e5: an override has the form KEY=VALUE, without spaces"),
 ]  # fmt: skip
 

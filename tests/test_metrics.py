@@ -261,7 +261,7 @@ def test_a_run_measures_its_picture(inside: Command, small: list[str], tmp_path:
     assert shown.Scalars("512px-v1/ssim")[0].value == pytest.approx(values["ssim"])
     assert b"slim-512px-v1/gram" in shown.SummaryMetadata("_hparams_/experiment").plugin_data.content
     assert shown.SummaryMetadata("_hparams_/session_end_info").plugin_data.plugin_name == "hparams"
-    config, lines = validated(OmegaConf.to_container(OmegaConf.load(folder.config)))  # type: ignore[arg-type]
+    config, *lines = validated(OmegaConf.to_container(OmegaConf.load(folder.config)))  # type: ignore[arg-type]
     assert config is not None, lines
     assert measuring.value(config, {}, measures) == -values["ssim"]
     before = folder.metrics.read_bytes()

@@ -321,6 +321,52 @@ def test_unknown_options_and_keys_are_reported_together(invoke: Invoke) -> None:
     assert len(lines) == 4
 
 
+#: An option's file, and the answer after the file's name.
+FILES = [
+    (b"size: [128\n", r", line 2: this is not valid YAML: expected ',' or ']'"),
+    (b"size: 64\nsize: 65\n", r", line 2: this is not valid YAML: found duplicate key size"),
+    (b"size: \xff\n", r": this is not valid YAML: 'utf-8' codec can't decode byte 0xff"),
+    (b'size: "\x01"\n', r": this is not valid YAML: unacceptable character #x0001"),
+    (b"# @package _global_\n- size\n", r": this file must have keys and values"),
+]
+
+
+@pytest.mark.parametrize(("content", "answer"), FILES)
+@pytest.mark.parametrize("more", [[], ["-m", "seed=1,2"], ["--cfg", "job"]], ids=" ".join)
+def test_a_file_that_is_no_configuration(
+    invoke: Invoke, tmp_path: Path, content: bytes, answer: str, more: list[str]
+) -> None:
+    file = tmp_path / "own" / "experiment" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    status, [line] = invoke("--config-dir", str(tmp_path / "own"), "experiment=mine", *more)
+    assert status == 2
+    assert line.startswith(f"error: {file}{answer}")
+
+
+def test_an_experiment_whose_file_has_no_header(invoke: Invoke, tmp_path: Path) -> None:
+    file = tmp_path / "own" / "experiment" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    for content, value in (("size: 64\n", "{'size': 64}"), ("- size\n", "['size']")):
+        file.write_text(content)
+        status, [line] = invoke("--config-dir", str(tmp_path / "own"), "experiment=mine")
+        assert status == 2
+        assert line.startswith(f"error: experiment={value}: ")
+        assert "begin its file with: # @package _global_" in line
+
+
+def test_the_file_of_a_wrong_value_is_named(invoke: Invoke, tmp_path: Path) -> None:
+    file = tmp_path / "own" / "experiment" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# @package _global_\nszie: 64\nseed: abc\noptimizer: {lr: -1}\n")
+    status, told = invoke("--config-dir", str(tmp_path / "own"), "experiment=mine", "weights.style=x")
+    assert status == 2
+    lines = {line.partition("=")[0]: line for line in told}
+    for key in ("error: szie", "error: seed", "error: optimizer.lr"):
+        assert lines[key].endswith(f"(set by {file})")
+    assert "set by" not in lines["error: weights.style"]
+
+
 def test_a_download_with_the_wrong_hash(invoke: Invoke, pictures: tuple[Path, Path], tmp_path: Path) -> None:
     import threading
     from functools import partial

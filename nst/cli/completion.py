@@ -134,9 +134,11 @@ def _names(prefix: str, groups: Sequence[str], keys: Mapping[str, Any]) -> dict[
 
 
 def _options(group: str, value: str) -> dict[str, str]:
-    """Return the options of a group, the last one of several."""
+    """Return the options of a group; after several, those that aren't among them."""
     before = value[: max(value.rfind(","), value.rfind("[")) + 1]
-    return {f"{before}{option}": meaning for option, meaning in vocabulary.options(group).items()}
+    named = before.strip("[,").split(",")
+    options = vocabulary.options(group).items()
+    return {f"{before}{option}": meaning for option, meaning in options if option not in named}
 
 
 def _values(key: str, value: str, keys: Mapping[str, Any]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.utils import get_args_parser
@@ -23,13 +24,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job
+from hydra.errors import ConfigCompositionException
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, RunMode
 from hydra.utils import get_original_cwd
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import KeyValidationError
 
 from nst.config.overrides import literal, quoted
-from nst.errors import UserError
+from nst.errors import UserError, one_line
 
 #: Hydra's basic sweeper, which runs a grid, and the Optuna sweeper, which searches.
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -149,6 +152,36 @@ def compose(folder: Path, name: str, overrides: list[str], mode: RunMode) -> Com
     return Composed(cfg, folder, name)
 
 
+@contextmanager
+def readable(folder: Path, searched: Sequence[str]) -> Iterator[None]:
+    """Raise UserError for YAML files that can't be read, if composing a configuration fails.
+
+    The files are those of a folder and of the further places of ``hydra.searchpath``.
+    """
+    try:
+        yield
+    except (yaml.YAMLError, UnicodeDecodeError, ConfigCompositionException, KeyValidationError) as error:
+        if isinstance(error, ConfigCompositionException) and "raised while composing" not in str(error):
+            raise  # an override is wrong, not a file
+        folders = [folder, *(Path(place.removeprefix("file://")) for place in searched)]
+        if not (lines := [line for each in folders for line in _unreadable(each)]):
+            raise
+        raise UserError(lines) from error
+
+
+def _unreadable(folder: Path) -> Iterator[str]:
+    """Yield one line for each YAML file in a folder that can't be read."""
+    for path in sorted(folder.rglob("*.yaml")):
+        try:
+            if not isinstance(OmegaConf.load(path), DictConfig):
+                yield f"{path}: this file must have keys and values"
+        except yaml.MarkedYAMLError as error:
+            line = f", line {error.problem_mark.line + 1}" if error.problem_mark is not None else ""
+            yield f"{path}{line}: this is not valid YAML: {error.problem}"
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            yield f"{path}: this is not valid YAML: {one_line(error)}"
+
+
 def run(composed: Composed, task: Callable[[DictConfig], Any], *, logging: bool = True) -> None:
     """Run a task as a Hydra job, with its folder and its logging. Raise the task's exception, if any."""
     with loader(composed.folder) as options:
@@ -184,8 +217,10 @@ class ComposedOnce:
 
     most = 100
 
-    def __init__(self, loader: ConfigLoader) -> None:
+    def __init__(self, loader: ConfigLoader, folder: Path, searched: Sequence[str]) -> None:
         self._loader = loader
+        self._folder = folder
+        self._searched = searched
         self._kept: dict[tuple[str, ...], DictConfig] = {}
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
@@ -193,13 +228,14 @@ class ComposedOnce:
         key = tuple(sweep_overrides)
         if key in self._kept:
             return self._kept.pop(key)
-        found = self._loader.load_sweep_config(master_config, sweep_overrides)
+        with readable(self._folder, self._searched):
+            found = self._loader.load_sweep_config(master_config, sweep_overrides)
         if len(self._kept) < self.most:
             self._kept[key] = found
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_loader": self._loader, "_kept": {}}
+        return {**self.__dict__, "_kept": {}}
 
     def __getattr__(self, name: str) -> Any:
         if name == "_loader":  # while it is unpickled
@@ -209,13 +245,16 @@ class ComposedOnce:
 
 def sweep(composed: Composed, task: Callable[[DictConfig], Any]) -> None:
     """Run a task over a sweep, with its launcher and sweeper. Raise the exception of the first run that failed."""
-    with loader(composed.folder, list(composed.cfg.hydra.searchpath)) as options:
+    searched = list(composed.cfg.hydra.searchpath)
+    with loader(composed.folder, searched) as options:
         configure_log(composed.cfg.hydra.hydra_logging, composed.cfg.hydra.verbose)
         callbacks = Callbacks(composed.cfg)
         callbacks.on_multirun_start(config=composed.cfg, config_name=composed.name)
         sweeper = Plugins.instance().instantiate_sweeper(
             config=composed.cfg,
-            hydra_context=HydraContext(config_loader=cast(ConfigLoader, ComposedOnce(options)), callbacks=callbacks),
+            hydra_context=HydraContext(
+                config_loader=cast(ConfigLoader, ComposedOnce(options, composed.folder, searched)), callbacks=callbacks
+            ),
             task_function=task,
         )
         words: Any = OmegaConf.to_container(composed.cfg.hydra.overrides.task, resolve=False)

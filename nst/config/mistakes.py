@@ -6,12 +6,13 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nst import paths
@@ -103,6 +104,38 @@ def explain(error: Exception, arguments: argparse.Namespace) -> list[str]:
     return lines or [one_line(error)]
 
 
+def with_files(lines: list[str], cfg: DictConfig) -> list[str]:
+    """Return lines about keys of a composed configuration, each with the YAML file of an option that sets its key.
+
+    Keys that the user's overrides set are left as they are.
+    """
+    given = [str(override.key_or_group) for override in parse(list(cfg.hydra.overrides.task))]
+    files = list(_chosen_files(cfg))
+    told = []
+    for line in lines:
+        key = re.split(r"[=:]", line)[0]
+        found = [] if any(key == each or key.startswith(f"{each}.") for each in given) else files
+        setting = [path for path, keys in found if any(f"{each}.".startswith(f"{key}.") for each in keys)]
+        told.append(f"{line} (set by {setting[-1]})" if setting else line)
+    return told
+
+
+def _chosen_files(cfg: DictConfig) -> Iterator[tuple[Path, set[str]]]:
+    """Yield the YAML files of the chosen options, in the order of the defaults, and the keys that each sets."""
+    runtime = cfg.hydra.runtime
+    folders = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
+    chosen = [(group, name) for group, names in runtime.choices.items() if not str(group).startswith("hydra/")
+              for name in (names if isinstance(names, ListConfig) else [names])]  # fmt: skip
+    for group, name in [(".", cfg.hydra.job.config_name), *reversed(chosen)]:
+        for folder in folders:
+            path = folder / str(group) / f"{name}.yaml"
+            if path.is_file():
+                header = re.match(r"#\s*@package\s+(\S+)", path.read_text(encoding="utf-8"))
+                package = header[1] if header is not None else "_global_" if group == "." else group.replace("/", ".")
+                prefix = "" if package == "_global_" else f"{package}."
+                yield path, {f"{prefix}{key}" for key in _keys_in(path)}
+
+
 def _unreadable(overrides: list[str]) -> Iterator[str]:
     apart = next((number for number, text in enumerate(overrides) if text.startswith("=")), None)
     if apart is not None:
@@ -119,6 +152,9 @@ def _unreadable(overrides: list[str]) -> Iterator[str]:
             if "=" not in text:
                 yield _no_override(text, before)
                 continue
+            if text.endswith(",") and following and "=" not in following:
+                yield f"{text} {following}: several values have no spaces after the commas: {text}{following}"
+                return
             hint = f"quote a value with special characters inside the shell's quotes: \"{text.partition('=')[0]}='…'\""
             yield f"{text}: this override can't be read ({str(error).splitlines()[0]}); {hint}"
 
@@ -128,6 +164,8 @@ def _no_override(text: str, before: str) -> str:
     form = "an override has the form KEY=VALUE"
     if "=" in before and re.fullmatch(r"[-+.e\d]+", text):
         return f"{before} {text}: {form}; for a sweep over values: -m {before},{text}"
+    if re.split(r"[./]", text)[0] in Config.model_fields and not paths.of_user(text).exists():
+        return f"{text}: {form}: {text}=VALUE"
     form = f"{form}, such as content.path={text} or style.path={text}"
     return f"{text}: {form}; a value with spaces needs quotes: \"content.path='my photo.jpg'\""
 
@@ -183,7 +221,11 @@ def _hint(override: Override, known: list[str], roots: list[str]) -> str:
     more = parent.removeprefix("style.more.")
     if more != parent and (paths.configs() / "style" / "more" / f"{more}.yaml").is_file():
         return f"choose this style as well: 'style/more=[{more}]'"
-    near = difflib.get_close_matches(key, known, n=3)
+    group, _, own = key.partition(".")
+    having = [option for option in options_of(group) if own in _keys_in(paths.configs() / group / f"{option}.yaml")]
+    if having:
+        return f"these options of {group} have it: {', '.join(having)}; choose one: {group}={having[0]} {text}"
+    near = difflib.get_close_matches(key, [name for name in known if "._" not in name], n=3)
     return f"did you mean {', '.join(near)}?" if near else f"groups and keys: {', '.join(roots)}"
 
 
@@ -206,6 +248,12 @@ def _why_no_option(group: str, value: str, options: list[str]) -> str:
 def options_of(group: str) -> list[str]:
     """Return the names of a group's options."""
     return sorted(path.stem for path in (paths.configs() / group).glob("*.yaml"))
+
+
+def _keys_in(path: Path) -> set[str]:
+    """Return the keys of an option's file."""
+    node = OmegaConf.load(path)
+    return set(_keys(node)) if isinstance(node, DictConfig) else set()
 
 
 def _is_number(value: str) -> bool:

@@ -68,13 +68,23 @@ class Source:
 
     def options(self) -> AbstractContextManager[ConfigLoader]:
         """Return a context manager for a config loader that knows the options, also those of ``--config-dir``."""
-        given = {override.key_or_group: override for override in parse(self.overrides)}
-        searched: Any = given["hydra.searchpath"].value() if "hydra.searchpath" in given else []
-        return hydra_edge.loader(self.folder, [str(each) for each in searched])
+        return hydra_edge.loader(self.folder, self._searched)
 
     def compose(self, mode: RunMode = RunMode.RUN) -> Composed:
         """Compose the configuration, including the ``hydra`` node; for a sweep, the one that its runs start from."""
-        return hydra_edge.compose(self.folder, self.name, self.overrides, mode)
+        with self.readable():
+            return hydra_edge.compose(self.folder, self.name, self.overrides, mode)
+
+    def readable(self) -> AbstractContextManager[None]:
+        """Return a context manager that raises UserError for YAML files that can't be read."""
+        return hydra_edge.readable(self.folder, self._searched)
+
+    @property
+    def _searched(self) -> list[str]:
+        """The further places of ``hydra.searchpath``."""
+        given = {override.key_or_group: override for override in parse(self.overrides)}
+        searched: Any = given["hydra.searchpath"].value() if "hydra.searchpath" in given else []
+        return [str(each) for each in searched]
 
 
 def source_of(arguments: argparse.Namespace) -> Source:

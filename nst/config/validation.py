@@ -15,21 +15,30 @@ from nst.metrics.names import MEASURES, OBSERVERS, has_one_style, measured_by
 M = TypeVar("M", bound=BaseModel)
 
 
-def validated(raw: Mapping[str, Any]) -> tuple[Config | None, list[str]]:
-    """Return a resolved configuration as a validated object, None if it has mistakes, and a line for each mistake."""
+def validated(raw: Mapping[str, Any]) -> tuple[Config | None, list[str], list[str]]:
+    """Return a resolved configuration as a validated object, None if it has mistakes, and a line for each mistake.
+
+    The mistakes of the first list are wrong by themselves, those of the second don't fit another key.
+    """
     config, lines = _checked(Config, raw, "")
     for key, node in _nodes(raw):
         schema = NODES.get(str(node.get("_target_")))
         if schema is not None:
             lines += _checked(schema, node, f"{key}.")[1]
     for group, line in _nameless(raw):
-        lines = [line, *(each for each in lines if not each.startswith(f"{group}."))]
-    lines += [*_layer_problems(raw), *_weight_problems(raw), *_averaging_problems(raw), *_metric_problems(raw)]
-    return (None if lines else config), lines
+        lines = [line, *(each for each in lines if not each.startswith((f"{group}.", f"{group}=")))]
+    unfit = [*_layer_problems(raw), *_weight_problems(raw), *_averaging_problems(raw), *_metric_problems(raw)]
+    return (None if lines or unfit else config), lines, unfit
 
 
 def _nameless(raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield each node of named options that has an option's keys itself, and what the option's file lacks."""
+    """Yield each node that has the keys of an option, which belong elsewhere, and what the option's file lacks."""
+    for group in ("experiment", "pair"):
+        if group in raw:
+            why = (
+                "an option of this group sets keys of the whole configuration; begin its file with: # @package _global_"
+            )
+            yield group, problem(group, raw[group], why)
     for group, key in (("objective.style", "_target_"), ("style.more", "url"), ("style.more", "path")):
         value = _get(raw, *group.split("."), key)
         if value is not None and not isinstance(value, Mapping):

@@ -17,7 +17,7 @@ from nst.live.progress import Progress
 SIDE = 960
 
 #: Width and height in px of the curves, the width of the labels to their left, and the curves' colours.
-_WIDTH, _HEIGHT, _LEFT = 640, 200, 55
+_WIDTH, _HEIGHT, _LEFT = 360, 150, 42
 _COLORS = {"total": "#3b82f6", "content": "#10b981", "style": "#f59e0b"}
 
 CSS = """
@@ -27,6 +27,7 @@ CSS = """
 .nst-run dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: .8rem 0; }
 .nst-run dt { opacity: .7; } .nst-run dd { margin: 0; overflow-wrap: anywhere; }
 .nst-run progress { width: 100%; accent-color: #3b82f6; }
+.nst-run figure { margin: 0; } .nst-run figcaption { font-size: .85rem; opacity: .8; }
 .nst-run svg { width: 100%; height: auto; }
 .nst-run svg text { fill: currentColor; font: 11px system-ui, sans-serif; }
 .nst-run .nst-empty { padding: 4rem 1rem; text-align: center; border: 1px dashed currentColor; border-radius: 6px; opacity: .6; }
@@ -169,7 +170,7 @@ def _curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> str:
 
     def place(number: int, level: float) -> str:
         x, y = number / last, (high - level) / (high - low)
-        return f"{_LEFT + (_WIDTH - _LEFT - 10) * x:.1f},{10 + (_HEIGHT - 40) * y:.1f}"
+        return f"{_LEFT + (_WIDTH - _LEFT - 10) * x:.1f},{10 + (_HEIGHT - 20) * y:.1f}"
 
     lines = []
     for level in range(low, high + 1):
@@ -181,11 +182,7 @@ def _curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     for name, points in relative.items():
         path = " ".join(place(*point) for point in points)
         lines.append(f'<polyline points="{path}" fill="none" stroke="{_COLORS[name]}" stroke-width="1.8"/>')
-    for number, name in enumerate(relative):
-        x = _LEFT + 80 * number
-        lines.append(f'<path d="M{x} {_HEIGHT - 8}h14" stroke="{_COLORS[name]}" stroke-width="3"/>')
-        lines.append(f'<text x="{x + 18}" y="{_HEIGHT - 4}">{name}</text>')
-    lines.append(f'<text x="{_WIDTH - 10}" y="{_HEIGHT - 4}" text-anchor="end">up to evaluation {last}</text>')
-    label = "losses, each relative to its largest value"
-    lines.append(f'<text x="{_WIDTH - 10}" y="{_HEIGHT - 22}" text-anchor="end" opacity=".7">{label}</text>')
-    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(lines)}</svg>'
+    names = " ".join(f'<b style="color: {_COLORS[name]}">—</b> {name}' for name in relative)
+    label = f"losses up to evaluation {last}, each relative to its largest value"
+    svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(lines)}</svg>'
+    return f"<figure>{svg}<figcaption>{names}: {label}</figcaption></figure>"

@@ -15,7 +15,7 @@ import torch
 from nst.errors import UserError, choices, count, problem, written
 from nst.files.run_folder import RunFolder, run_folders
 from nst.metrics.measure import measure
-from nst.metrics.names import MEASURES, OBSERVERS, ObserverName, directions, full_name, named
+from nst.metrics.names import OBSERVERS, ObserverName, directions, full_name, measured_by, named
 from nst.metrics.observer import observer
 
 
@@ -46,7 +46,10 @@ def report(folders: Sequence[Path], name: str, *, jobs: int) -> int:
             print(f"{path}: {told(metrics, kind)}", flush=True)
     for line in unread:
         print(line, file=sys.stderr)
-    print(f"{count(len(found) - failed, 'run')} measured by {full_name(kind)}; {directions(MEASURES)}", flush=True)
+    print(
+        f"{count(len(found) - failed, 'run')} measured by {full_name(kind)}; {directions(measured_by(kind))}",
+        flush=True,
+    )
     print(f"To compare them: {shlex.join(['python', '-m', 'nst.compare', *map(str, folders)])}", flush=True)
     return 1 if failed or unread else 0
 

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nst import paths
 from nst.config.identity import DIGESTS
 from nst.config.keys import renamed, with_named_loggers
+from nst.config.mistakes import with_files
 from nst.config.schema import Config, is_address, styles_in
 from nst.config.source import read_note
 from nst.config.validation import validated
@@ -33,10 +34,10 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Config]:
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from error
     raw: dict[str, Any] = renamed(with_named_loggers(found))
-    config, lines = validated(raw)
+    config, wrong, unfit = validated(raw)
     missing = list(_missing(own))
     if config is None or missing:
-        raise UserError([*missing, *lines, *_file_problems(raw)])
+        raise UserError([*missing, *with_files(wrong, cfg), *unfit, *_file_problems(raw)])
     return raw, config
 
 

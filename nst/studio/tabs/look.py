@@ -15,6 +15,7 @@ from nst.studio import form, gallery
 from nst.studio.gallery import Entry
 from nst.studio.mistakes import shown
 from nst.studio.status import job_status, status_text
+from nst.studio.tabs.knob import level_of
 from nst.studio.tabs.paint import DEFAULTS, FIRST, Paint, about
 
 _ADD = "Add to the comparison"
@@ -151,7 +152,7 @@ class Look:
         return (
             chosen["content"], images.get("content"), chosen["style"], None, None, images.get("style"), None, None,
             None, None, None, 1.0, 1.0, 1.0,
-            preset, about(name), self.paint.level(usual.strength), int(known.get("size", usual.size)), usual.brush,
+            preset, about(name), level_of(usual.strength), int(known.get("size", usual.size)), usual.brush,
             known.get("color", usual.color), known.get("objective", usual.objective),
             int(known.get("evaluations", usual.evaluations)), shlex.join(others), gr.Tabs(selected="paint"),
         )  # fmt: skip

@@ -1,7 +1,6 @@
 """The tab that starts a run."""
 
 import html
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -9,13 +8,14 @@ from typing import Any
 import gradio as gr
 
 from nst.config.mistakes import options_of
-from nst.errors import UserError, count, written
+from nst.errors import UserError, count
 from nst.live.view import duration, stand_in_text
 from nst.studio import form, gallery
 from nst.studio.estimate import Speeds
 from nst.studio.form import Form, Knobs, Picture, StyleChoice
 from nst.studio.mistakes import shown
 from nst.studio.queue import Queue
+from nst.studio.tabs.knob import Knob, level_of, told_strength
 
 #: Name of the preset that is none.
 DEFAULTS = "defaults"
@@ -50,12 +50,12 @@ class Paint:
                     with gr.Column(min_width=240):
                         images = [self._picture("style", "Style picture", self.styles[0], "starry_night")]
                 with gr.Accordion("More styles", open=False):
-                    self.weights = [gr.Slider(0, 4, 1, step=0.1, label="Weight of the first style")]
+                    self.weights = [Knob(0, 4, 1, step=0.1, label="Weight of the first style")]
                     with gr.Row(equal_height=False):
                         for number, name in ((1, "Second"), (2, "Third")):
                             with gr.Column(min_width=240):
                                 images.append(self._picture("style", f"{name} style", self.styles[number], None))
-                                weight = gr.Slider(0, 4, 1, step=0.1, label=f"Weight of the {name.lower()} style")
+                                weight = Knob(0, 4, 1, step=0.1, label=f"Weight of the {name.lower()} style")
                                 self.weights.append(weight)
                 self.style_images = images
                 self.more = gr.Textbox(
@@ -76,24 +76,28 @@ class Paint:
                 choices = [preset.name or DEFAULTS for preset in form.presets()]
                 self.preset = gr.Dropdown(choices, value=DEFAULTS, label="Preset")
                 self.about = gr.Markdown(about(None))
-                self.strength = gr.Slider(
-                    -1, 10, self.level(usual.strength), step=0.05, label="Style strength",
-                    info=_strength(self.level(usual.strength)),
+                self.strength = Knob(
+                    -1, 10, level_of(usual.strength), step=0.05, label="Style strength",
+                    info=told_strength(level_of(usual.strength)),
                 )  # fmt: skip
-                self.size = gr.Slider(*form.RANGES["size"], usual.size, step=1, label="Size", info="longest side in px")
-                self.brush = gr.Slider(0.25, 4, usual.brush, step=0.05, label="Brush scale", info="style.scale")
+                self.size = Knob(*form.RANGES["size"], usual.size, step=1, label="Size", info="longest side in px")
+                self.brush = Knob(0.25, 4, usual.brush, step=0.05, label="Brush scale", info="style.scale")
                 self.color = gr.Radio(list(form.COLORS), value=usual.color, label="Colours")
                 methods = options_of("objective")
                 self.objective = gr.Dropdown(methods, value=usual.objective, label="Method", info="objective")
-                self.evaluations = gr.Slider(
-                    *form.RANGES["evaluations"], usual.evaluations, step=1, label="Evaluations"
+                self.evaluations = Knob(
+                    *form.RANGES["evaluations"],
+                    usual.evaluations,
+                    step=1,
+                    label="Evaluations",
+                    info="for more than 2000: evaluations=N in Further overrides",
                 )
         self.inputs = [
             self.content, *self.styles, *self.regions, *self.weights, self.preset, self.strength, self.size, self.brush,
             self.color, self.objective, self.evaluations, self.more,
         ]  # fmt: skip
         self.strength.change(
-            lambda level: gr.Slider(info=_strength(level)), self.strength, self.strength,
+            lambda level: gr.Slider(info=told_strength(level)), self.strength, self.strength,
             show_progress="hidden", trigger_mode="always_last", api_visibility="private",
         )  # fmt: skip
         self.preset.input(
@@ -127,11 +131,6 @@ class Paint:
             show_progress="hidden",
             api_visibility="private",
         )
-
-    @staticmethod
-    def level(strength: float) -> float:
-        """Return the slider's value of a style weight."""
-        return math.log10(strength) if strength > 0.1 else -1.0
 
     def begin(self, *values: Any) -> None:
         """Add the run to the queue. Raise ``gradio.Error`` if the form has a mistake, or the run can't be added."""
@@ -196,7 +195,7 @@ class Paint:
         name = None if preset == DEFAULTS else preset
         knobs = form.knobs_of(name)
         return (
-            about(name), self.level(knobs.strength), knobs.size, knobs.brush, knobs.color,
+            about(name), level_of(knobs.strength), knobs.size, knobs.brush, knobs.color,
             knobs.objective, knobs.evaluations,
         )  # fmt: skip
 
@@ -266,15 +265,6 @@ def _form(values: Sequence[Any]) -> Form:
         int(evaluations or usual.evaluations),
     )
     return Form(content, styles, name, knobs, more)
-
-
-def _strength(level: float | None) -> str:
-    """Return the style weight of a slider's value, as text."""
-    return (
-        "log10 of weights.style"
-        if level is None
-        else f"weights.style = {written(10.0**level, 3)}; the slider shows its log10"
-    )
 
 
 def about(name: str | None) -> str:
