@@ -114,10 +114,14 @@ def with_files(lines: list[str], cfg: DictConfig) -> list[str]:
     told = []
     for line in lines:
         key = re.split(r"[=:]", line)[0]
-        found = [] if any(key == each or key.startswith(f"{each}.") for each in given) else files
-        setting = [path for path, keys in found if any(f"{each}.".startswith(f"{key}.") for each in keys)]
+        found = [] if any(_within(key, each) or _within(each, key) for each in given) else files
+        setting = [path for path, keys in found if any(_within(each, key) for each in keys)]
         told.append(f"{line} (set by {setting[-1]})" if setting else line)
     return told
+
+
+def _within(key: str, above: str) -> bool:
+    return f"{key}.".startswith(f"{above}.")
 
 
 def _chosen_files(cfg: DictConfig) -> Iterator[tuple[Path, set[str]]]:

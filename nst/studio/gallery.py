@@ -198,7 +198,7 @@ def _measures(folder: RunFolder) -> str:
         for observer, values in found.items():
             if values.get(name) is not None:
                 title = html.escape(f"{measure.meaning}; by {observer}")
-                shown = html.escape(name if again[name] == 1 else f"{name} ({observer})")
+                shown = html.escape(name if again[name] == 1 else f"{name} ({observer})").replace("_", "_<wbr>")
                 rows.append(f'<dt title="{title}">{shown}</dt><dd>{html.escape(written(values[name], 4))}</dd>')
                 measured[name] = None
     return "".join(rows) + (f"<dt>Order</dt><dd>{directions(measured)}</dd>" if rows else "")

@@ -8,22 +8,23 @@ import gradio as gr
 from nst.errors import written
 
 
-class Knob(gr.Slider):
-    """A slider that moves a typed number into its range, and to a whole number if its steps are whole.
+def knob(*args: Any, **kwargs: Any) -> gr.Slider:
+    """Return a slider that moves a typed number into its range, and to a whole number if its steps are whole.
 
-    Gradio would report an error, and write its traceback to the terminal.
+    Gradio would report an error for a number out of the range, and write its traceback to the terminal.
     """
+    made = gr.Slider(*args, **kwargs)
 
-    is_template = True  # Gradio then shows it as it shows a slider
+    def used(typed: float | None) -> float | None:
+        """Return the number for the functions of the page; None for an empty field."""
+        if typed is None:
+            return None
+        number: float = min(max(typed, made.minimum), made.maximum)
+        return round(number) if made.step == 1 else number
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.release(lambda number: number, self, self, show_progress="hidden", api_visibility="private")
-
-    def preprocess(self, payload: float) -> float:
-        """Return the number for the functions of the page."""
-        number: float = min(max(payload, self.minimum), self.maximum)
-        return round(number) if self.step == 1 else number
+    setattr(made, "preprocess", used)  # noqa: B010 - not in a subclass, for which Gradio would write a file beside it
+    made.release(lambda number: number, made, made, show_progress="hidden", api_visibility="private")
+    return made
 
 
 def level_of(strength: float) -> float:

@@ -15,7 +15,7 @@ from nst.studio.estimate import Speeds
 from nst.studio.form import Form, Knobs, Picture, StyleChoice
 from nst.studio.mistakes import shown
 from nst.studio.queue import Queue
-from nst.studio.tabs.knob import Knob, level_of, told_strength
+from nst.studio.tabs.knob import knob, level_of, told_strength
 
 #: Name of the preset that is none.
 DEFAULTS = "defaults"
@@ -50,12 +50,12 @@ class Paint:
                     with gr.Column(min_width=240):
                         images = [self._picture("style", "Style picture", self.styles[0], "starry_night")]
                 with gr.Accordion("More styles", open=False):
-                    self.weights = [Knob(0, 4, 1, step=0.1, label="Weight of the first style")]
+                    self.weights = [knob(0, 4, 1, step=0.1, label="Weight of the first style")]
                     with gr.Row(equal_height=False):
                         for number, name in ((1, "Second"), (2, "Third")):
                             with gr.Column(min_width=240):
                                 images.append(self._picture("style", f"{name} style", self.styles[number], None))
-                                weight = Knob(0, 4, 1, step=0.1, label=f"Weight of the {name.lower()} style")
+                                weight = knob(0, 4, 1, step=0.1, label=f"Weight of the {name.lower()} style")
                                 self.weights.append(weight)
                 self.style_images = images
                 self.more = gr.Textbox(
@@ -76,16 +76,16 @@ class Paint:
                 choices = [preset.name or DEFAULTS for preset in form.presets()]
                 self.preset = gr.Dropdown(choices, value=DEFAULTS, label="Preset")
                 self.about = gr.Markdown(about(None))
-                self.strength = Knob(
+                self.strength = knob(
                     -1, 10, level_of(usual.strength), step=0.05, label="Style strength",
                     info=told_strength(level_of(usual.strength)),
                 )  # fmt: skip
-                self.size = Knob(*form.RANGES["size"], usual.size, step=1, label="Size", info="longest side in px")
-                self.brush = Knob(0.25, 4, usual.brush, step=0.05, label="Brush scale", info="style.scale")
+                self.size = knob(*form.RANGES["size"], usual.size, step=1, label="Size", info="longest side in px")
+                self.brush = knob(0.25, 4, usual.brush, step=0.05, label="Brush scale", info="style.scale")
                 self.color = gr.Radio(list(form.COLORS), value=usual.color, label="Colours")
                 methods = options_of("objective")
                 self.objective = gr.Dropdown(methods, value=usual.objective, label="Method", info="objective")
-                self.evaluations = Knob(
+                self.evaluations = knob(
                     *form.RANGES["evaluations"],
                     usual.evaluations,
                     step=1,
