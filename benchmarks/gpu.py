@@ -32,10 +32,11 @@ from torch import Tensor
 from benchmarks.against_baseline import __main__ as against_baseline
 from benchmarks.against_baseline import ours
 from benchmarks.against_baseline.clock import seconds
-from nst import paths, train
+from nst import train
 from nst.config.source import quoted
 from nst.encoder.precision import LossScale, full_float32
 from nst.errors import UserError, one_line
+from nst.files import paths
 from nst.files.run_folder import RunFolder
 from nst.image import output
 from nst.objective import Losses, Objective, functional, statistics

@@ -24,10 +24,11 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from nst import callbacks, image, paths
+from nst import callbacks, image
 from nst.callbacks.checkpoint_io import WholeCheckpointIO
 from nst.encoder import vgg
 from nst.encoder import weights as encoder
+from nst.files import paths
 from nst.files.run_folder import RunFolder
 from nst.logger import Session, TensorBoard
 from nst.objective import Objective, Style, Weights, content_targets, style_targets

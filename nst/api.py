@@ -13,11 +13,11 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from PIL import Image
 
-from nst import paths
 from nst.config import hydra_edge
 from nst.config.mistakes import check_groups
 from nst.config.overrides import from_keywords, quoted, with_quoted_paths
 from nst.errors import UserError, problem
+from nst.files import paths
 from nst.files.run_folder import RunFolder
 from nst.image import given as in_memory
 from nst.image.given import Given

@@ -20,12 +20,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from nst import paths
 from nst.config import hydra_edge
 from nst.config.mistakes import check_groups, explain
 from nst.config.overrides import with_quoted_paths
 from nst.config.source import source_of
 from nst.errors import DivergedError, UserError, check_encoding, of_disk
+from nst.files import paths
 from nst.files.streams import unfailing_streams
 from nst.plan import torchrun
 

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nst import paths
 from nst.encoder import architecture as arch
+from nst.files import paths
 
 from .conftest import Command
 

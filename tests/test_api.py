@@ -23,10 +23,11 @@ from omegaconf import OmegaConf
 from PIL import Image, ImageFile
 
 import nst
-from nst import image, paths
+from nst import image
 from nst.config.hydra_edge import parse
 from nst.config.overrides import from_keywords
 from nst.errors import DivergedError, UserError
+from nst.files import paths
 
 from .conftest import NOWHERE, Command, assert_equal
 

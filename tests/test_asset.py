@@ -14,12 +14,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nst import image, paths
+from nst import image
 from nst.config.schema import Config
 from nst.encoder import oxford
 from nst.encoder import weights as encoder
 from nst.errors import UserError
-from nst.files import asset
+from nst.files import asset, paths
 from nst.plan import network
 
 from .conftest import NOWHERE
@@ -110,7 +110,7 @@ def test_a_missing_page_and_a_missing_server(server: Server, tmp_path: Path) -> 
 def test_the_named_pictures_have_the_hashes_in_their_configurations(name: str, tmp_path: Path) -> None:
     from omegaconf import OmegaConf
 
-    from nst import paths
+    from nst.files import paths
 
     config = OmegaConf.load(paths.configs() / f"{name}.yaml")
     folder = Path(os.environ["NST_TEST_DATA"]) / "images"

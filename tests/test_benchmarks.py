@@ -14,12 +14,12 @@ from torch import nn
 from benchmarks import against_peer, baseline, gpu, roofline, side_by_side
 from benchmarks.against_baseline import __main__ as against_baseline
 from benchmarks.against_baseline import evaluation, memory, ours, packaged, pictures, quality, race
-from nst import paths
 from nst.config.source import quoted
 from nst.encoder import oxford
 from nst.encoder import weights as encoder
 from nst.encoder.vgg import VGG
 from nst.errors import UserError
+from nst.files import paths
 from tests.conftest import paint
 from tests.test_house import imports
 

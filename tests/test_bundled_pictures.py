@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments.bundled_pictures import __main__ as bundled
-from nst import paths
+from nst.files import paths
 
 
 def test_every_named_picture_has_its_stand_in() -> None:

@@ -16,12 +16,11 @@ import pytest
 from omegaconf import OmegaConf
 
 import nst
-from nst import paths
 from nst.cli import COMMANDS, completion, vocabulary
-from nst.cli.__main__ import main
+from nst.cli.command import main
 from nst.config.source import Source
 from nst.encoder import oxford
-from nst.files import asset
+from nst.files import asset, paths
 
 #: Runs a command line in an empty folder; returns its exit status, output and error output.
 Run = Callable[..., tuple[int, str, str]]
@@ -229,7 +228,7 @@ def test_completion_is_quick(tmp_path: Path, line: str) -> None:
     """A shell waits for it, so it imports neither torch nor Hydra."""
     asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": "answer", "COMP_LINE": line}
     finished = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "nst.cli"],
+        [sys.executable, "-X", "importtime", "-m", "nst"],
         cwd=tmp_path,
         env={**os.environ, **asked, "COMP_POINT": str(len(line))},
         capture_output=True,
@@ -247,7 +246,7 @@ def installed(tmp_path: Path) -> dict[str, str]:
     """An environment in which ``nst`` is a command, as pip installs it."""
     command = tmp_path / "bin" / "nst"
     command.parent.mkdir()
-    command.write_text(f"#!{sys.executable}\nimport sys\nfrom nst.cli.__main__ import main\nsys.exit(main())\n")
+    command.write_text(f"#!{sys.executable}\nimport sys\nfrom nst.cli.command import main\nsys.exit(main())\n")
     command.chmod(0o755)
     (tmp_path / "photo one.jpg").touch()
     found = {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(paths.PACKAGE.parent)}

@@ -7,8 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from nst import paths
 from nst.config.validation import validated
+from nst.files import paths
 
 GROUPS = {
     "content", "style", "pair", "encoder", "pooling", "layers", "objective", "weights", "init", "optimizer",

@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 
-from nst import paths
+from nst.files import paths
 
 TOP = paths.PACKAGE.parent
 pytestmark = pytest.mark.skipif(paths.checkout() is None, reason="not run from a checkout")

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 
-from nst import paths
+from nst.files import paths
 
 from .conftest import NOWHERE
 from .helpers.pages import TOP

@@ -23,10 +23,10 @@ from PIL import Image
 import nst as library
 from benchmarks import against_peer
 from benchmarks.against_baseline import __main__ as against_baseline
-from nst import paths
 from nst.compare import __main__ as compare
 from nst.config import hydra_edge
 from nst.config.overrides import with_quoted_paths
+from nst.files import paths
 from nst.metrics import __main__ as metrics
 from nst.run import single
 from nst.studio import __main__ as studio

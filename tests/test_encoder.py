@@ -10,12 +10,12 @@ from torch import nn
 from torchvision import models
 from torchvision.models import vgg
 
-from nst import paths
 from nst.encoder import architecture as arch
 from nst.encoder import oxford
 from nst.encoder import weights as encoder
 from nst.encoder.vgg import MEAN, STD, VGG
 from nst.errors import UserError
+from nst.files import paths
 
 from .conftest import Command, image
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nst import paths
 from nst.errors import UserError
+from nst.files import paths
 from nst.plan import memory
 from nst.run import single
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nst import paths
+from nst.files import paths
 
 #: From the inside out: a package may import those before it, and no other of ours.
 ORDER = [
-    "nst.errors", "nst.paths", "nst.files", "nst.image", "nst.encoder", "nst.objective", "nst.metrics", "nst.optimizer",
+    "nst.errors", "nst.files", "nst.image", "nst.encoder", "nst.objective", "nst.metrics", "nst.optimizer",
     "nst.config", "nst.live", "nst.logger", "nst.callbacks", "nst.plan", "nst.run", "nst.sweep", "nst.compare",
-    "nst.api", "nst.studio", "nst.train", "nst.cli",
+    "nst.api", "nst.studio", "nst.train", "nst.cli", "nst.__main__",
 ]  # fmt: skip
 
 #: The packages that run Hydra; of ``nst.config`` these modules, and no other, know it.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nst import paths
+from nst.files import paths
 
 CONSTRAINTS = (paths.PACKAGE.parent / "constraints-hydra-1.4.txt").read_text(encoding="utf-8")
 

@@ -10,7 +10,7 @@ import pytest
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from nst import paths
+from nst.files import paths
 
 from .conftest import Command
 

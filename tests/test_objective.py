@@ -12,10 +12,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from nst import paths
 from nst.config import nodes
 from nst.encoder import weights as encoder
 from nst.encoder.vgg import VGG
+from nst.files import paths
 from nst.objective import (
     Formulas,
     JointTerm,

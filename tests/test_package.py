@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import nst
-from nst import paths
+from nst.files import paths
 
 TOP = paths.PACKAGE.parent
 pytestmark = pytest.mark.skipif(paths.checkout() is None, reason="not run from a checkout")
@@ -68,7 +68,7 @@ def test_the_wheel_paints_in_an_environment_of_its_own(wheel: Path, small: list[
     # A plain path entry: unlike site.addsitedir it does not run the .pth file of an editable install.
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    where = "import nst.paths; print(nst.paths.configs())"
+    where = "import nst.files.paths; print(nst.files.paths.configs())"
     told = subprocess.run(
         [python, "-c", where], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )

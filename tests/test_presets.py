@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nst import paths
+from nst.files import paths
 
 from .conftest import Command, paint
 

@@ -17,10 +17,11 @@ from experiments.slim_encoder.pretrain.data import Batches, augment, generate
 from experiments.slim_encoder.pretrain.job import fit
 from experiments.slim_encoder.pretrain.module import Pretraining
 from experiments.slim_encoder.pretrain.network import Learner, Trunk, drawing, first_filters
-from nst import image, paths
+from nst import image
 from nst.encoder import architecture as arch
 from nst.encoder import weights as encoder
 from nst.encoder.vgg import MEAN, STD, VGG
+from nst.files import paths
 
 from .conftest import Command
 from .conftest import image as random_image

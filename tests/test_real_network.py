@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nst import paths
+from nst.files import paths
 from nst.files.run_folder import RunFolder
 from nst.plan.planning import make_plan
 from nst.run.build import Run, build, encoders

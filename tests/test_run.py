@@ -24,11 +24,10 @@ from PIL import Image
 from pytorch_lightning.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nst import paths
 from nst.callbacks import Stop, progress
 from nst.config.schema import Config
 from nst.encoder import oxford
-from nst.files import asset
+from nst.files import asset, paths
 from nst.files.run_folder import make_folder
 from nst.optimizer.module import StyleTransfer
 from nst.optimizer.schedule import Stage

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nst import image as images
-from nst import paths
 from nst.errors import UserError
+from nst.files import paths
 from nst.image import film
 from nst.objective import Losses
 from nst.optimizer import schedule, start

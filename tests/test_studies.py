@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from experiments.seams import __main__ as seams
-from nst import paths
+from nst.files import paths
 
 from .conftest import NOWHERE, Command
 

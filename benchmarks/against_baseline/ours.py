@@ -13,10 +13,10 @@ from torch import Tensor
 
 from benchmarks.against_baseline import pictures
 from benchmarks.against_baseline.clock import seconds
-from nst import paths
 from nst.config.source import quoted
 from nst.encoder.precision import full_float32
 from nst.errors import UserError
+from nst.files import paths
 from nst.files.run_folder import RunFolder
 from nst.image import output
 from nst.optimizer.lbfgs import LBFGS

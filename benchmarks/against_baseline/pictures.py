@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nst import image, paths
+from nst import image
+from nst.files import paths
 
 #: Height and width in px.
 Shape = tuple[int, int]

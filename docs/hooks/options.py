@@ -9,7 +9,7 @@ import schema
 import yaml
 from schema import Schema
 
-from nst import paths
+from nst.files import paths
 
 #: Keys that say of which Python object a node is made; the reference explains them once.
 MADE = ("_target_", "_partial_")

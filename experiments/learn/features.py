@@ -4,11 +4,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from nst import image, paths
+from nst import image
 from nst.compare.sheet.tiles import Tile
 from nst.encoder import oxford
 from nst.encoder import weights as reading
 from nst.encoder.vgg import VGG
+from nst.files import paths
 from nst.objective.functional import gram_per_element, mean_squared_difference
 
 #: Layers whose channels are shown, and how many of them.

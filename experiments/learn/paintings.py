@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 import nst
-from nst import paths
 from nst.compare.sheet.tiles import Tile
+from nst.files import paths
 from nst.files.run_folder import RunFolder
 
 #: Oxford's VGG-19, which needs no internet, and nothing in the folders that the sheets don't show.

@@ -24,7 +24,8 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from nst import image, paths
+from nst import image
+from nst.files import paths
 from nst.files.run_folder import RunFolder
 from nst.image.color import luminance
 from nst.metrics import measure

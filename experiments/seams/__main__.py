@@ -20,9 +20,10 @@ from rich.table import Table
 from torch import Tensor
 
 from experiments.slim_encoder.judge import paint
-from nst import image, paths
+from nst import image
 from nst.encoder import weights as encoder
 from nst.encoder.vgg import VGG
+from nst.files import paths
 from nst.files.run_folder import RunFolder
 from nst.image import output
 from nst.objective.tiles import windows

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from experiments.slim_encoder.judge import new_folder, paint
-from nst import paths
+from nst.files import paths
 
 
 def lay_out(rows: list[list[Path | None]], cell: int) -> Image.Image:

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.slim_encoder.judge import Judge
-from nst import image, paths
+from nst import image
 from nst.encoder import oxford
+from nst.files import paths
 from nst.files.run_folder import RunFolder
 
 

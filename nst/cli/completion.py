@@ -13,8 +13,8 @@ import yaml
 from argcomplete.completers import BaseCompleter, DirectoriesCompleter, FilesCompleter
 from argcomplete.shell_integration import shellcode
 
-from nst import paths
 from nst.cli import COMMANDS, vocabulary
+from nst.files import paths
 from nst.files.run_folder import RunFolder
 
 HELP = """\

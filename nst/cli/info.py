@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from packaging.requirements import Requirement
 
 import nst
-from nst import paths
 from nst.cli import vocabulary
+from nst.files import paths
 
 #: What nst stands on.
 _PACKAGES = (

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from nst import paths
+from nst.files import paths
 
 #: Hydra's groups that a user chooses from, and the node that the project's settings for them set.
 PLUGINS = {"hydra/launcher": "launcher", "hydra/sweeper": "sweeper"}

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from nst import paths
 from nst.config.keys import Loss, Shared, file_keys, parts, renamed, without
 from nst.config.schema import Config, EncoderConfig, Picture, StylePicture
+from nst.files import paths
 from nst.files.atomic import sha256
 
 PARTS = parts(Config)

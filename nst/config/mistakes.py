@@ -15,12 +15,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nst import paths
 from nst.config.hydra_edge import parse
 from nst.config.schema import Config
 from nst.config.source import PLUGIN_SETTINGS, Source, source_of
 from nst.encoder import architecture as arch
 from nst.errors import UserError, choices, one_line, problem
+from nst.files import paths
 
 #: Keys by their names in other implementations.
 ELSEWHERE = {

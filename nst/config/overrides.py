@@ -6,8 +6,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from nst import paths
 from nst.errors import UserError, problem
+from nst.files import paths
 
 #: Keys that name a file or a folder, besides those that end in one of ``_ENDINGS``.
 _KEYS = ("encoder.weights", "encoder.normalize_on", "resume", "rerun", "hydra.run.dir", "hydra.sweep.dir")

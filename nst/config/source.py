@@ -19,7 +19,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nst import paths
 from nst.config import hydra_edge
 from nst.config.hydra_edge import Composed, parse
 from nst.config.identity import FIRST_LINE, HOW, MAY_CHANGE, of_files
@@ -27,6 +26,7 @@ from nst.config.keys import renamed
 from nst.config.overrides import quoted
 from nst.config.schema import Config
 from nst.errors import UserError, count, file_problem, folder_problem, one_line, problem, written
+from nst.files import paths
 from nst.files.atomic import write_text
 from nst.files.run_folder import RunFolder
 

@@ -14,8 +14,8 @@ import requests
 from pytorch_lightning.loggers import MLFlowLogger
 from torch import Tensor
 
-from nst import paths
 from nst.errors import problem
+from nst.files import paths
 from nst.files.lock import locked
 from nst.files.run_folder import RunFolder
 from nst.logger.base import Hyperparameters, RunLogger, Session, Status, pillow

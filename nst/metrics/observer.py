@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from nst import image as images
-from nst import paths
 from nst.encoder import oxford
 from nst.encoder import weights as reading
 from nst.encoder.checkpoint import State
 from nst.encoder.vgg import VGG
 from nst.errors import UserError, file_problem, problem
+from nst.files import paths
 from nst.files.atomic import sha256
 from nst.metrics import functional
 from nst.metrics.names import SIDE, STRUCTURE_LAYER, STYLE_LAYERS, ObserverName, full_name

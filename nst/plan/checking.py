@@ -9,7 +9,6 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nst import paths
 from nst.config.identity import DIGESTS
 from nst.config.keys import renamed, with_named_loggers
 from nst.config.mistakes import with_files
@@ -17,6 +16,7 @@ from nst.config.schema import Config, is_address, styles_in
 from nst.config.source import read_note
 from nst.config.validation import validated
 from nst.errors import UserError, attempt, folder_problem, one_line, problem
+from nst.files import paths
 from nst.files.run_folder import RunFolder
 from nst.files.weights import check_format
 from nst.image import reading

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from nst import image, paths
+from nst import image
 from nst.errors import UserError, folder_problem, problem
+from nst.files import paths
 from nst.objective import statistics
 from nst.objective.terms import JointTerm
 from nst.optimizer import compact

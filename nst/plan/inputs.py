@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nst import image, paths
+from nst import image
 from nst.config.schema import Config, Picture
 from nst.errors import UserError, attempt, file_problem, problem
-from nst.files import asset
+from nst.files import asset, paths
 from nst.files.asset import Asset
 from nst.files.atomic import sha256
 from nst.files.run_folder import RunFolder

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nst import image, paths
+from nst import image
 from nst.config.schema import Config, EncoderConfig
 from nst.encoder import architecture as arch
 from nst.encoder import oxford, precision, torchvision_models
@@ -19,7 +19,7 @@ from nst.encoder.checkpoint import State
 from nst.encoder.torchvision_models import TorchvisionEncoder
 from nst.encoder.vgg import CONVENTIONS, VGG
 from nst.errors import UserError, file_problem, problem
-from nst.files import asset
+from nst.files import asset, paths
 from nst.files.asset import Asset, Source
 from nst.files.atomic import sha256
 from nst.files.run_folder import RunFolder

@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from nst import image, paths
+from nst import image
 from nst.callbacks.checkpoint_io import shape_in
 from nst.config import nodes as making
 from nst.config.identity import identity
@@ -26,6 +26,7 @@ from nst.config.source import keys
 from nst.encoder import PIXELS, precision
 from nst.encoder import architecture as arch
 from nst.errors import UserError, attempt, count, problem, written
+from nst.files import paths
 from nst.files.run_folder import RunFolder
 from nst.logger import kind_of
 from nst.optimizer.schedule import Schedule

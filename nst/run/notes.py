@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Iterator
 
-from nst import paths
 from nst.config.identity import DIGESTS
 from nst.config.schema import Config
 from nst.config.source import read_note
 from nst.errors import written
+from nst.files import paths
 from nst.plan.planning import Plan
 
 #: The command of the paper's own method.

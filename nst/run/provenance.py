@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import torch
 
-from nst import paths
+from nst.files import paths
 
 _PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "tensorboard", "pillow", "numpy")
 

@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import get_args
 
-from nst import paths
 from nst.config.mistakes import options_of
 from nst.config.schema import Config
 from nst.errors import UserError, written
+from nst.files import paths
 from nst.run import single
 
 #: The smallest and the largest value of the form's numbers.

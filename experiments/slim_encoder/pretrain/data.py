@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from experiments.slim_encoder.pretrain.texture import random_palette, random_texture
-from nst import image, paths
+from nst import image
+from nst.files import paths
 from nst.files.atomic import replacing
 
 

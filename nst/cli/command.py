@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""The command ``nst``, which is also ``python -m nst.cli``."""
+"""The command ``nst``, which is also ``python -m nst``."""
 
 import os
 import shlex
@@ -108,7 +108,3 @@ def _unknown(words: Sequence[str]) -> str:
 def _refuse(line: str) -> int:
     print(f"error: {line}", file=sys.stderr)
     return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())
