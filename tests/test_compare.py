@@ -14,7 +14,7 @@ from PIL import Image
 
 from nst.compare.__main__ import main
 from nst.compare.comparison import Comparison, compare
-from nst.compare.page import embedded, jpeg, thinned
+from nst.compare.page import _axes, embedded, jpeg, thinned
 from nst.compare.runs import common, find
 from nst.compare.sheet import layout, tiles
 from nst.compare.sheet.drawing import FONTS, Sheet
@@ -249,6 +249,15 @@ def test_the_sheet_has_rows_by_style_and_columns_by_content(four: Path) -> None:
     assert [middle(sheet, row, column) for row in (1, 2) for column in (1, 2)] == [RED, GREEN, BLUE, GOLD]
     turned = sheet_of(four, rows="content", columns="style")
     assert [middle(turned, row, column) for row in (1, 2) for column in (1, 2)] == [RED, BLUE, GREEN, GOLD]
+
+
+def test_the_plot_begins_with_results_that_compare(tmp_path: Path) -> None:
+    for style in ("a", "b"):
+        make_run(tmp_path / style, style=style, metrics={"slim-512px-v1": {"gram": 0.5, "cfsd": 0.1}})
+    assert _axes(compared(tmp_path)) == {"x": "cfsd", "y": "gram"}
+    for number in range(2):
+        make_run(tmp_path / "alike" / str(number), changes={"optimizer.lr": number})
+    assert _axes(compared(tmp_path / "alike")) == {"x": "content_loss", "y": "style_loss"}
 
 
 def test_the_caption_of_the_sheet_has_what_most_runs_share(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_term_of_ones_own_needs_its_name(inside: Command, small: list[str], op
     finished = inside(*words[:-2])
     assert finished.stderr == (
         "error: objective.style._target_=mine.ChannelMeans: this option has no name; begin its file with: "
-        "# @package objective.style.NAME\n"
+        f"# @package objective.style.NAME (set by {file})\n"
     )
 
 

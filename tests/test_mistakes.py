@@ -339,6 +339,8 @@ def test_a_file_that_is_no_configuration(
     file = tmp_path / "own" / "experiment" / "mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
+    (tmp_path / "own" / "outputs" / "run").mkdir(parents=True)
+    (tmp_path / "own" / "outputs" / "run" / "overrides.yaml").write_text("- size=64\n")  # no option's file
     status, [line] = invoke("--config-dir", str(tmp_path / "own"), "experiment=mine", *more)
     assert status == 2
     assert line.startswith(f"error: {file}{answer}")
@@ -352,7 +354,7 @@ def test_an_experiment_whose_file_has_no_header(invoke: Invoke, tmp_path: Path) 
         status, [line] = invoke("--config-dir", str(tmp_path / "own"), "experiment=mine")
         assert status == 2
         assert line.startswith(f"error: experiment={value}: ")
-        assert "begin its file with: # @package _global_" in line
+        assert line.endswith(f"begin its file with: # @package _global_ (set by {file})")
 
 
 def test_the_file_of_a_wrong_value_is_named(invoke: Invoke, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 import nst
 from nst.compare.__main__ import main as compare
 from nst.config.hydra_edge import parse
-from nst.config.overrides import with_quoted_paths
+from nst.config.overrides import command, with_quoted_paths
 from nst.sweep.folder import Sweep
 
 from .conftest import Command, server
@@ -76,6 +76,23 @@ def pasted(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
         return server.run(rest, cwd=folder)
     command = [sys.executable, "-m", module, *rest]
     return subprocess.run(command, cwd=folder, env=os.environ.copy(), capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["size=64", "name='a b'"], "size=64 \"name='a b'\""),
+        (["name='$a'"], """'name='"'"'$a'"'"''"""),
+        (
+            ["hydra.searchpath=['file:///own options']", "experiment=mine"],
+            "--config-dir '/own options' experiment=mine",
+        ),
+        (["hydra.searchpath=[file:///own]", "size=64"], "--config-dir /own size=64"),
+    ],
+)
+def test_a_command_is_shown_as_it_is_typed(words: list[str], shown: str) -> None:
+    assert command(words) == f"python -m nst.train {shown}"
+    assert shlex.split(command(words, "-m"))[3] == "-m"
 
 
 def test_every_command_that_is_printed_can_be_pasted(inside: Command, small: list[str], folder: Path) -> None:

@@ -205,7 +205,7 @@ def test_runs_are_found_loaded_and_compared(browser: Chrome, studio: Studio, pho
     address = str(link.get_attribute("href"))
     page.press("Again with changes")
     words = page.says("content=tubingen style=scream")
-    assert words == "python -m nst.train content=tubingen style=scream size=64 weights.tv=0 'name='\"'\"'a b'\"'\"''"
+    assert words == "python -m nst.train content=tubingen style=scream size=64 weights.tv=0 \"name='a b'\""
     page.open("Look")
     page.press("A picture that nst has saved")
     page.drop("Drop a result.png to paint it again", studio.folder / "unnoted.png")

@@ -359,14 +359,25 @@ def test_the_measures_of_a_run_are_explained(tmp_path: Path) -> None:
     assert "<dt>Order</dt><dd>lower is better: gram, frechet; higher is better: ssim</dd>" in told
 
 
+def test_a_run_that_has_ended_has_the_losses_of_its_picture(tmp_path: Path) -> None:
+    """Its last evaluation has another total, 0.5 * (1 + 50 / 30)."""
+    for status, total in (("completed", 0.5), ("running", 1.333)):
+        make_run(tmp_path / status, status=status)
+        assert f"<dt>Loss: total</dt><dd>{total}</dd>" in run_html(progress(tmp_path / status))
+
+
 def test_an_upload_moves_with_its_run(tmp_path: Path) -> None:
     queue = Queue(tmp_path / "outputs")
     queue.folder.mkdir(parents=True)
     Image.new("RGB", (30, 20), "red").save(tmp_path / "x.png")
+    Image.new("RGB", (30, 20), "blue").save(tmp_path / "y.png")
     file = queue.uploads.keep(tmp_path / "x.png", key="content.path")
-    job = queue.add([f"content.path={file}", "size=64"])
-    assert job.words == [f"content.path={job.folder}/inputs/{file.name}", "size=64"]
-    assert (job.folder / "inputs" / file.name).read_bytes() == file.read_bytes()
+    other = queue.uploads.keep(tmp_path / "y.png", key="style.path", name="x.png")
+    job = queue.add([f"content.path={file}", f"style.path={other}", "size=64"])
+    kept = job.folder / "inputs"
+    assert job.words == [f"content.path={kept}/x.png", f"style.path={kept}/{other.name}", "size=64"]
+    assert (kept / "x.png").read_bytes() == file.read_bytes()
+    assert (kept / other.name).read_bytes() == other.read_bytes()
 
 
 def test_without_the_extra_the_command_says_what_to_install(

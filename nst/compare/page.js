@@ -233,7 +233,8 @@ function scatter() {
     nodes.push(make("line", { x1: across.place(value), x2: across.place(value), y1: side.top, y2: high - side.bottom }));
     nodes.push(make("text", { x: across.place(value), y: high - side.bottom + 15, "text-anchor": "middle" }, brief(value)));
   }
-  const told = (key) => `${key} (${common.higher.includes(key) ? "higher" : "lower"} is better)`;
+  const order = (key) => common.apart.includes(key) ? "can't be compared here" : `${common.higher.includes(key) ? "higher" : "lower"} is better`;
+  const told = (key) => `${key} (${order(key)})`;
   nodes.push(make("text", { x: cloudWidth - side.right, y: high - 6, "text-anchor": "end" }, told(keys[0])));
   nodes.push(make("text", { x: 6, y: 10 }, told(keys[1])));
   $("cloud-axes").replaceChildren(...nodes);

@@ -7,7 +7,6 @@ import itertools
 import json
 import math
 import os
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from nst.compare.results import LOSSES, standing
 from nst.compare.runs import CURVES, Run
 from nst.compare.table import finite
 from nst.compare.values import ABSENT, INPUTS, few, pair, shown
+from nst.config.overrides import command
 from nst.errors import count, typed
 from nst.files.atomic import write_text
 from nst.metrics.names import REPORTED, higher_is_better
@@ -187,11 +187,7 @@ def _provenance(entry: Entry) -> dict[str, str]:
 def _command(run: Run) -> str | None:
     """Return the command that a run was started with; None if it isn't known."""
     words = run.summary.get("overrides")
-    return (
-        None
-        if not isinstance(words, list)
-        else shlex.join(["python", "-m", "nst.train", *(typed(str(word)) for word in words)])
-    )
+    return command([typed(str(word)) for word in words]) if isinstance(words, list) else None
 
 
 def _origin(run: Run, name: str) -> str | None:
@@ -222,9 +218,13 @@ def _telling(comparison: Comparison) -> str:
 
 def _axes(comparison: Comparison) -> dict[str, str]:
     """Return the results that the scatter plot begins with: one of the content against one of the style."""
-    held = comparison.results
+    comparable = [key for key in comparison.results if key not in LOSSES or key in comparison.losses]
+    known = {key.rpartition("/")[2]: key for key in reversed(comparable)}  # by the first observer, if there are several
     pairs = [("ssim", "frechet"), ("cfsd", "gram"), ("content_loss", "style_loss")]
-    x, y = next((pair for pair in pairs if set(pair) <= set(held)), (held or ["total"])[:1] * 2)
+    found = [(known[x], known[y]) for x, y in pairs if {x, y} <= known.keys()]
+    held = comparison.results
+    rest = pairs[-1] if set(pairs[-1]) <= set(held) else ((held or ["total"])[0],) * 2
+    x, y = found[0] if found else rest
     return {"x": x, "y": y}
 
 

@@ -33,6 +33,7 @@ from omegaconf.errors import KeyValidationError
 
 from nst.config.overrides import literal, quoted
 from nst.errors import UserError, one_line
+from nst.files import paths
 
 #: Hydra's basic sweeper, which runs a grid, and the Optuna sweeper, which searches.
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -170,8 +171,9 @@ def readable(folder: Path, searched: Sequence[str]) -> Iterator[None]:
 
 
 def _unreadable(folder: Path) -> Iterator[str]:
-    """Yield one line for each YAML file in a folder that can't be read."""
-    for path in sorted(folder.rglob("*.yaml")):
+    """Yield one line for each YAML file in a folder, and in its folders for groups, that can't be read."""
+    groups = [str(path.relative_to(paths.configs())) for path in paths.configs().rglob("*") if path.is_dir()]
+    for path in sorted(path for group in (".", *groups) for path in (folder / group).glob("*.yaml")):
         try:
             if not isinstance(OmegaConf.load(path), DictConfig):
                 yield f"{path}: this file must have keys and values"

@@ -4,15 +4,16 @@ import argparse
 import difflib
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nst.config.hydra_edge import parse
@@ -107,10 +108,18 @@ def explain(error: Exception, arguments: argparse.Namespace) -> list[str]:
 def with_files(lines: list[str], cfg: DictConfig) -> list[str]:
     """Return lines about keys of a composed configuration, each with the YAML file of an option that sets its key.
 
-    Keys that the user's overrides set are left as they are.
+    Keys that the user's overrides set are left as they are. The configuration of a sweep's run has no node ``hydra``,
+    which Hydra holds itself; one that was composed in another way has none at all.
     """
-    given = [str(override.key_or_group) for override in parse(list(cfg.hydra.overrides.task))]
-    files = list(_chosen_files(cfg))
+    if "hydra" not in cfg and not HydraConfig.initialized():
+        return lines
+    hydra = cfg.hydra if "hydra" in cfg else HydraConfig.get()
+    # Of a group with several options, Hydra has no choice.
+    values = {str(each.key_or_group): each.value() for each in parse(list(hydra.overrides.task))}
+    several = {key: value for key, value in values.items() if isinstance(value, list) and key in SEVERAL}
+    chosen = {**hydra.runtime.choices, **several}
+    given = [key for key in values if key not in chosen]
+    files = list(_chosen_files(chosen, hydra))
     told = []
     for line in lines:
         key = re.split(r"[=:]", line)[0]
@@ -124,20 +133,19 @@ def _within(key: str, above: str) -> bool:
     return f"{key}.".startswith(f"{above}.")
 
 
-def _chosen_files(cfg: DictConfig) -> Iterator[tuple[Path, set[str]]]:
+def _chosen_files(chosen: Mapping[str, Any], hydra: Any) -> Iterator[tuple[Path, set[str]]]:
     """Yield the YAML files of the chosen options, in the order of the defaults, and the keys that each sets."""
-    runtime = cfg.hydra.runtime
-    folders = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
-    chosen = [(group, name) for group, names in runtime.choices.items() if not str(group).startswith("hydra/")
-              for name in (names if isinstance(names, ListConfig) else [names])]  # fmt: skip
-    for group, name in [(".", cfg.hydra.job.config_name), *reversed(chosen)]:
+    folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
+    options = [(group, name) for group, names in chosen.items() if not group.startswith("hydra/")
+               for name in (names if isinstance(names, list) else [names])]  # fmt: skip
+    for group, name in [(".", hydra.job.config_name), *reversed(options)]:
         for folder in folders:
-            path = folder / str(group) / f"{name}.yaml"
+            path = folder / group / f"{name}.yaml"
             if path.is_file():
                 header = re.match(r"#\s*@package\s+(\S+)", path.read_text(encoding="utf-8"))
                 package = header[1] if header is not None else "_global_" if group == "." else group.replace("/", ".")
                 prefix = "" if package == "_global_" else f"{package}."
-                yield path, {f"{prefix}{key}" for key in _keys_in(path)}
+                yield path, {package, *(f"{prefix}{key}" for key in _keys_in(path))}
 
 
 def _unreadable(overrides: list[str]) -> Iterator[str]:

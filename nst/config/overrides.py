@@ -1,6 +1,7 @@
 """Overrides as users write them, in Hydra's grammar: file names without quotes, and keyword arguments of Python."""
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -19,6 +20,26 @@ _QUOTED = re.compile(r"'([^'\\]|\\.)*'|\"([^\"\\]|\\.)*\"")
 #: Texts that Hydra's grammar reads as texts without quotes, except for the constants.
 _WORD = re.compile(r"(?!(null|true|false|inf|nan)$)[a-z_][\w./-]*", re.ASCII | re.IGNORECASE)
 _FUNCTION = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag|extend_list)\(.*\)", re.DOTALL)
+
+
+def command(words: Sequence[str], *flags: str) -> str:
+    """Return the command of a run for a shell. ``hydra.searchpath`` is written as ``--config-dir``."""
+    shown: list[str] = []
+    for word in words:
+        place = re.fullmatch(r"hydra\.searchpath=\['?file://(.*?)'?\]", word)
+        shown += ["--config-dir", place[1]] if place is not None else [word]
+    return " ".join(["python -m nst.train", *flags, *map(_for_shell, shown)])
+
+
+def searched(words: Sequence[str]) -> list[str]:
+    """Return the overrides that add the folder of ``--config-dir``."""
+    return [word for word in words if word.startswith("hydra.searchpath=") and str(paths.configs()) not in word]
+
+
+def _for_shell(word: str) -> str:
+    """Return a word as it is typed in a shell: in double quotes if it has single ones."""
+    plain = "'" not in word or any(character in word for character in '"$`\\!')
+    return shlex.quote(word) if plain else f'"{word}"'
 
 
 def quoted(value: object) -> str:

@@ -47,6 +47,7 @@ class Progress:
         error: why the run failed, if it did.
         resumable: whether ``resume`` can go on with the run.
         stand_ins: what the run replaced by a bundled stand-in: ``content``, ``style``, ``weights``.
+        kept: the losses of the picture of a run that has ended, which are not those of the last evaluation.
     """
 
     folder: Path
@@ -64,6 +65,7 @@ class Progress:
     error: str | None = None
     resumable: bool = False
     stand_ins: Sequence[str] = ()
+    kept: Mapping[str, float] = field(default_factory=dict)
 
 
 def progress(path: Path) -> Progress:
@@ -99,6 +101,7 @@ def progress(path: Path) -> Progress:
         summary.get("error"),
         status in ("interrupted", "killed", "failed", "completed") and folder.config.is_file(),
         stand_ins(summary.get("assets")),
+        {} if status in UNFINISHED else summary.get("losses") or {},
     )
 
 

@@ -128,7 +128,7 @@ def _facts(progress: Progress) -> Iterator[tuple[str, str]]:
         yield "Memory", f"{progress.memory / 1e9:.2f} GB"
     for name, points in progress.losses.items():
         if points:
-            yield f"Loss: {name}", written(points[-1][1], 4)
+            yield f"Loss: {name}", written(progress.kept.get(name, points[-1][1]), 4)
 
 
 def _picture(progress: Progress) -> str:

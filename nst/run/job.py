@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
 from nst.callbacks.stop import ended_at_once
+from nst.config.overrides import command, searched
 from nst.config.source import keys
 from nst.encoder.precision import full_float32
 from nst.errors import DivergedError, count, of_disk, written
@@ -213,13 +214,11 @@ def tell_what_next(plan: Plan, folder: RunFolder) -> None:
     log.info("The picture has %d x %d px, after %s in %.1f s", *made)
     if size is not None:
         others = [word for word in words if keys([word]) != ["size"]]
-        log.info("To make it larger: %s", shlex.join(["python", "-m", "nst.train", *others, f"size={2 * size}"]))
+        log.info("To make it larger: %s", command([*others, f"size={2 * size}"]))
     if "weights.style" not in keys(words) and weights.content:
         less = f"weights.style={written(weights.style / 5)}"
-        log.info("To keep more of the content: %s", shlex.join(["python", "-m", "nst.train", *words, less]))
-    log.info(
-        "To see its inputs, losses and settings: %s", shlex.join(["python", "-m", "nst.compare", str(folder.path)])
-    )
+        log.info("To keep more of the content: %s", command([*words, less]))
+    log.info("To see its inputs, losses and settings: python -m nst.compare %s", shlex.quote(str(folder.path)))
     for hint in loggers.hints(plan, folder):
         log.info(hint)
 
@@ -275,9 +274,13 @@ def _save(picture: Tensor, folder: RunFolder, format: str, note: str) -> Path:  
 
 
 def _overrides(folder: RunFolder) -> list[str]:
-    """Return the overrides of a run; for a resumed run, those that it began with and those of its continuations."""
+    """Return the overrides of a run, with the folder of ``--config-dir`` as ``hydra.searchpath``.
+
+    For a resumed run, those that it began with and those of its continuations.
+    """
     earlier: list[str] = folder.read_summary().get("overrides", [])
-    words = [*earlier, *HydraConfig.get().overrides.task]
+    given = HydraConfig.get().overrides
+    words = [*earlier, *searched(given.hydra), *given.task]
     last = {key: word for word in words for key in keys([word]) if key != "resume"}
     return list(last.values())
 

@@ -162,11 +162,6 @@ class Preset:
     about: str
 
 
-def command(words: Sequence[str]) -> str:
-    """Return the command line of some overrides, for a shell."""
-    return shlex.join(["python", "-m", "nst.train", *words])
-
-
 def check(words: Sequence[str]) -> list[str]:
     """Return the problems of some overrides, as lines; none if they make a run."""
     try:

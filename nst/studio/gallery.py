@@ -13,13 +13,13 @@ from typing import Any
 
 from PIL import Image
 
+from nst.config.overrides import command
 from nst.errors import UserError, typed, written
 from nst.files.run_folder import RunFolder, run_folders
 from nst.image import reading
 from nst.live.progress import UNFINISHED, newest_picture, progress, status_of
 from nst.live.view import STATUS, duration, evaluations_text, folder_name, stand_in_text
 from nst.metrics.names import MEASURES, directions
-from nst.studio.form import command
 
 #: Number of runs that are shown at most; longest side in px of a small picture and of a large one.
 SHOWN = 60
@@ -120,10 +120,10 @@ def _is_path(word: str) -> bool:
 
 
 def _short(word: str) -> str:
-    """Return an override with a path's last part alone, as each run has its own copy of a dropped picture."""
+    """Return an override without quotes, and with a path's last part alone: a dropped file is in each run's folder."""
     key, _, value = typed(word).partition("=")
     quote = value[:1] if value[:1] in ("'", '"') and value.endswith(value[:1]) else ""
-    return f"{key}={quote}{value.removeprefix(quote).rpartition('/')[2]}"
+    return f"{key}={value.removeprefix(quote).removesuffix(quote).rpartition('/')[2]}"
 
 
 def entry_of(outputs: Path, name: str) -> Entry | None:

@@ -83,14 +83,19 @@ class Uploads:
         return kept
 
     def move_into(self, words: list[str], folder: Path) -> list[str]:
-        """Copy the uploads that overrides name into a run's folder; return the overrides with their paths there."""
+        """Copy the uploads that overrides name into a run's folder; return the overrides with their paths there.
+
+        The copies have their own names, without the digests, unless two of them would have the same.
+        """
         moved = []
         for word in words:
             value = word.partition("=")[2]
             path = Path(value.strip("'\""))
             if path.parent == self.folder and path.is_file():
                 folder.mkdir(parents=True, exist_ok=True)
-                kept = Path(shutil.copyfile(path, folder / path.name))
+                plain = folder / re.sub(r"-[0-9a-f]{8}(?=\.\w+$|$)", "", path.name)
+                kept = folder / path.name if plain.exists() else plain
+                shutil.copyfile(path, kept)
                 word = word.replace(str(path), str(kept))
             moved.append(word)
         return moved

@@ -15,6 +15,7 @@ from rich.console import Console
 from nst.config import hydra_edge
 from nst.config.hydra_edge import Composed
 from nst.config.identity import incomparable
+from nst.config.overrides import command, searched
 from nst.config.source import Source, with_experiment
 from nst.errors import UserError, count, problem
 from nst.files.run_folder import make_folder, name_problem
@@ -55,11 +56,12 @@ def run(source: Source, words: list[str]) -> int:
     if study is None or study.complete() < study.trials:
         interrupted = _run(composed, sweep, study)
     outcomes = sweep.outcomes()
+    again = [*searched(source.overrides), *(word for word in words if word not in searched(words))]
     if study is not None:
-        status = _tell(sweep, study.complete(), study.trials, "trial", words)
+        status = _tell(sweep, study.complete(), study.trials, "trial", again)
     else:
         complete = sum(map(_is_complete, outcomes))
-        status = _tell(sweep, complete, len(outcomes) if expected is None else expected, "run", words)
+        status = _tell(sweep, complete, len(outcomes) if expected is None else expected, "run", again)
     interrupted = interrupted or any(outcome.state == "interrupted" for outcome in outcomes)
     return 128 + signal.SIGINT if status and interrupted else status
 
@@ -158,6 +160,6 @@ def _tell(sweep: Sweep, complete: int, expected: int, noun: str, words: list[str
     failed = all(outcome.state == "failed" for outcome in outcomes if not _is_complete(outcome))
     ahead = "Correct what failed, and continue" if failed else "To resume"
     kept = [word for word in words if not word.startswith("hydra.sweep.dir=")]
-    again = shlex.join(["python", "-m", "nst.train", "-m", *kept, f"hydra.sweep.dir={sweep.path}"])
+    again = command([*kept, f"hydra.sweep.dir={sweep.path}"], "-m")
     print(f"error: {expected - complete} of {total} not complete. {ahead}: {again}", file=sys.stderr)
     return 1

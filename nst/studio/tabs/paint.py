@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from nst.config.mistakes import options_of
+from nst.config.overrides import command as run_command
 from nst.errors import UserError, count
 from nst.live.view import duration, stand_in_text
 from nst.studio import form, gallery
@@ -65,7 +66,7 @@ class Paint:
                 self.said = gr.HTML()
                 self.start = gr.Button("Start", variant="primary")
                 self.command = gr.Code(
-                    form.command(FIRST),
+                    run_command(FIRST),
                     language="shell",
                     interactive=False,
                     label="The same run as a command",
@@ -205,7 +206,7 @@ class Paint:
             words = _form(values).words()
         except UserError as error:
             return *_mistakes(error.problems), ""
-        command = form.command(words)
+        command = run_command(words)
         if command == before:
             return gr.skip(), gr.skip(), gr.skip()
         problems = form.check(words)

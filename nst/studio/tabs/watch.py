@@ -7,10 +7,11 @@ from typing import Any
 
 import gradio as gr
 
+from nst.config.overrides import command
 from nst.errors import UserError, problem
 from nst.live.progress import Progress, progress
 from nst.live.view import run_html
-from nst.studio import form, gallery
+from nst.studio import gallery
 from nst.studio.mistakes import shown
 from nst.studio.queue import Job, Queue
 from nst.studio.status import job_status, status_text
@@ -151,6 +152,6 @@ class Watch:
 def _waiting(jobs: list[Job]) -> str:
     if not jobs:
         return ""
-    texts = [form.command(job.command) + (f": {job.error}" if job.error else "") for job in jobs]
+    texts = [command(job.command) + (f": {job.error}" if job.error else "") for job in jobs]
     lines = "".join(f"<li><code>{html.escape(text)}</code></li>" for text in texts)
     return f"<h3>Next</h3><ol>{lines}</ol>"
