@@ -186,7 +186,7 @@ def test_selected_pictures_are_looked_at_together(browser: Chrome, measured: Pat
     boxes[0].click()
     boxes[3].click()
     assert browser.find_element(By.ID, "selected").text == "2 selected"
-    words = "python -m nst.train weights.style={} 'style.path='\"'\"'a b.png'\"'\"''"
+    words = """python -m nst.train weights.style={} "style.path='a b.png'\""""
     assert browser.execute_script("return commands()").splitlines() == [words.format("1"), words.format("1000")]
     browser.find_element(By.ID, "side").click()
     places = "return [...document.querySelectorAll('#panes img')].map((i) => getComputedStyle(i).transform)"

@@ -84,8 +84,8 @@ def pasted(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
         (["size=64", "name='a b'"], "size=64 \"name='a b'\""),
         (["name='$a'"], """'name='"'"'$a'"'"''"""),
         (
-            ["hydra.searchpath=['file:///own options']", "experiment=mine"],
-            "--config-dir '/own options' experiment=mine",
+            ["hydra.searchpath=['file:///own options']", "size=64"],
+            "--config-dir '/own options' size=64",
         ),
         (["hydra.searchpath=[file:///own]", "size=64"], "--config-dir /own size=64"),
     ],
