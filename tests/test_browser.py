@@ -163,6 +163,13 @@ def test_a_scatter_plot_has_the_pareto_front_and_shows_pictures(browser: Chrome,
         "return [...document.querySelectorAll('#points circle')].map((p) => p.cx.baseVal.value)"
     )
     assert xs == sorted(xs, reverse=True)
+    text = browser.find_element(By.ID, "front-text")
+    assert text.is_displayed()
+    Select(browser.find_element(By.ID, "axis-x")).select_by_value("best_evaluation")  # neither order is better
+    assert not text.is_displayed()
+    assert not any(browser.execute_script(front))
+    assert "best_evaluation" in browser.find_element(By.ID, "cloud-axes").text.split("\n")
+    Select(browser.find_element(By.ID, "axis-x")).select_by_value("ssim")
     near = browser.find_element(By.ID, "near")
     assert not near.is_displayed()
     browser.execute_script("document.querySelectorAll('#points circle')[2].focus()")

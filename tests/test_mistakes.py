@@ -323,7 +323,7 @@ def test_unknown_options_and_keys_are_reported_together(invoke: Invoke) -> None:
 
 #: An option's file, and the answer after the file's name.
 FILES = [
-    (b"size: [128\n", r", line 2: this is not valid YAML: expected ',' or ']'"),
+    (b"size: [128\n", r", line 1: this is not valid YAML: expected ',' or ']'"),
     (b"size: 64\nsize: 65\n", r", line 2: this is not valid YAML: found duplicate key size"),
     (b"size: \xff\n", r": this is not valid YAML: 'utf-8' codec can't decode byte 0xff"),
     (b'size: "\x01"\n', r": this is not valid YAML: unacceptable character #x0001"),
@@ -349,12 +349,15 @@ def test_a_file_that_is_no_configuration(
 def test_an_experiment_whose_file_has_no_header(invoke: Invoke, tmp_path: Path) -> None:
     file = tmp_path / "own" / "experiment" / "mine.yaml"
     file.parent.mkdir(parents=True)
-    for content, value in (("size: 64\n", "{'size': 64}"), ("- size\n", "['size']")):
+    header = "begin its file with: # @package _global_"
+    for content, value, why in (
+        ("size: 64\n", "{'size': 64}", header), ("- size\n", "['size']", "must have keys and values"),
+    ):  # fmt: skip
         file.write_text(content)
         status, [line] = invoke("--config-dir", str(tmp_path / "own"), "experiment=mine")
         assert status == 2
         assert line.startswith(f"error: experiment={value}: ")
-        assert line.endswith(f"begin its file with: # @package _global_ (set by {file})")
+        assert line.endswith(f"{why} (set by {file})")
 
 
 def test_the_file_of_a_wrong_value_is_named(invoke: Invoke, tmp_path: Path) -> None:

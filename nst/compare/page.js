@@ -193,7 +193,7 @@ function steps(low, top) {
 
 // The runs that no other one beats in both results, by the first of them.
 function pareto(numbers, keys) {
-  const signs = keys.map((key) => (common.higher.includes(key) ? -1 : 1));
+  const signs = keys.map((key) => (common.better[key] === "higher" ? -1 : 1));
   const value = (number, i) => signs[i] * runs[number].values[keys[i]];
   const found = [];
   for (const number of [...numbers].sort((a, b) => value(a, 0) - value(b, 0) || value(a, 1) - value(b, 1))) {
@@ -219,7 +219,8 @@ function scatter() {
     points[number].setAttribute("cx", across.place(runs[number].values[keys[0]]));
     points[number].setAttribute("cy", up.place(runs[number].values[keys[1]]));
   }
-  const best = keys.some((key) => common.apart.includes(key)) ? [] : pareto(numbers, keys);
+  const best = keys.every((key) => common.better[key]) ? pareto(numbers, keys) : [];
+  $("front-text").hidden = !best.length;
   const front = new Set(best);
   runs.forEach((_, number) => points[number].classList.toggle("front", front.has(number)));
   $("front").setAttribute("d", best.length ? `M${best.map((n) => `${points[n].getAttribute("cx")} ${points[n].getAttribute("cy")}`).join("L")}` : "");
@@ -233,8 +234,8 @@ function scatter() {
     nodes.push(make("line", { x1: across.place(value), x2: across.place(value), y1: side.top, y2: high - side.bottom }));
     nodes.push(make("text", { x: across.place(value), y: high - side.bottom + 15, "text-anchor": "middle" }, brief(value)));
   }
-  const order = (key) => common.apart.includes(key) ? "can't be compared here" : `${common.higher.includes(key) ? "higher" : "lower"} is better`;
-  const told = (key) => `${key} (${order(key)})`;
+  const order = (key) => common.better[key] ? ` (${common.better[key]} is better)` : "";
+  const told = (key) => `${key}${common.apart.includes(key) ? " (can't be compared here)" : order(key)}`;
   nodes.push(make("text", { x: cloudWidth - side.right, y: high - 6, "text-anchor": "end" }, told(keys[0])));
   nodes.push(make("text", { x: 6, y: 10 }, told(keys[1])));
   $("cloud-axes").replaceChildren(...nodes);

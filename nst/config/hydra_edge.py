@@ -178,7 +178,8 @@ def _unreadable(folder: Path) -> Iterator[str]:
             if not isinstance(OmegaConf.load(path), DictConfig):
                 yield f"{path}: this file must have keys and values"
         except yaml.MarkedYAMLError as error:
-            line = f", line {error.problem_mark.line + 1}" if error.problem_mark is not None else ""
+            mark = error.context_mark if "<stream end>" in str(error.problem) else error.problem_mark
+            line = f", line {mark.line + 1}" if mark is not None else ""
             yield f"{path}{line}: this is not valid YAML: {error.problem}"
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             yield f"{path}: this is not valid YAML: {one_line(error)}"

@@ -35,10 +35,11 @@ def _nameless(raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield each node that has the keys of an option, which belong elsewhere, and what the option's file lacks."""
     for group in ("experiment", "pair"):
         if group in raw:
+            headless = isinstance(raw[group], Mapping) and raw[group]
             why = (
                 "an option of this group sets keys of the whole configuration; begin its file with: # @package _global_"
             )
-            yield group, problem(group, raw[group], why)
+            yield group, problem(group, raw[group], why if headless else "an option's file must have keys and values")
     for group, key in (("objective.style", "_target_"), ("style.more", "url"), ("style.more", "path")):
         value = _get(raw, *group.split("."), key)
         if value is not None and not isinstance(value, Mapping):
