@@ -106,7 +106,7 @@ def explain(error: Exception, arguments: argparse.Namespace) -> list[str]:
 
 
 def with_files(lines: list[str], cfg: DictConfig) -> list[str]:
-    """Return lines about keys of a composed configuration, each with the YAML file of an option that sets its key.
+    """Return lines about keys of a composed configuration, those about a value with the YAML file that sets it.
 
     Keys that the user's overrides set are left as they are. The configuration of a sweep's run has no node ``hydra``,
     which Hydra holds itself; one that was composed in another way has none at all.
@@ -122,8 +122,9 @@ def with_files(lines: list[str], cfg: DictConfig) -> list[str]:
     files = list(_chosen_files(chosen, hydra))
     told = []
     for line in lines:
-        key = re.split(r"[=:]", line)[0]
-        found = [] if any(_within(key, each) or _within(each, key) for each in given) else files
+        valued = re.match(r"([^=:]+)=", line)
+        key = valued[1] if valued is not None else ""
+        found = [] if not key or any(_within(key, each) or _within(each, key) for each in given) else files
         setting = [path for path, keys in found if any(_within(each, key) for each in keys)]
         told.append(f"{line} (set by {setting[-1]})" if setting else line)
     return told
