@@ -16,6 +16,7 @@ from nst.compare.values import (
     few,
     names_of,
     order,
+    pair,
     shown,
     values_of,
 )
@@ -164,6 +165,10 @@ class Comparison:
             rows += [Row([entry]) for entry in entries] if again else [Row(entries)]
         place = {entry.run.name: number for number, entry in enumerate(self.entries)}
         return sorted(rows, key=lambda row: place[row.entries[0].run.name])
+
+    def usual_pairs(self, besides: Sequence[str] = ()) -> list[str]:
+        """Return the usual values of the keys that aren't in ``besides``, each as ``key=value``."""
+        return [pair(key, text) for key, text in self.usual.items() if key not in besides and text != ABSENT]
 
     @property
     def offered(self) -> list[str]:

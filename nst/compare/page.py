@@ -62,7 +62,7 @@ def write(comparison: Comparison, path: Path) -> None:
         options={key: _counts(comparison, key) for key in _separating(comparison)},
         differences={key: _counts(comparison, key) for key in comparison.differing},
         examples=EXAMPLES,
-        usual=[pair(key, text) for key, text in comparison.usual.items() if text != ABSENT],
+        usual=comparison.usual_pairs(),
         pair=pair,
         count=count,
         shared=shared,

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nst.compare.comparison import Comparison, Entry, Row
-from nst.compare.values import ABSENT, pair
+from nst.compare.values import pair
 from nst.files.atomic import write_text
 
 #: In characters: the space between two columns.
@@ -44,7 +44,7 @@ def terminal(comparison: Comparison, results: Sequence[str], width: int) -> Grou
         table.add_column("also", overflow="fold")
     for row, text in zip(comparison.rows, also, strict=True):
         table.add_row(*(Text(row.text(key)) for key in ("run", *columns)), *([text] if any(also) else []))
-    usual = [pair(key, text) for key, text in comparison.usual.items() if key not in columns and text != ABSENT]
+    usual = comparison.usual_pairs(columns)
     notes = [f"unless the table says otherwise: {'  '.join(usual)}"] if usual else []
     notes += [better] if (better := comparison.directions([key for key in columns if key in results])) else []
     return Group(table, *(Text(note, style="dim") for note in notes))

@@ -82,8 +82,8 @@ class Source:
     @property
     def _searched(self) -> list[str]:
         """The further places of ``hydra.searchpath``."""
-        given = {override.key_or_group: override for override in parse(self.overrides)}
-        searched: Any = given["hydra.searchpath"].value() if "hydra.searchpath" in given else []
+        given = parse([word for word in self.overrides if word.lstrip("+").startswith("hydra.searchpath=")])
+        searched: Any = given[-1].value() if given else []
         return [str(each) for each in searched]
 
 

@@ -56,7 +56,7 @@ def run(source: Source, words: list[str]) -> int:
     if study is None or study.complete() < study.trials:
         interrupted = _run(composed, sweep, study)
     outcomes = sweep.outcomes()
-    again = [*searched(source.overrides), *(word for word in words if word not in searched(words))]
+    again = list(dict.fromkeys([*searched(source.overrides), *words]))
     if study is not None:
         status = _tell(sweep, study.complete(), study.trials, "trial", again)
     else:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from nst.compare.comparison import Comparison, Entry
 from nst.compare.sheet.layout import Grid, Place
-from nst.compare.values import ABSENT, pair, shown
+from nst.compare.values import shown
 
 #: A single row of more pictures than this is wrapped.
 PER_LINE = 8
@@ -56,9 +56,8 @@ def caption(comparison: Comparison, grid: Grid) -> list[str]:
     count = len(comparison.entries)
     notes = [f"{count} run{'s' * (count > 1)}{''.join(axes)}"]
     notes += [better] if (better := comparison.directions(comparison.captions)) else []
-    own = {key: text for key, text in comparison.usual.items() if key not in (*grid.row_keys, *grid.column_keys)}
-    usual = "  ".join(pair(key, text) for key, text in own.items() if text != ABSENT)
-    notes += [f"unless a picture says otherwise: {usual}"] if usual else []
+    usual = comparison.usual_pairs([*grid.row_keys, *grid.column_keys])
+    notes += [f"unless a picture says otherwise: {'  '.join(usual)}"] if usual else []
     if grid.crowded:
         which = "the run with the lowest total" if comparison.totals_compare else "the first of them"
         cells = "1 cell has" if len(grid.crowded) == 1 else f"{len(grid.crowded)} cells have"

@@ -91,7 +91,7 @@ class Paint:
                     usual.evaluations,
                     step=1,
                     label="Evaluations",
-                    info="for more than 2000: evaluations=N in Further overrides",
+                    info=f"for more than {form.RANGES['evaluations'][1]}: evaluations=N in Further overrides",
                 )
         self.inputs = [
             self.content, *self.styles, *self.regions, *self.weights, self.preset, self.strength, self.size, self.brush,
