@@ -5,7 +5,6 @@ with what Hydra composes (tests/test_cli.py).
 """
 
 import functools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ def options(group: str) -> dict[str, str]:
     """Return the options of a group, each with the first line of its file's comment."""
     if group in PLUGINS:
         settings = (paths.configs() / "hydra" / "preset").glob("*.yaml")
-        return {path.stem: _comment(path) for path in sorted(settings) if PLUGINS[group] in _read(path)[1]}
+        return {path.stem: _comment(path) for path in sorted(settings) if PLUGINS[group] in _read(path)}
     return {path.stem: _comment(path) for path in sorted((paths.configs() / group).glob("*.yaml"))}
 
 
@@ -78,9 +77,9 @@ def _leaves(
     path = paths.configs() / f"{name}.yaml"
     if not path.is_file():
         return
-    own, node = _read(path)
+    node = _read(path)
     group = name.rpartition("/")[0]
-    place = package if package is not None else own if own is not None else group.replace("/", ".")
+    place = package if package is not None else paths.package(path, group)
     entries = node.get("defaults", [])
     content = {key: value for key, value in node.items() if key != "defaults"}
     for entry in entries if "_self_" in entries else [*entries, "_self_"]:
@@ -104,18 +103,13 @@ def _beside(group: str, name: str) -> str:
     return name[1:] if name.startswith("/") else f"{group}/{name}".lstrip("/")
 
 
-@functools.cache
-def _read(path: Path) -> tuple[str | None, dict[str, Any]]:
-    """Return the package that a file declares, if any, and its content."""
-    with path.open(encoding="utf-8") as file:
-        declared = re.match(r"# @package (\S+)", file.readline())
-    return None if declared is None else declared[1].replace("_global_", ""), read(path)
-
-
 def read(path: Path) -> dict[str, Any]:
     """Return the content of a YAML file."""
     content = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     return content if isinstance(content, dict) else {}
+
+
+_read = functools.cache(read)
 
 
 def _comment(path: Path) -> str:

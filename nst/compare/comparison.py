@@ -1,7 +1,7 @@
 """Comparison of runs: the keys that vary, the results, and notices on runs that are not comparable."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -143,9 +143,13 @@ class Comparison:
         left_out = LOSSES[1:] if self.totals_compare else LOSSES
         return [key for key in self.foremost_results if key not in left_out][:2]
 
-    def directions(self, keys: Sequence[str]) -> str:
-        """Return which values of results are better, as one line: of measures, and of losses that compare."""
-        return directions(key for key in keys if key in self.losses or key.rpartition("/")[2] in MEASURES)
+    def ordered(self, keys: Iterable[str]) -> list[str]:
+        """Return which of the results can be better or worse: the losses that compare, the measures and the seconds."""
+        return [key for key in keys if key.rpartition("/")[2] in {*self.losses, *MEASURES, "seconds"}]
+
+    def directions(self, keys: Iterable[str]) -> str:
+        """Return which values of results are better, as one line."""
+        return directions(self.ordered(keys))
 
     @cached_property
     def marks_of_all(self) -> set[str]:

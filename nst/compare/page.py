@@ -24,7 +24,7 @@ from nst.compare.values import ABSENT, INPUTS, few, pair, shown
 from nst.config.overrides import command
 from nst.errors import count, typed
 from nst.files.atomic import write_text
-from nst.metrics.names import MEASURES, REPORTED, higher_is_better
+from nst.metrics.names import REPORTED, higher_is_better
 
 #: Longest side in px of a picture on the page, unless the byte limit requires a smaller one.
 SIDE = 480
@@ -75,7 +75,9 @@ def write(comparison: Comparison, path: Path) -> None:
                 "shared": shared,
                 "results": list(comparison.titles),
                 "apart": [key for key in LOSSES if key not in comparison.losses],
-                "better": _better(comparison),
+                "better": {
+                    key: "higher" if higher_is_better(key) else "lower" for key in comparison.ordered(comparison.titles)
+                },
             }
         ),
         axes=_axes(comparison),
@@ -214,12 +216,6 @@ def _telling(comparison: Comparison) -> str:
     """Return the key to colour curves by: the one with the most values up to 8, which colours can still distinguish."""
     counts = {key: len(comparison.values(key)) for key in comparison.foremost}
     return max((key for key, count in counts.items() if count <= 8), key=lambda key: counts[key], default="run")
-
-
-def _better(comparison: Comparison) -> dict[str, str]:
-    """Return whether lower or higher is better, of the losses that compare, the measures and the seconds."""
-    ordered = [key for key in comparison.titles if key.rpartition("/")[2] in {*comparison.losses, *MEASURES, "seconds"}]
-    return {key: "higher" if higher_is_better(key) else "lower" for key in ordered}
 
 
 def _axes(comparison: Comparison) -> dict[str, str]:

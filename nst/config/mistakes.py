@@ -139,13 +139,12 @@ def _chosen_files(chosen: Mapping[str, Any], hydra: Any) -> Iterator[tuple[Path,
     folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
     options = [(group, name) for group, names in chosen.items() if not group.startswith("hydra/")
                for name in (names if isinstance(names, list) else [names])]  # fmt: skip
-    for group, name in [(".", hydra.job.config_name), *reversed(options)]:
+    for group, name in [("", hydra.job.config_name), *reversed(options)]:
         for folder in folders:
             path = folder / group / f"{name}.yaml"
             if path.is_file():
-                header = re.match(r"#\s*@package\s+(\S+)", path.read_text(encoding="utf-8"))
-                package = header[1] if header is not None else "_global_" if group == "." else group.replace("/", ".")
-                prefix = "" if package == "_global_" else f"{package}."
+                package = paths.package(path, group)
+                prefix = f"{package}." if package else ""
                 yield path, {package, *(f"{prefix}{key}" for key in _keys_in(path))}
 
 

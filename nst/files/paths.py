@@ -1,6 +1,7 @@
 """Paths of configurations, caches and bundled assets. No other module determines them."""
 
 import os
+import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -18,6 +19,16 @@ def configs() -> Path:
     """Return the folder of the YAML files: inside the package if installed from a wheel, next to it in a checkout."""
     inside = PACKAGE / "configs"
     return inside if inside.is_dir() else PACKAGE.parent / "configs"
+
+
+def package(path: Path, group: str) -> str:
+    """Return the node that an option's file sets, as Hydra has it: what its header declares, or that of its group.
+
+    The node of the whole configuration is empty.
+    """
+    with path.open(encoding="utf-8") as file:
+        declared = re.match(r"#\s*@package\s+(\S+)", file.readline())
+    return (group.replace("/", ".") if declared is None else declared[1]).replace("_global_", "")
 
 
 def bundled(kind: str, name: str) -> Path:
