@@ -16,7 +16,7 @@ from nst.studio.gallery import Entry
 from nst.studio.mistakes import shown
 from nst.studio.status import job_status, status_text
 from nst.studio.tabs.knob import level_of
-from nst.studio.tabs.paint import DEFAULTS, FIRST, Paint, about
+from nst.studio.tabs.paint import FIRST, Paint, about
 
 _ADD = "Add to the comparison"
 
@@ -136,8 +136,7 @@ class Look:
         The pictures of a pair, and those that another picture's configuration names, are no choices of the form.
         """
         known, others = form.split(words)
-        preset = known.get("experiment", DEFAULTS)
-        name = None if preset == DEFAULTS else preset
+        name = known.get("experiment")
         usual = form.knobs_of(name)
         said = any(word.startswith(("rerun=", "pair=", "pair/")) for word in others)
         chosen: dict[str, str | Path | None] = {}
@@ -152,7 +151,7 @@ class Look:
         return (
             chosen["content"], images.get("content"), chosen["style"], None, None, images.get("style"), None, None,
             None, None, None, 1.0, 1.0, 1.0,
-            preset, about(name), level_of(usual.strength), int(known.get("size", usual.size)), usual.brush,
+            name or "", about(name), level_of(usual.strength), int(known.get("size", usual.size)), usual.brush,
             known.get("color", usual.color), known.get("objective", usual.objective),
             int(known.get("evaluations", usual.evaluations)), shlex.join(others), gr.Tabs(selected="paint"),
         )  # fmt: skip

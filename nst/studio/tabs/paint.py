@@ -18,9 +18,6 @@ from nst.studio.mistakes import shown
 from nst.studio.queue import Queue
 from nst.studio.tabs.knob import knob, level_of, told_strength
 
-#: Name of the preset that is none.
-DEFAULTS = "defaults"
-
 #: Overrides of the form as the page opens.
 FIRST = ("content=tubingen", "style=starry_night")
 
@@ -39,64 +36,75 @@ class Paint:
     def __init__(self, queue: Queue, speeds: Speeds) -> None:
         self.queue = queue
         self.speeds = speeds
-        usual = form.knobs_of(None)
         self.content = gr.State("tubingen")
         self.styles = [gr.State("starry_night"), gr.State(None), gr.State(None)]
         self.regions = [gr.State(None) for _ in self.styles]
+        self.estimate = gr.State(None)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2):
-                with gr.Row(equal_height=False):
-                    with gr.Column(min_width=240):
-                        self.content_image = self._picture("content", "Content picture", self.content, "tubingen")
-                    with gr.Column(min_width=240):
-                        images = [self._picture("style", "Style picture", self.styles[0], "starry_night")]
-                with gr.Accordion("More styles", open=False):
-                    self.weights = [knob(0, 4, 1, step=0.1, label="Weight of the first style")]
-                    with gr.Row(equal_height=False):
-                        for number, name in ((1, "Second"), (2, "Third")):
-                            with gr.Column(min_width=240):
-                                images.append(self._picture("style", f"{name} style", self.styles[number], None))
-                                weight = knob(0, 4, 1, step=0.1, label=f"Weight of the {name.lower()} style")
-                                self.weights.append(weight)
-                self.style_images = images
-                self.more = gr.Textbox(
-                    "", label="Further overrides", placeholder="optimizer=adam weights.tv=0 seed=1",
-                    info="any other keys; seed=1 is another random start",
-                )  # fmt: skip
-                self.said = gr.HTML()
-                self.start = gr.Button("Start", variant="primary")
-                self.command = gr.Code(
-                    run_command(FIRST),
-                    language="shell",
-                    interactive=False,
-                    label="The same run as a command",
-                    lines=1,
-                    wrap_lines=True,
-                )
+                self._add_pictures()
+                self._add_command()
             with gr.Column(scale=1):
-                choices = [preset.name or DEFAULTS for preset in form.presets()]
-                self.preset = gr.Dropdown(choices, value=DEFAULTS, label="Preset")
-                self.about = gr.Markdown(about(None))
-                self.strength = knob(
-                    -1, 10, level_of(usual.strength), step=0.05, label="Style strength",
-                    info=told_strength(level_of(usual.strength)),
-                )  # fmt: skip
-                self.size = knob(*form.RANGES["size"], usual.size, step=1, label="Size", info="longest side in px")
-                self.brush = knob(0.25, 4, usual.brush, step=0.05, label="Brush scale", info="style.scale")
-                self.color = gr.Radio(list(form.COLORS), value=usual.color, label="Colours")
-                methods = options_of("objective")
-                self.objective = gr.Dropdown(methods, value=usual.objective, label="Method", info="objective")
-                self.evaluations = knob(
-                    *form.RANGES["evaluations"],
-                    usual.evaluations,
-                    step=1,
-                    label="Evaluations",
-                    info=f"for more than {form.RANGES['evaluations'][1]}: evaluations=N in Further overrides",
-                )
+                self._add_knobs()
         self.inputs = [
             self.content, *self.styles, *self.regions, *self.weights, self.preset, self.strength, self.size, self.brush,
             self.color, self.objective, self.evaluations, self.more,
         ]  # fmt: skip
+        self._listen()
+
+    def _add_pictures(self) -> None:
+        """Add the fields for the content picture and for up to three style pictures, with their weights."""
+        with gr.Row(equal_height=False):
+            with gr.Column(min_width=240):
+                self.content_image = self._picture("content", "Content picture", self.content, "tubingen")
+            with gr.Column(min_width=240):
+                self.style_images = [self._picture("style", "Style picture", self.styles[0], "starry_night")]
+        with gr.Accordion("More styles", open=False):
+            self.weights = [knob(0, 4, 1, step=0.1, label="Weight of the first style")]
+            with gr.Row(equal_height=False):
+                for number, name in ((1, "Second"), (2, "Third")):
+                    with gr.Column(min_width=240):
+                        self.style_images.append(self._picture("style", f"{name} style", self.styles[number], None))
+                        self.weights.append(knob(0, 4, 1, step=0.1, label=f"Weight of the {name.lower()} style"))
+
+    def _add_command(self) -> None:
+        """Add the field for further overrides, the button, and the command that makes the same run."""
+        self.more = gr.Textbox(
+            "", label="Further overrides", placeholder="optimizer=adam weights.tv=0 seed=1",
+            info="any other keys; seed=1 is another random start",
+        )  # fmt: skip
+        self.said = gr.HTML()
+        self.start = gr.Button("Start", variant="primary")
+        self.command = gr.Code(
+            run_command(FIRST), label="The same run as a command", language="shell", interactive=False,
+            lines=1, wrap_lines=True,
+        )  # fmt: skip
+
+    def _add_knobs(self) -> None:
+        """Add the preset, and the settings that most runs change."""
+        usual = form.knobs_of(None)
+        choices = [(preset.name or "defaults", preset.name or "") for preset in form.presets()]
+        self.preset = gr.Dropdown(choices, value="", label="Preset")
+        self.about = gr.Markdown(about(None))
+        self.strength = knob(
+            -1, 10, level_of(usual.strength), step=0.05, label="Style strength",
+            info=told_strength(level_of(usual.strength)),
+        )  # fmt: skip
+        self.size = knob(*form.RANGES["size"], usual.size, step=1, label="Size", info="longest side in px")
+        self.brush = knob(0.25, 4, usual.brush, step=0.05, label="Brush scale", info="style.scale")
+        self.color = gr.Radio(list(form.COLORS), value=usual.color, label="Colours")
+        methods = options_of("objective")
+        self.objective = gr.Dropdown(methods, value=usual.objective, label="Method", info="objective")
+        self.evaluations = knob(
+            *form.RANGES["evaluations"],
+            usual.evaluations,
+            step=1,
+            label="Evaluations",
+            info=f"for more than {form.RANGES['evaluations'][1]}: evaluations=N in Further overrides",
+        )
+
+    def _listen(self) -> None:
+        """Keep the command, the mistakes and the estimate up to date."""
         self.strength.change(
             lambda level: gr.Slider(info=told_strength(level)), self.strength, self.strength,
             show_progress="hidden", trigger_mode="always_last", api_visibility="private",
@@ -116,7 +124,6 @@ class Paint:
             trigger_mode="always_last",
             api_visibility="private",
         )
-        self.estimate = gr.State(None)
         self.command.change(  # of its own, as an estimate may take a while
             self._estimate,
             [self.command, *self.inputs],
@@ -193,7 +200,7 @@ class Paint:
 
     def _choose(self, preset: str) -> tuple[Any, ...]:
         """Return the preset's own knobs."""
-        name = None if preset == DEFAULTS else preset
+        name = preset or None
         knobs = form.knobs_of(name)
         return (
             about(name), level_of(knobs.strength), knobs.size, knobs.brush, knobs.color,
@@ -255,7 +262,7 @@ def _form(values: Sequence[Any]) -> Form:
         for picture, region, weight in zip(pictures, regions, weights, strict=True)
         if picture is not None
     ]
-    name = None if preset == DEFAULTS else preset
+    name = preset or None
     usual = form.knobs_of(name)
     knobs = Knobs(  # an empty field is the preset's own
         usual.strength if strength is None else 10.0**strength,
