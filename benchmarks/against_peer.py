@@ -137,8 +137,9 @@ def told(record: Record) -> float:
 
 
 def _pair(content: str, style: str, options: argparse.Namespace, results: Results) -> Record:
-    asked = {name: getattr(options, name) for name in ("size", "steps", "evaluations", "overrides")}
-    key = {"pair": f"{content}-{style}", **asked, **place(options.device)}
+    """The pair's record. The peer's whole run needs to be made only once, for all configurations of ours."""
+    reference = {"pair": f"{content}-{style}", **_asked(options, "size", "steps"), **place(options.device)}
+    key = {**reference, **_asked(options, "evaluations", "overrides")}
     found = results.find("peer", key)
     if found is not None and not options.again:
         return found
@@ -147,30 +148,50 @@ def _pair(content: str, style: str, options: argparse.Namespace, results: Result
         paths = [Path(folder) / f"{name}.png" for name in ("content", "style")]
         for picture, path in zip(pictures.pair(*files, options.size), paths, strict=True):
             output.save(picture, path)
-        return results.keep("peer", key, _measure(*paths, options, Path(folder)))
+        judge = Judge(*(image.load(path, key="--pictures") for path in paths))
+        peer = results.find("reference", reference) or results.keep(
+            "reference", reference, _whole_run_of_peer(judge, *paths, options)
+        )
+        return results.keep("peer", key, _race(judge, *paths, options, peer["values"]))
 
 
-def _measure(content: Path, style: Path, options: argparse.Namespace, folder: Path) -> dict[str, object]:
-    """The peer's whole run, ours, and a few steps of the peer again, which tell how fast the machine was meanwhile."""
-    judge = Judge(image.load(content, key="content"), image.load(style, key="style"))
-    saved = folder / "peer.png"
+def _asked(options: argparse.Namespace, *names: str) -> dict[str, object]:
+    return {name: getattr(options, name) for name in names}
+
+
+def _whole_run_of_peer(judge: Judge, content: Path, style: Path, options: argparse.Namespace) -> dict[str, object]:
+    """The loss of the picture that the peer saves, and the seconds of its steps."""
+    saved = content.with_name("peer.png")
     seconds = _run_peer(content, style, options.steps, saved, options.size)
-    loss = float(judge(image.load(saved, key="peer")))
-    race = Race(judge, itertools.repeat(None), goal=loss, block=options.evaluations + 1, every=5, whole=True)
+    return {"loss": float(judge(image.load(saved, key="peer"))), "seconds": seconds}
+
+
+def _race(
+    judge: Judge, content: Path, style: Path, options: argparse.Namespace, peer: dict[str, float]
+) -> dict[str, object]:
+    """Our run, with a few steps of the peer before and after it, which tell how fast the machine is now."""
+    few = max(2, options.steps // 20)
+
+    def drift() -> float:
+        """How many times as long a step of the peer takes now as in its whole run."""
+        seconds = _run_peer(content, style, few, content.with_name("few.png"), options.size)
+        return (seconds / few) / (peer["seconds"] / options.steps)
+
+    race = Race(judge, itertools.repeat(None), goal=peer["loss"], block=options.evaluations + 1, every=5, whole=True)
     overrides = [
         f"content.path={quoted(content)}", f"style.path={quoted(style)}", *OBJECTIVE, "size=null",
         f"evaluations={options.evaluations}", "name=ours", *options.overrides,
     ]  # fmt: skip
-    run = ours.make(overrides, folder / "ours")
+    run = ours.make(overrides, content.with_name("ours"))
+    before = drift()
     race.start()
     ours.fit(run, race)
     if run.stop.signal is not None:
         raise KeyboardInterrupt
-    few = max(2, options.steps // 20)
-    drift = (_run_peer(content, style, few, folder / "few.png", options.size) / few) / (seconds / options.steps)
+    now = (before + drift()) / 2
     return {
-        "peer": {"loss": loss, "seconds": seconds * (1 + drift) / 2, "seconds_then": seconds},
-        "drift": drift,
+        "peer": {"loss": peer["loss"], "seconds": now * peer["seconds"], "seconds_then": peer["seconds"]},
+        "drift": now,
         "reached": race.reached,
         "curve": race.curve,
     }
