@@ -182,6 +182,16 @@ FLAGS = (
 )  # fmt: skip
 
 
+#: No page moves by itself: Chromium draws 60 times a second as long as anything does.
+STILL = """
+addEventListener("DOMContentLoaded", () => {
+  const style = document.createElement("style");
+  style.textContent = "*, ::before, ::after { animation: none !important; transition: none !important; }";
+  document.head.append(style);
+});
+"""
+
+
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     """Chromium without a window."""
@@ -194,5 +204,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     started = Chrome(options=options, service=ChromeService(driver))
+    started.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": STILL})
     yield started
     started.quit()

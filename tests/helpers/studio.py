@@ -80,7 +80,7 @@ def until(found: Callable[[], T], *, seconds: float = 30.0, what: str = "") -> T
         if result:
             return result
         assert time.monotonic() < end, f"there is no {what}"
-        time.sleep(0.2)
+        time.sleep(0.4)  # a look takes the browser a while
 
 
 class Page:
