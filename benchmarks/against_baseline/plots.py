@@ -63,9 +63,9 @@ def _race(axes: Axes, records: list[Record], results: Results) -> None:
     latest = records[-1]
     reference = _reference(latest["key"], results)
     if reference is not None:
-        seconds = itertools.accumulate(latest["values"]["drift"] * each for each in reference["seconds"])
         losses = [math.inf if loss is None else loss for loss in reference["losses"]]
-        axes.plot(list(seconds), list(itertools.accumulate(losses, min)), color=BASELINE, label="baseline, best so far")
+        seconds = [latest["values"]["turn"] * (1 + number) for number in range(len(losses))]
+        axes.plot(seconds, list(itertools.accumulate(losses, min)), color=BASELINE, label="baseline, best so far")
     axes.axhline(latest["values"]["baseline"]["loss"], color=BASELINE, linewidth=0.8, linestyle=":")
     for record in records:
         ours, reached = record["values"]["ours"], record["values"]["ours"]["reached"]

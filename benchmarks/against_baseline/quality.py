@@ -15,7 +15,6 @@ from torch import Generator
 
 from benchmarks import baseline
 from benchmarks.against_baseline import ours, packaged, pictures
-from benchmarks.against_baseline.clock import now
 from benchmarks.against_baseline.race import Race
 from benchmarks.against_baseline.results import Record, Results, described, place
 from nst.config.source import quoted
@@ -120,16 +119,12 @@ def _check_files(options: argparse.Namespace) -> None:
 
 
 def _run_baseline(match: Match, layers: dict[str, list[str]], results: Results) -> Record:
-    """All the evaluations of the baseline's recipe, timed one by one. What they reach need be computed only once."""
-    device = match.options.device
+    """The losses of all evaluations of the baseline's recipe. They need be computed only once, beside anything else."""
     _, evaluations = match.recipe(layers)
-    losses, times = [], []
-    began = now(device)
-    for loss in itertools.islice(evaluations, match.options.evaluations):
-        losses.append(loss if math.isfinite(loss) else None)
-        times.append(now(device) - began)
-        began = now(device)
-    values = {"losses": losses, "seconds": times}
+    losses = [
+        loss if math.isfinite(loss) else None for loss in itertools.islice(evaluations, match.options.evaluations)
+    ]
+    values = {"losses": losses}
     best, number = best_of(values)
     print(f"{match.name} {match.options.start}: the baseline's best is {best:.5g}, at evaluation {number}", flush=True)
     return results.keep("reference", match.key(layers), values)
@@ -156,16 +151,15 @@ def _run_ours(match: Match, layers: dict[str, list[str]], reference: dict[str, A
             status = f"diverged: {error}"
     if run.stop.signal is not None:
         raise KeyboardInterrupt  # the pair isn't finished
-    drift = race.drift(reference["seconds"])
     return {
         "baseline": {
             "loss": goal,
             "evaluations": number,
-            "seconds": drift * sum(reference["seconds"][:number]),
-            "seconds_of_all": drift * sum(reference["seconds"]),
+            "seconds": race.turn * number,
+            "seconds_of_all": race.turn * len(reference["losses"]),
         },
         "ours": {"reached": race.reached, "curve": race.curve, "status": status},
-        "drift": drift,
+        "turn": race.turn,
     }
 
 

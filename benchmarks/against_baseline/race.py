@@ -28,8 +28,8 @@ Point = tuple[int, float, float]
 class Race(pl.Callback):
     """Our clock runs from ``start`` on, and stands while our picture is judged and the baseline has its turn.
 
-    The turns tell how fast the machine is now, compared to when the baseline ran alone: after each block of our
-    evaluations, the baseline repeats one of its first.
+    The turns tell what the baseline takes on the machine as it is now: after each block of our evaluations, the
+    baseline repeats one of its first.
 
     Args:
         recipe: the judge.
@@ -83,10 +83,10 @@ class Race(pl.Callback):
             self._take_turn()
         self.began = now(self.device)
 
-    def drift(self, alone: list[float]) -> float:
-        """How many times as long the baseline's evaluations take now as they took ``alone``, in seconds."""
-        ratios = [turn / before for turn, before in zip(self.turns, alone, strict=False)]
-        return statistics.median(ratios[1:] or ratios)  # the very first makes things ready
+    @property
+    def turn(self) -> float:
+        """The seconds of one evaluation of the baseline, in the median of its turns."""
+        return statistics.median(self.turns[1:] or self.turns)  # the very first makes things ready
 
     @torch.no_grad()
     def _judge(self, number: int, image: Tensor) -> None:
