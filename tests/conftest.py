@@ -20,8 +20,7 @@ from nst.encoder import architecture as arch
 from nst.encoder import weights as encoder
 from nst.files import asset
 from nst.train import main
-
-from .helpers.forking import Server
+from tests.helpers.forking import Server
 
 #: An address on this machine where nothing listens.
 NOWHERE = "http://127.0.0.1:9"

@@ -1,7 +1,7 @@
 """Groups, options and keys of the configuration, read from the YAML files.
 
 A shell waits for its completion, and Hydra needs most of a second to compose a configuration. What is read here agrees
-with what Hydra composes (tests/test_cli.py).
+with what Hydra composes (tests/cli/test_cli.py).
 """
 
 import functools
