@@ -10,7 +10,7 @@ from rich.table import Column
 
 from nst.errors import written
 from nst.files.run_folder import RunFolder
-from nst.live.progress import work
+from nst.live.progress import seconds_left
 from nst.optimizer.module import StyleTransfer
 
 #: Without a bar, a line says how long the run takes if that is more than so many seconds, once so many have passed.
@@ -18,14 +18,18 @@ LONG, PASSED = 60, 5
 
 
 class Clock:
-    """The time that a run still needs, from the evaluations of its current scale and the pixels of those to come."""
+    """The time that a run still needs, from the evaluations of its scales so far and the pixels of those to come."""
 
     def __init__(self) -> None:
         self.begun = time.monotonic()
         self._first = (-1, 0, 0.0)  # of the scale: its position, the number of its first evaluation, and when it was
+        self._rates: dict[int, tuple[int, float]] = {}  # by position: pixels, and seconds of an evaluation
 
     def left(self, module: StyleTransfer) -> float | None:
-        """Return the seconds that a run still needs after its latest evaluation; None after a scale's first one."""
+        """Return the seconds that a run still needs after its latest evaluation; None after a scale's first one.
+
+        What an objective draws takes the same time at each size: its first scale doesn't tell the time of larger ones.
+        """
         number, now = module.evaluation.number, time.monotonic()
         if self._first[0] != module.position:
             self._first = (module.position, number, now)
@@ -33,8 +37,11 @@ class Clock:
         if number == first:
             return None
         height, width = module.stage.shape
+        self._rates[module.position] = (height * width, (now - since) / (number - first))
         scales = [(stage.shape[1], stage.shape[0], stage.end) for stage in module.schedule.stages]
-        return (now - since) / (number - first) * work(scales, since=number) / (height * width)
+        if module.draws and len(self._rates) == 1 and module.position < len(scales) - 1:
+            return None
+        return seconds_left(scales, list(self._rates.values()), since=number)
 
 
 def told(seconds: float) -> str:

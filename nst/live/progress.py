@@ -93,7 +93,7 @@ def progress(path: Path) -> Progress:
         scales[place][:2] if scales else None,
         (place + 1, max(1, len(scales))),
         rate,
-        work(scales, since=done) / (rate * math.prod(scales[place][:2])) if rate and scales else None,
+        seconds_left(scales, _rates(scales, marks, place, rate), since=done) if rate and scales else None,
         None if status in UNFINISHED else summary.get("seconds"),
         _memory(process) or summary.get("peak_memory_bytes"),
         _curves(rows),
@@ -115,6 +115,24 @@ def work(scales: Sequence[tuple[int, int, int]], *, since: int = 0) -> int:
         total += max(0, end - max(begin, since)) * width * height
         begin = end
     return total
+
+
+def seconds_left(scales: Sequence[tuple[int, int, int]], rates: Sequence[tuple[int, float]], *, since: int) -> float:
+    """Return the seconds that the evaluations after the first ``since`` take.
+
+    An evaluation takes a constant time and a time that grows with the pixels, as the last two rates tell. With one
+    rate, all of it grows with the pixels.
+
+    Args:
+        scales: as for ``work``.
+        rates: numbers of pixels, and the seconds of an evaluation of such a picture; of the current scale at the end.
+    """
+    *earlier, (pixels, seconds) = rates[-2:]
+    slope = seconds / pixels
+    for fewer, less in earlier:
+        if fewer < pixels:
+            slope = min(slope, max(0.0, seconds - less) / (pixels - fewer))
+    return (seconds - slope * pixels) * (scales[-1][2] - since) + slope * work(scales, since=since)
 
 
 def status_of(summary: Mapping[str, Any]) -> str:
@@ -203,6 +221,18 @@ def _rate(marks: Sequence[tuple[float, int]], *, over: float = 5.0) -> float | N
     last, done = marks[-1]
     before = next((mark for mark in reversed(marks) if mark[0] <= last - over), marks[0])
     return (done - before[1]) / (last - before[0]) if last > before[0] and done > before[1] else None
+
+
+def _rates(
+    scales: Sequence[tuple[int, int, int]], marks: Sequence[tuple[float, int]], place: int, rate: float
+) -> list[tuple[int, float]]:
+    """Return pixels and seconds of an evaluation of the scale before the current one, if known, and of the current."""
+    begin = scales[place - 2][2] if place > 1 else 0
+    inside = [mark for mark in marks if place and begin < mark[1] <= scales[place - 1][2]]
+    rates = [(math.prod(scales[place][:2]), 1 / rate)]
+    if len(inside) > 1 and (before := _rate(inside)):
+        rates.insert(0, (math.prod(scales[place - 1][:2]), 1 / before))
+    return rates
 
 
 def _curves(rows: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[int, float]]]:

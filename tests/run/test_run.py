@@ -29,6 +29,7 @@ from nst.config.schema import Config
 from nst.encoder import oxford
 from nst.files import asset, paths
 from nst.files.run_folder import make_folder
+from nst.live.progress import seconds_left
 from nst.optimizer.module import StyleTransfer
 from nst.optimizer.schedule import Stage
 from tests.conftest import NOWHERE, Command, server
@@ -664,6 +665,29 @@ class AtTheScale:
         self.position = int(number > 10)
         self.stage, self.schedule = stages[self.position], SimpleNamespace(stages=stages, evaluations=20)
         self.evaluation = SimpleNamespace(number=number, losses={"total": 1.0})
+        self.draws = False
+
+
+def test_the_time_left_has_a_part_that_does_not_grow_with_the_pixels() -> None:
+    """5 s at 100 px and 6 s at 400 px are 4 2/3 s and 1/300 s per px."""
+    scales = [(10, 10, 10), (20, 20, 20), (40, 40, 30)]
+    assert seconds_left(scales, [(100, 5.0)], since=5) == pytest.approx(25 + 10 * 20 + 10 * 80)
+    assert seconds_left(scales, [(100, 5.0), (400, 6.0)], since=15) == pytest.approx(5 * 6 + 10 * 10)
+    assert seconds_left(scales, [(100, 5.0), (400, 4.0)], since=15) == pytest.approx(15 * 4)
+    assert seconds_left(scales, [(100, 1.0), (400, 8.0)], since=15) == pytest.approx(5 * 8 + 10 * 32)
+
+
+def test_the_first_scale_of_an_objective_that_draws_tells_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    clock, left = progress.Clock(), {}
+    for number in range(1, 16):
+        now[0] += 4 if number <= 10 else 8
+        module = AtTheScale(number)
+        module.draws = True
+        left[number] = clock.left(cast(StyleTransfer, module))
+    assert [number for number, seconds in left.items() if seconds is not None] == [12, 13, 14, 15]
+    assert left[15] == pytest.approx(5 * 8)
 
 
 def test_the_time_left_counts_the_pixels_of_the_scales_to_come(
