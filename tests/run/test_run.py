@@ -29,7 +29,7 @@ from nst.config.schema import Config
 from nst.encoder import oxford
 from nst.files import asset, paths
 from nst.files.run_folder import make_folder
-from nst.live.progress import seconds_left
+from nst.live import progress as live
 from nst.optimizer.module import StyleTransfer
 from nst.optimizer.schedule import Stage
 from tests.conftest import NOWHERE, Command, server
@@ -671,10 +671,17 @@ class AtTheScale:
 def test_the_time_left_has_a_part_that_does_not_grow_with_the_pixels() -> None:
     """5 s at 100 px and 6 s at 400 px are 4 2/3 s and 1/300 s per px."""
     scales = [(10, 10, 10), (20, 20, 20), (40, 40, 30)]
-    assert seconds_left(scales, [(100, 5.0)], since=5) == pytest.approx(25 + 10 * 20 + 10 * 80)
-    assert seconds_left(scales, [(100, 5.0), (400, 6.0)], since=15) == pytest.approx(5 * 6 + 10 * 10)
-    assert seconds_left(scales, [(100, 5.0), (400, 4.0)], since=15) == pytest.approx(15 * 4)
-    assert seconds_left(scales, [(100, 1.0), (400, 8.0)], since=15) == pytest.approx(5 * 8 + 10 * 32)
+    assert live.seconds_left(scales, [(100, 5.0)], since=5) == pytest.approx(25 + 10 * 20 + 10 * 80)
+    assert live.seconds_left(scales, [(100, 5.0), (400, 6.0)], since=15) == pytest.approx(5 * 6 + 10 * 10)
+    assert live.seconds_left(scales, [(100, 5.0), (400, 4.0)], since=15) == pytest.approx(15 * 4)
+    assert live.seconds_left(scales, [(100, 1.0), (400, 8.0)], since=15) == pytest.approx(5 * 8 + 10 * 32)
+
+
+def test_the_time_left_of_a_run_folder_is_from_its_last_two_scales() -> None:
+    scales, marks = [(10, 10, 10), (20, 20, 20)], [(0.0, 2), (20.0, 7), (60.0, 12), (72.0, 14)]
+    assert live._rates(scales, marks, 1, 2 / 12) == [(100, 4.0), (400, 6.0)]
+    assert live._rates(scales, marks[1:], 1, 2 / 12) == [(400, 6.0)]
+    assert live._rates(scales, marks[:2], 0, 5 / 20) == [(100, 4.0)]
 
 
 def test_the_first_scale_of_an_objective_that_draws_tells_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
