@@ -53,7 +53,7 @@ def test_a_prediction_fits_or_not(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 
 def test_the_throughput_of_a_sweep_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    small = ["--points", "1", "--pairs", "1", "--size", "32", "--evaluations", "2"]
+    small = ["--points", "2", "--pairs", "1", "--size", "32", "--evaluations", "2"]
     throughput.main([*small, "--overrides", "logger=none", "encoder.weights=random"])
     told = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in told] == ["one at a time", "2 at a time", "ratio"]
