@@ -92,8 +92,8 @@ FAST = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of these modules that start no process, and let the longest begin first."""
-    items.sort(key=lambda item: item.path.stem not in ("test_studio", "test_slurm"))
+    """Mark the tests of these modules that start no process, and let those begin first that take or wait longest."""
+    items.sort(key=lambda item: item.path.stem not in ("test_launchers", "test_studio", "test_slurm"))
     for item in items:
         needs = set(getattr(item, "fixturenames", ()))
         if item.path.stem in FAST and not needs & {"nst", "fresh"}:
@@ -183,6 +183,8 @@ FLAGS = (
 
 #: No page moves by itself: Chromium draws 60 times a second as long as anything does.
 STILL = """
+window.requestAnimationFrame = (draw) => setTimeout(() => draw(performance.now()), 100);
+window.cancelAnimationFrame = clearTimeout;
 addEventListener("DOMContentLoaded", () => {
   const style = document.createElement("style");
   style.textContent = "*, ::before, ::after { animation: none !important; transition: none !important; }";

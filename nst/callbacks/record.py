@@ -1,8 +1,10 @@
 """Callbacks that write losses and pictures to the loggers."""
 
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from statistics import median
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,6 +14,7 @@ from nst.errors import DivergedError
 from nst.files.run_folder import LossTable, RunFolder
 from nst.logger import RunLogger
 from nst.optimizer.module import StyleTransfer
+from nst.optimizer.schedule import Stage
 
 
 class Record(pl.Callback):
@@ -29,12 +32,25 @@ class Record(pl.Callback):
         self.begun = False
         self._shown = 0
         self._earlier = 0.0
-        self._started = time.monotonic()
+        self._started = self._latest = time.monotonic()
+        self._taken: dict[int, list[float]] = defaultdict(list)  # by position of the scale: seconds of each evaluation
 
     @property
     def seconds(self) -> float:
         """Seconds of optimization, including those before a resumed checkpoint."""
         return self._earlier + time.monotonic() - self._started
+
+    def scales(self, stages: Sequence[Stage]) -> list[dict[str, Any]]:
+        """Return width, height and end of each scale, and the median time of an evaluation if this session made any."""
+        return [
+            {
+                "width": stage.shape[1],
+                "height": stage.shape[0],
+                "end": stage.end,
+                "evaluation_seconds": round(median(taken), 6) if (taken := self._taken.get(position)) else None,
+            }
+            for position, stage in enumerate(stages)
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self.seconds}
@@ -44,14 +60,15 @@ class Record(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
-        self._started = time.monotonic()
+        self._started = self._latest = time.monotonic()
         self._shown = module.evaluation.number  # by the session that made this evaluation
         self.table = LossTable(self.folder.losses, kept=module.evaluation.number)
         self.begun = True
 
     def on_after_backward(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
-        evaluation = module.evaluation
+        evaluation, before, self._latest = module.evaluation, self._latest, time.monotonic()
+        self._taken[module.position].append(self._latest - before)
         shares = {f"share/{name}": share for name, share in evaluation.shares.items()}
         norm, rest = evaluation.gradient_norm, {"size": max(module.stage.shape), **shares}
         self.table.add(evaluation.number, {**evaluation.losses, "gradient_norm": norm, **rest})

@@ -119,9 +119,7 @@ def _run(plan: Plan, folder: RunFolder, *, shown: Sequence[str], goes_on: bool, 
             "choices": choices,
             "overrides": overrides,
             "assets": files.provenance(),
-            "scales": [
-                {"width": stage.shape[1], "height": stage.shape[0], "end": stage.end} for stage in plan.schedule.stages
-            ],
+            "scales": built.record.scales(plan.schedule.stages),
             "precision": config.precision,
             "seed": config.seed,
             "devices": config.trainer.devices,
@@ -234,6 +232,7 @@ def _ending(built: Run, status: str, error: str | None) -> dict[str, Any]:
         "width": module.best_image.shape[-1],
         "height": module.best_image.shape[-2],
         "losses": module.best.losses,
+        "scales": built.record.scales(module.schedule.stages),
         "seconds": round(built.record.seconds, 3),
         "peak_memory_bytes": provenance.peak_memory(built.trainer.strategy.root_device),
         "error": error,

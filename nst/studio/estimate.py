@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from nst.errors import UserError
 from nst.files.run_folder import RunFolder, run_folders
-from nst.live.progress import stand_ins, work
+from nst.live.progress import seconds_left, stand_ins
 from nst.run import single
 
 if TYPE_CHECKING:
     from nst.plan.planning import Plan  # imports torch, for which the page need not wait
+
+#: Numbers of pixels, and the seconds of an evaluation of such a picture, of the scales of a run.
+Rates = list[tuple[int, float]]
 
 #: Number of the newest runs whose speed is looked at.
 _NEWEST = 100
@@ -47,7 +50,7 @@ class Estimate:
 
 
 class Speeds:
-    """The speed of this machine by what is computed: seconds for an evaluation of a picture of one pixel.
+    """The speed of this machine by what is computed: the time of an evaluation at the scales of earlier runs.
 
     Args:
         outputs: folder of the runs from whose summaries it is known.
@@ -56,7 +59,7 @@ class Speeds:
     def __init__(self, outputs: Path) -> None:
         self.outputs = outputs
         self._trials: set[subprocess.Popen[bytes]] = set()
-        self._tried: dict[tuple[Any, ...], float] = {}
+        self._tried: dict[tuple[Any, ...], Rates] = {}
 
     def estimate(self, words: Sequence[str], *, measure: bool = True) -> Estimate:
         """Return what the run of some overrides will take. Raise UserError with all problems found.
@@ -67,33 +70,30 @@ class Speeds:
         scales = [(stage.shape[1], stage.shape[0], stage.end) for stage in plan.schedule.stages]
         height, width = plan.layout.shape
         kind = _kind(plan, chosen)
-        speed = self._known(kind, width * height)
-        if speed is None and measure:
-            speed = self._trial(words)
-            if speed is not None:
-                self._tried[kind] = speed
+        rates = self._known(kind, width * height)
+        if not rates and measure:
+            rates = self._tried[kind] = self._trial(words)
         return Estimate(
             (width, height),
             plan.schedule.evaluations,
             plan.forecast.total,
-            None if speed is None else speed * work(scales),
+            seconds_left(scales, rates, since=0) if rates else None,
             stand_ins(plan.files.provenance()),
         )
 
-    def _known(self, kind: tuple[Any, ...], pixels: int) -> float | None:
-        """Return the speed of the run that is nearest in size, as a pixel of a small picture takes longer."""
-        alike = (summary for summary in self._newest() if _kind_in(summary) == kind)
-        speeds = [(_pixels(each), speed) for each in alike if (speed := _speed_in(each)) is not None]
-        nearest = min(speeds, key=lambda known: abs(math.log(known[0] / pixels)), default=None)
-        return self._tried.get(kind) if nearest is None else nearest[1]
+    def _known(self, kind: tuple[Any, ...], pixels: int) -> Rates:
+        """Return the rates of the run that is nearest in size, as a pixel of a small picture takes longer."""
+        alike = (_rates_in(summary) for summary in self._newest() if _kind_in(summary) == kind)
+        known = [rates for rates in alike if rates]
+        return min(known, key=lambda rates: abs(math.log(rates[-1][0] / pixels)), default=self._tried.get(kind, []))
 
     def close(self) -> None:
         """End the runs that measure the speed."""
         for process in list(self._trials):
             process.kill()
 
-    def _trial(self, words: Sequence[str]) -> float | None:
-        """Make a small run in a folder that is removed afterwards; return its speed, or None if it fails."""
+    def _trial(self, words: Sequence[str]) -> Rates:
+        """Make a small run in a folder that is removed afterwards; return its rates, none if it fails."""
         with tempfile.TemporaryDirectory(prefix="nst-") as folder:
             command = [sys.executable, "-m", "nst.train", *words, *TRIAL, f"hydra.run.dir={folder}/run"]
             nothing = subprocess.DEVNULL
@@ -101,7 +101,7 @@ class Speeds:
             self._trials.add(process)
             process.wait()
             self._trials.discard(process)
-            return _speed_in(RunFolder(Path(folder, "run")).read_summary())
+            return _rates_in(RunFolder(Path(folder, "run")).read_summary())
 
     def _newest(self) -> Iterator[Mapping[str, Any]]:
         """Yield the summaries of runs, the newest first."""
@@ -115,10 +115,6 @@ class Speeds:
                 yield RunFolder(folder).read_summary()
             except UserError:
                 continue
-
-
-def _pixels(summary: Mapping[str, Any]) -> int:
-    return int(summary["width"]) * int(summary["height"])
 
 
 def _kind(plan: "Plan", chosen: Mapping[str, str]) -> tuple[Any, ...]:
@@ -135,11 +131,13 @@ def _kind_in(summary: Mapping[str, Any]) -> tuple[Any, ...]:
     return (chosen.get("encoder"), chosen.get("objective"), str(summary.get("precision")), device, processor)
 
 
-def _speed_in(summary: Mapping[str, Any]) -> float | None:
-    """Return the speed of a finished run; None if its summary doesn't tell it."""
+def _rates_in(summary: Mapping[str, Any]) -> Rates:
+    """Return the rates of a completed run, none if its summary doesn't tell them."""
     try:
-        scales = [(each["width"], each["height"], each["end"]) for each in summary["scales"]]
-        done = work([(width, height, min(end, summary["evaluations"])) for width, height, end in scales])
-        return float(summary["seconds"]) / done if summary["status"] == "completed" and done else None
+        return [
+            (int(each["width"]) * int(each["height"]), float(each["evaluation_seconds"]))
+            for each in summary["scales"]
+            if summary["status"] == "completed" and each["evaluation_seconds"]
+        ]
     except (KeyError, TypeError, ValueError):
-        return None
+        return []

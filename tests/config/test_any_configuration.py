@@ -146,9 +146,9 @@ def run(inside: Command, small: list[str]) -> Callable[[list[str]], tuple[int, s
 #: What is combined with what, besides the options of the groups themselves.
 VALUES = {
     "objective/style": [
-        "[gram]", "[mean_std]", "[wasserstein]", "[covariance]", "[sliced_wasserstein]", "[gram,shifted_gram]",
-        "[gram,histogram]", "[gram_softmax]", "[relaxed_emd,hypercolumn_moments,palette]",
-        "[nearest_neighbors,patch_neighbors]", "[feature_splitting,sliced_wasserstein_drawn]",
+        "[gram,mean_std]", "[wasserstein,shifted_gram]", "[covariance,gram_softmax]", "[sliced_wasserstein,histogram]",
+        "[relaxed_emd,hypercolumn_moments,palette]", "[nearest_neighbors,patch_neighbors]",
+        "[feature_splitting,sliced_wasserstein_drawn]",
     ],
     "objective.relative": ["true", "false"],
     "precision": ["32", "bf16", "64"],

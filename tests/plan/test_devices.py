@@ -271,14 +271,14 @@ def test_a_signal_ends_all_between_two_iterations(
     ("first", "second"), [(2, 1), *(pytest.param(*each, marks=pytest.mark.soak) for each in ((1, 2), (2, 2)))]
 )
 def test_a_history_in_parts_goes_on_with_any_number_of_processes(
-    inside: Command, two: list[str], tmp_path: Path, first: int, second: int
+    nst: Command, two: list[str], tmp_path: Path, first: int, second: int
 ) -> None:
     kept = [*two, "schedule=single", "callbacks.checkpoint.keep_history=true"]
-    assert inside(*kept, "trainer.devices=1", "evaluations=20", "hydra.run.dir=whole").returncode == 0
-    assert inside(*kept, f"trainer.devices={first}", "hydra.run.dir=run").returncode == 0
+    assert nst(*kept, "trainer.devices=1", "evaluations=20", "hydra.run.dir=whole").returncode == 0
+    assert nst(*kept, f"trainer.devices={first}", "hydra.run.dir=run").returncode == 0
     names = {path.name for path in (tmp_path / "run/checkpoints").iterdir()}
     assert names == ({"000010.ckpt", "000010.part1"} if first == 2 else {"000010.ckpt"})
-    goes_on = inside("resume=run", "evaluations=20", f"trainer.devices={second}")
+    goes_on = nst("resume=run", "evaluations=20", f"trainer.devices={second}")
     assert goes_on.returncode == 0, goes_on.stderr
     assert "empty history" not in goes_on.stderr
     np.testing.assert_allclose(table(tmp_path / "run"), table(tmp_path / "whole"), rtol=1e-6)

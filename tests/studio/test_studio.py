@@ -2,9 +2,7 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
+import shlex
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from selenium.webdriver.common.by import By
 
 from nst.files.atomic import sha256
 from nst.studio.queue import Job, Queue
-from tests.conftest import paint
+from tests.conftest import paint, server
 from tests.helpers.run_folders import make_run
 from tests.helpers.studio import Page, Studio, until
 
@@ -99,8 +97,9 @@ def test_a_newcomers_path(browser: Chrome, studio: Studio, photos: tuple[Path, P
     command = page.says("evaluations=20")
     page.press("Start")
     until(lambda: len(summaries(studio)) == 2 and set(summaries(studio).values()) == {"completed"}, seconds=60)
-    shell = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    subprocess.run(["sh", "-c", f"{command} hydra.run.dir={tmp_path}/shell"], check=True, env=shell)
+    pasted = shlex.split(command)
+    assert pasted[:3] == ["python", "-m", "nst.train"]
+    assert server.run([*pasted[3:], "hydra.run.dir=shell"], cwd=tmp_path).returncode == 0
     with Image.open(tmp_path / "shell" / "result.png") as one, Image.open(newest(studio) / "result.png") as two:
         assert one.tobytes() == two.tobytes()
 

@@ -28,6 +28,7 @@ from nst.config.mistakes import options_of
 from nst.config.schema import Config
 from nst.errors import UserError
 from nst.files.atomic import sha256
+from nst.files.run_folder import RunFolder
 from nst.live.progress import progress
 from nst.live.view import run_html
 from nst.metrics.names import full_name
@@ -37,6 +38,7 @@ from nst.studio.estimate import Estimate, Speeds
 from nst.studio.form import Form, StyleChoice, knobs_of
 from nst.studio.queue import Job, Queue, _write
 from nst.studio.uploads import Uploads
+from tests.conftest import Command
 from tests.helpers.run_folders import input_of, make_run
 from tests.helpers.studio import SLOWNESS, Studio, until
 
@@ -462,6 +464,23 @@ def test_start_waits_until_a_mistake_is_corrected(tmp_path: Path) -> None:
     assert "At present, this run would fail:" in said
     assert start.value == "Start anyway"
     assert paint._tell_estimate(estimate, "another command") == (gr.skip(), gr.skip())
+
+
+def test_the_time_of_a_run_is_estimated_from_the_scales_of_an_earlier_one(
+    inside: Command, small: list[str], tmp_path: Path
+) -> None:
+    """An evaluation takes a constant time and one that grows with the pixels, as its last two scales tell."""
+    scales = ["schedule=pyramid", "schedule.sizes=[32]"]
+    assert inside(*small, *scales, "size=64", "hydra.run.dir=outputs/run").returncode == 0
+    folder = RunFolder(tmp_path / "outputs" / "run")
+    measured = folder.read_summary()["scales"]
+    assert all(0 < each["evaluation_seconds"] < folder.read_summary()["seconds"] for each in measured)
+    speeds, larger = Speeds(tmp_path / "outputs"), [*small, "schedule=single", "size=128", "evaluations=10"]
+    for seconds, expected in (([2, 2], 20), ([1, 4], 160), ([2, 5], 170), ([None, 4], 160), ([None, None], None)):
+        told = [each | {"evaluation_seconds": rate} for each, rate in zip(measured, seconds, strict=True)]
+        folder.update_summary({"scales": told})
+        estimated = speeds.estimate(larger, measure=False).seconds
+        assert estimated == (expected if expected is None else pytest.approx(expected, rel=0.1))
 
 
 @needs_gradio
