@@ -144,6 +144,9 @@ def test_a_killed_server_loses_no_run(browser: Chrome, studio: Studio, photos: t
     page.says("evaluations=10 ")
     page.press("Start")
     page.says("Next")
+    page.open("Watch")
+    page.press("Pause")
+    page.says("Paused")
 
     studio.kill()
     studio.start()
@@ -151,6 +154,7 @@ def test_a_killed_server_loses_no_run(browser: Chrome, studio: Studio, photos: t
     page.open("Watch")
     page.says("of 2000")
     page.says("evaluations=10 ")
+    page.press("Go on")
     page.sees_pictures(2)
 
     studio.kill()
