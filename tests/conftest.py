@@ -183,8 +183,6 @@ FLAGS = (
 
 #: No page moves by itself: Chromium draws 60 times a second as long as anything does.
 STILL = """
-window.requestAnimationFrame = (draw) => setTimeout(() => draw(performance.now()), 100);
-window.cancelAnimationFrame = clearTimeout;
 addEventListener("DOMContentLoaded", () => {
   const style = document.createElement("style");
   style.textContent = "*, ::before, ::after { animation: none !important; transition: none !important; }";

@@ -20,8 +20,10 @@ from tests.conftest import Command
 LAYERS = arch.layer_names("slim")
 #: Options that need another beside them, and loggers whose first value takes seconds (``test_loggers`` runs those).
 OTHERS = ("image", "resnet", "mlflow", "wandb")
-#: Options that differ from another one in a rate or in their layers only; ``test_studies`` runs each of them.
-ALIKE = ("adam_lr0.01", "adam_lr0.05", "adam_lr0.1", "figure3_b", "figure3_c", "figure3_d")
+#: Options that differ from another one in numbers or in their layers only; studies and ``test_first_order`` run them.
+ALIKE = (
+    "adam_lr0.01", "adam_lr0.05", "adam_lr0.1", "adam_pyramid", "figure3_b", "figure3_c", "figure3_d", "figure3_e",
+)  # fmt: skip
 
 
 def options(group: str, without: tuple[str, ...] = ()) -> st.SearchStrategy[str]:

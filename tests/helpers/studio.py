@@ -148,12 +148,13 @@ class Page:
 
     def drop(self, label: str, file: Path) -> None:
         """Drop a picture onto a field, in place of the one that it has."""
-        for each in self.block(label).find_elements(By.CSS_SELECTOR, "button[aria-label='Remove Image']"):
-            each.click()
-        field = until(
-            lambda: self.block(label).find_element(By.CSS_SELECTOR, "input[type=file]"), what=f"empty field {label}"
-        )
-        field.send_keys(str(file))
+
+        def emptied() -> WebElement:
+            for each in self.block(label).find_elements(By.CSS_SELECTOR, "button[aria-label='Remove Image']"):
+                each.click()
+            return self.block(label).find_element(By.CSS_SELECTOR, "input[type=file]")
+
+        until(emptied, what=f"empty field {label}").send_keys(str(file))
 
     def type(self, label: str, value: str) -> None:
         """Type a value into a field."""
