@@ -9,7 +9,7 @@ import pytest
 from nst.sweep.folder import Sweep
 from tests.conftest import Command, server
 
-#: One run or two, and a point between them that is invalid.
+#: Two runs, and a point between them that is invalid; the launchers that start slowly do without the second run.
 POINTS = ["-m", "weights.style=1e4,-1,1e5"]
 LAUNCHERS = {
     "joblib": POINTS,
