@@ -1,11 +1,12 @@
 """The share of the machine's limit that an evaluation reaches, and where the rest of its time goes.
 
-    python -m benchmarks.roofline [--sizes 256 512] [--precision bf16 32] [--evaluations 130] [--last 20]
+    python -m benchmarks.roofline [--sizes 256 512] [--precision bf16 32] [--evaluations 150] [--each 20]
 
-An ordinary run (VGG-19 with random filters, L-BFGS, TensorBoard, snapshots, checkpoints) is timed by parts during its
-last evaluations, when the optimizer's history is full. The operations and the bytes of each part are then counted over
-one evaluation, operator by operator. The limit of a part is the larger of two times: its operations at the rate of the
-machine's fastest matrix product, and its bytes at the rate of a large copy (Williams, Waterman and Patterson 2009).
+An ordinary run (VGG-19 with random filters, L-BFGS, TensorBoard, snapshots, checkpoints) is timed, by turns as a whole
+and by parts, during its last evaluations, when the optimizer's history is full. The operations and the bytes of each
+part are then counted over one evaluation, operator by operator. The limit of a part is the larger of two times: its
+operations at the rate of the machine's fastest matrix product, and its bytes at the rate of a large copy (Williams,
+Waterman and Patterson 2009).
 
 A multiplication and an addition are two operations. The bytes are those that each operator reads and writes, as if
 nothing stayed in the processor's cache: a part whose tensors fit into the cache may exceed its limit.
@@ -20,7 +21,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -186,50 +187,50 @@ class Counting(TorchDispatchMode):
 
 
 class Watch(pl.Callback):
-    """Times evaluations of a run: some as a whole, as many by parts, and the last one is counted.
+    """Times evaluations of a run, by turns as a whole and by parts, and counts the last one.
 
     Attributes:
         whole: seconds of each evaluation that is timed as a whole, from its begin to the next one's.
-        parts: the parts of all evaluations that are timed by parts.
+        parts: the parts of each evaluation that is timed by parts.
         counted: the parts of one evaluation, with operations and bytes.
     """
 
     def __init__(self, device: torch.device, *, each: int, evaluations: int) -> None:
         self.device = device
         self.first = evaluations - 2 * each - 1
-        self.second = self.first + each
         self.evaluations = evaluations
         self.whole: list[float] = []
-        self.parts, self.counted = Parts(device), Parts(device)
-        self._moment = 0.0
+        self.parts: list[Parts] = []
+        self.counted = Parts(device)
         self._watching = ExitStack()
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, index: int) -> None:
-        number, moment = module.evaluation.number, now(self.device)
-        if self.first < number <= self.second:
-            self.whole.append(moment - self._moment)
-        self._moment = moment
-        if number == self.second:
-            self._watch(module, self.parts)
-        elif number == self.evaluations - 1:
-            self.parts.turn()
-            self._watching.close()
+        self._watching.close()
+        number = module.evaluation.number
+        if number == self.evaluations - 1:
             self._watch(module, self.counted)
             self._watching.enter_context(Counting(self.counted))
+        elif number >= self.first and (number - self.first) % 2:
+            self.parts.append(Parts(self.device))
+            self._watch(module, self.parts[-1])
+        elif number >= self.first:
+            began = now(self.device)
+            self._watching.callback(lambda: self.whole.append(now(self.device) - began))
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *rest: Any) -> None:
         if module.evaluation.number == self.evaluations:
             self._watching.close()
 
     def _watch(self, module: Any, parts: Parts) -> None:
-        parts.since = now(self.device)
         self._watching.enter_context(parts.watching(module.optimizers().optimizer))
+        parts.since = now(self.device)
+        self._watching.callback(parts.turn)
 
 
 def measure(
     size: int, overrides: Sequence[str], device: torch.device, *, each: int, evaluations: int
 ) -> tuple[dict[str, Part], float]:
-    """Return the parts of an evaluation, and the median of its seconds as a whole, at size x size px."""
+    """Return the parts of an evaluation and its seconds as a whole, both in the median, at size x size px."""
     with tempfile.TemporaryDirectory() as name:
         files = Path(name) / "content.png", Path(name) / "style.png"
         for picture, path in zip(pictures.bundled((size, size)), files, strict=True):
@@ -240,8 +241,8 @@ def measure(
         watch = Watch(device, each=each, evaluations=evaluations)
         ours.fit(run, watch)
     found = {
-        part: Part(timed.seconds / each, watch.counted.found[part].operations, watch.counted.found[part].bytes)
-        for part, timed in watch.parts.found.items()
+        name: replace(part, seconds=statistics.median(timed.found[name].seconds for timed in watch.parts))
+        for name, part in watch.counted.found.items()
     }
     return found, statistics.median(watch.whole)
 

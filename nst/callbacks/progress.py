@@ -38,7 +38,7 @@ class Clock:
             return None
         height, width = module.stage.shape
         self._rates[module.position] = (height * width, (now - since) / (number - first))
-        scales = [(stage.shape[1], stage.shape[0], stage.end) for stage in module.schedule.stages]
+        scales = module.schedule.scales
         if module.draws and len(self._rates) == 1 and module.position < len(scales) - 1:
             return None
         return seconds_left(scales, list(self._rates.values()), since=number)

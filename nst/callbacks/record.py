@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from statistics import median
 from typing import Any
@@ -14,7 +14,7 @@ from nst.errors import DivergedError
 from nst.files.run_folder import LossTable, RunFolder
 from nst.logger import RunLogger
 from nst.optimizer.module import StyleTransfer
-from nst.optimizer.schedule import Stage
+from nst.optimizer.schedule import Schedule
 
 
 class Record(pl.Callback):
@@ -40,16 +40,16 @@ class Record(pl.Callback):
         """Seconds of optimization, including those before a resumed checkpoint."""
         return self._earlier + time.monotonic() - self._started
 
-    def scales(self, stages: Sequence[Stage]) -> list[dict[str, Any]]:
+    def scales(self, schedule: Schedule) -> list[dict[str, Any]]:
         """Return width, height and end of each scale, and the median time of an evaluation if this session made any."""
         return [
             {
-                "width": stage.shape[1],
-                "height": stage.shape[0],
-                "end": stage.end,
+                "width": width,
+                "height": height,
+                "end": end,
                 "evaluation_seconds": round(median(taken), 6) if (taken := self._taken.get(position)) else None,
             }
-            for position, stage in enumerate(stages)
+            for position, (width, height, end) in enumerate(schedule.scales)
         ]
 
     def state_dict(self) -> dict[str, Any]:

@@ -108,6 +108,11 @@ class Schedule:
         """The budget of all stages."""
         return self.stages[-1].end
 
+    @property
+    def scales(self) -> list[tuple[int, int, int]]:
+        """Width, height and end of each stage."""
+        return [(stage.shape[1], stage.shape[0], stage.end) for stage in self.stages]
+
     def carry(self, picture: Tensor, content: Tensor) -> Tensor:
         """Return the start of the stage that has the size of the content image, from the picture of the one before."""
         before, last = self.carries

@@ -67,7 +67,6 @@ class Speeds:
         If no earlier run tells the speed, a small run of a few evaluations measures it, unless ``measure`` is false.
         """
         plan, chosen = single.planned(words)
-        scales = [(stage.shape[1], stage.shape[0], stage.end) for stage in plan.schedule.stages]
         height, width = plan.layout.shape
         kind = _kind(plan, chosen)
         rates = self._known(kind, width * height)
@@ -77,7 +76,7 @@ class Speeds:
             (width, height),
             plan.schedule.evaluations,
             plan.forecast.total,
-            seconds_left(scales, rates, since=0) if rates else None,
+            seconds_left(plan.schedule.scales, rates, since=0) if rates else None,
             stand_ins(plan.files.provenance()),
         )
 

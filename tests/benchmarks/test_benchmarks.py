@@ -339,7 +339,7 @@ def test_the_checks_of_a_gpu_run_on_a_cpu(
 
 
 def test_the_roofline_counts_what_a_run_computes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--sizes", "32", "--precision", "32", "--evaluations", "4", "--each", "1", "--products", "64"]
+    words = ["--sizes", "32", "--precision", "32", "--evaluations", "8", "--each", "3", "--products", "64"]
     assert roofline.main([*words, "--device", "cpu", "--overrides", "threads=1", "logger=csv"]) == 0
     told = json.loads(Path("outputs/roofline.json").read_text())
     [run] = told["runs"]

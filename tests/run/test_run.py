@@ -31,7 +31,7 @@ from nst.files import asset, paths
 from nst.files.run_folder import make_folder
 from nst.live import progress as live
 from nst.optimizer.module import StyleTransfer
-from nst.optimizer.schedule import Stage
+from nst.optimizer.schedule import Schedule, Stage
 from tests.conftest import NOWHERE, Command, server
 from tests.helpers.forking import Process
 
@@ -661,9 +661,9 @@ class AtTheScale:
     """What a clock reads of a module, after an evaluation of 40 x 20 px, or of 80 x 40 px after the 10th of 20."""
 
     def __init__(self, number: int) -> None:
-        stages = [Stage(shape=(20, 40), end=10), Stage(shape=(40, 80), end=20)]
+        self.schedule = Schedule(stages=[Stage(shape=(20, 40), end=10), Stage(shape=(40, 80), end=20)])
         self.position = int(number > 10)
-        self.stage, self.schedule = stages[self.position], SimpleNamespace(stages=stages, evaluations=20)
+        self.stage = self.schedule.stages[self.position]
         self.evaluation = SimpleNamespace(number=number, losses={"total": 1.0})
         self.draws = False
 
