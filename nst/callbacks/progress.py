@@ -18,7 +18,10 @@ LONG, PASSED = 60, 5
 
 
 class Clock:
-    """The time that a run still needs, from the evaluations of its scales so far and the pixels of those to come."""
+    """The time that a run still needs, from the evaluations of its scales so far and the pixels of those to come.
+
+    It counts the mean time of a scale's evaluations, with the snapshots and checkpoints between them.
+    """
 
     def __init__(self) -> None:
         self.begun = time.monotonic()

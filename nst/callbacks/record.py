@@ -41,7 +41,10 @@ class Record(pl.Callback):
         return self._earlier + time.monotonic() - self._started
 
     def scales(self, schedule: Schedule) -> list[dict[str, Any]]:
-        """Return width, height and end of each scale, and the median time of an evaluation if this session made any."""
+        """Return width, height and end of each scale, and the median time of an evaluation if this session made any.
+
+        The median leaves out the time for which the process was paused.
+        """
         return [
             {
                 "width": width,
