@@ -120,10 +120,11 @@ def test_a_scale_that_was_asked_for_is_no_smaller_than_what_would_fit(inside: Co
     assert 900 < int(size.removeprefix("size=")) < 1024
 
 
-def test_tiles_are_chosen_for_the_memory_that_is_allowed(nst: Command, small: list[str], tmp_path: Path) -> None:
+def test_tiles_are_chosen_for_the_memory_that_is_allowed(fresh: Command, small: list[str], tmp_path: Path) -> None:
+    # A forked process reads libraries into its memory again as it uses them, after the forecast.
     run = [*small, "size=1024", "optimizer=adam", "evaluations=2", "schedule=single", "precision=32"]
-    whole = parts(refusal(nst, [*run, "tile=off"], memory=0.01))["total"]
-    finished = nst(*run, f"memory={whole - 0.1}", "hydra.run.dir=run")
+    whole = parts(refusal(fresh, [*run, "tile=off"], memory=0.01))["total"]
+    finished = fresh(*run, f"memory={whole - 0.1}", "hydra.run.dir=run")
     assert finished.returncode == 0, finished.stderr
     notice = r"computed in tiles of \d+ px\. .* Without tiles \(tile=off\), the picture would need about ([\d.]+) GB"
     told = re.search(notice, finished.stderr)
