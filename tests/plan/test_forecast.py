@@ -121,7 +121,7 @@ def test_a_scale_that_was_asked_for_is_no_smaller_than_what_would_fit(inside: Co
 
 
 def test_tiles_are_chosen_for_the_memory_that_is_allowed(fresh: Command, small: list[str], tmp_path: Path) -> None:
-    # A forked process reads libraries into its memory again as it uses them, after the forecast.
+    # In a forked process, pages of libraries count only when it uses them, which is mostly after the forecast.
     run = [*small, "size=1024", "optimizer=adam", "evaluations=2", "schedule=single", "precision=32"]
     whole = parts(refusal(fresh, [*run, "tile=off"], memory=0.01))["total"]
     finished = fresh(*run, f"memory={whole - 0.1}", "hydra.run.dir=run")
