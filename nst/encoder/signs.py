@@ -33,11 +33,12 @@ def signs_bytes(activations: int, itemsize: int) -> int:
 def keep_positive(gradient: Tensor, kept: Tensor) -> Tensor:
     """Return the gradient, with 0 at positions with an activation that isn't positive.
 
-    A gradient of more than ``FEW`` bytes is changed in place if it is in channels-last order.
+    The gradient is changed in place if it is in channels-last order: new memory would take longer than the arithmetic.
     """
     gradient = gradient.contiguous(memory_format=torch.channels_last)
     if kept.shape == gradient.shape:
-        return torch.ops.aten.threshold_backward(gradient, kept, 0)  # type: ignore[no-any-return]
+        torch.ops.aten.threshold_backward(gradient, kept, 0, grad_input=gradient)
+        return gradient
     unpack = _mask_in_cache if kept.device.type == "cpu" else _mask
     unpack(_flat(gradient).view(-1, 8), kept)
     return gradient

@@ -44,7 +44,7 @@ _TINY = 1e-12
 @over_positions("mean")
 def mean_squared_difference(features: Tensor, target: Tensor) -> Tensor:
     """Return ``mean((F - P)²)``, the content loss of common implementations: Gatys et al. 2015, eq. 1, as a mean."""
-    return (widened(features) - widened(target)).square().mean()
+    return functional.mse_loss(widened(features), widened(target))
 
 
 @over_positions("mean")

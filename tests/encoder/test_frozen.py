@@ -127,7 +127,12 @@ def test_bits_are_the_signs(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch)
     bits = signs.signs(activations)
     assert torch.equal(bits, packed(activations))
     gradient = torch.randn(1, 16, 7, 5, generator=torch.Generator().manual_seed(1)).to(dtype)
-    assert torch.equal(signs.keep_positive(gradient, bits), gradient * (activations > 0))
+    positive = gradient * (activations > 0)
+    assert torch.equal(signs.keep_positive(gradient, bits), positive)
+    for kept in (bits, activations):
+        overwritten = gradient.clone(memory_format=torch.channels_last)
+        assert signs.keep_positive(overwritten, kept) is overwritten
+        assert torch.equal(overwritten, positive)
 
 
 def test_bf16_is_no_further_from_the_truth_than_autograds() -> None:
