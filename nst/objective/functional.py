@@ -56,7 +56,7 @@ def softmax_difference(features: Tensor, target: Tensor) -> Tensor:
 @over_positions("sum")
 def half_squared_difference(features: Tensor, target: Tensor) -> Tensor:
     """Return ``½ Σ (F - P)²``: Gatys et al. 2015 (arXiv:1508.06576), eq. 1."""
-    return (widened(features) - widened(target)).square().sum() / 2
+    return functional.mse_loss(widened(features), widened(target), reduction="sum") / 2
 
 
 def scaled_squared_difference(gram: Tensor, target: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def sliced_wasserstein(found: Tensor, target: Tensor) -> Tensor:
     """
     if found.shape != target.shape:
         target = functional.interpolate(target.unsqueeze(0), size=found.shape[1], mode="linear")[0]
-    return (found - target).square().mean()
+    return functional.mse_loss(found, target)
 
 
 def shifted_gram_difference(found: Tensor, target: Tensor) -> Tensor:
