@@ -168,7 +168,8 @@ class StyleTransfer(pl.LightningModule):
             return
         best = self.best.losses["total"]
         if self.recoveries < self.recovery.at_most and self.recovery.exploded(accepted, best):
-            self._recover(DivergedError(f"the total loss is {written(accepted, 4)}, the lowest was {written(best, 4)}"))
+            rise = f"the total loss rose from {written(best, 4)}, its lowest, to {written(accepted, 4)}"
+            self._recover(DivergedError(rise))
 
     def on_train_start(self) -> None:
         self._proceed()

@@ -32,16 +32,16 @@ COMPANIONS = {
     "style/more=third": ["style.more.third.path=picture.png"],
 }
 PAIRS = {
-    "ballerina-picasso": ("relu4_2", 1e7),
-    "ballerina-starry_night": ("relu4_1", 1e7),
-    "ballerina-shipwreck": ("relu5_1", 1e6),
-    "ballerina-scream": ("relu5_1", 5e5),
-    "ballerina-composition": ("relu4_2", 1e6),
-    "tubingen-picasso": ("relu5_1", 1e6),
-    "tubingen-starry_night": ("relu4_1", 1e8),
-    "tubingen-shipwreck": ("relu5_1", 1e6),
-    "tubingen-scream": ("relu5_1", 5e5),
-    "tubingen-composition": ("relu5_1", 1e6),
+    "ballerina-picasso": ("relu4_2", 5, 1e7),
+    "ballerina-starry_night": ("relu4_1", 60, 1e7),
+    "ballerina-shipwreck": ("relu5_1", 1, 1e6),
+    "ballerina-scream": ("relu5_1", 0.7, 5e5),
+    "ballerina-composition": ("relu4_2", 1, 1e6),
+    "tubingen-picasso": ("relu5_1", 1, 1e6),
+    "tubingen-starry_night": ("relu4_1", 60, 1e8),
+    "tubingen-shipwreck": ("relu5_1", 1, 1e6),
+    "tubingen-scream": ("relu5_1", 1.35, 5e5),
+    "tubingen-composition": ("relu5_1", 1, 1e6),
 }
 
 
@@ -71,10 +71,11 @@ def test_every_option_says_what_it_is(path: Path) -> None:
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_pairs_have_the_seeds_settings(pair: str) -> None:
+def test_pairs_have_their_layer_and_weights(pair: str) -> None:
     cfg = composed(f"pair={pair}")
     assert f"{cfg.content.name}-{cfg.style.name}" == pair
-    assert (list(cfg.layers.content), cfg.weights.style) == ([PAIRS[pair][0]], PAIRS[pair][1])
+    layer, content, style = PAIRS[pair]
+    assert (list(cfg.layers.content), cfg.weights.content, cfg.weights.style) == ([layer], content, style)
 
 
 def test_the_defaults() -> None:
