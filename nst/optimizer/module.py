@@ -168,8 +168,7 @@ class StyleTransfer(pl.LightningModule):
             return
         best = self.best.losses["total"]
         if self.recoveries < self.recovery.at_most and self.recovery.exploded(accepted, best):
-            rise = f"the total loss rose from {written(best, 4)}, its lowest, to {written(accepted, 4)}"
-            self._recover(DivergedError(rise))
+            self._recover(DivergedError(f"the total loss rose from {written(best, 4)} to {written(accepted, 4)}"))
 
     def on_train_start(self) -> None:
         self._proceed()
