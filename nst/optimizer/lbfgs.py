@@ -57,12 +57,12 @@ class LBFGS(torch.optim.Optimizer):
     tensor. Each decides from the same numbers. With a line search, each process keeps everything.
 
     The points differ from torch's if the first pairs have no positive curvature and are rejected: torch's next step is
-    then the whole gradient, however large; here the next step is as short as the first.
+    then the whole gradient, however large; here each step is twice as long as the last, until a pair is accepted.
 
     Args:
         params: the one tensor to optimize, contiguous.
-        lr: length of the first trial step along each direction; without a pair it is also divided by |gradient|₁ if
-            that is above 1.
+        lr: length of the first trial step along each direction; that of the very first step is also divided by
+            |gradient|₁.
         history_size: number of curvature pairs to keep, each of twice the tensor's bytes.
         history_dtype: type of the kept pairs: None for the tensor's own type, or ``bfloat16`` for half of 32 bits.
         line_search_fn: None, or ``strong_wolfe``.
@@ -205,11 +205,17 @@ class LBFGS(torch.optim.Optimizer):
     def _aim(self, state: dict[str, Any], sizes: Sizes, gain: float = torch.inf) -> None:
         """Set the direction and the length of the next iteration, or mark it as converged.
 
-        Without known curvature, all pixels together move by ``lr``. torch's optimizer, whose first step is otherwise
-        the same, moves them by less where |gradient|₁ is below 1.
+        In the first step, all pixels together move by ``lr``. torch's optimizer, whose first step is otherwise the
+        same, moves them by less where |gradient|₁ is below 1. As long as no curvature is known, each step moves the
+        pixels by up to twice as much as the last.
         """
         direction, slope = self.history.direction(state["gradient"])
-        length = self._lr if self.has_history else self._lr / (sizes.total or 1)
+        if self.has_history:
+            length = self._lr
+        elif "length" in state:
+            length = 2 * sizes.change / (sizes.largest or 1)
+        else:
+            length = self._lr / (sizes.total or 1)
         moved = sizes.change > self.tolerance_change and not gain < self.tolerance_change
         converged = sizes.largest <= self.tolerance_grad or not moved or slope > -self.tolerance_change
         state.update(direction=direction, length=length, converged=converged)

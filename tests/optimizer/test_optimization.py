@@ -1,6 +1,7 @@
 """A run through Lightning is the plain loop, evaluation by evaluation, and never computes more than it may."""
 
 import itertools
+import math
 import mmap
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -355,6 +356,30 @@ def test_projected_lbfgs_leaves_a_hilltop() -> None:
     for _ in range(12):
         optimizer.step(hill)
     assert x.tolist() == [0.0] * 10 + [1.0] * 10
+
+
+def test_plain_lbfgs_leaves_a_hilltop() -> None:
+    """Steps of the first one's length would hardly move 1000 pixels; their doubles soon reach positive curvature."""
+    x = nn.Parameter(torch.full((1000,), 1e-3, dtype=torch.float64))
+
+    def hill() -> Tensor:
+        x.grad = None
+        loss = torch.cos(x).sum()
+        loss.backward()
+        return loss
+
+    optimizer = LBFGS([x])
+    changes = []
+    while not optimizer.has_history:
+        before = x.detach().clone()
+        optimizer.step(hill)
+        changes.append(float((x.detach() - before).abs().max()))
+    first, *others = changes[1:]  # the first call evaluates the start
+    assert first == pytest.approx(1e-3)
+    assert others == pytest.approx([first * 2**n for n in range(1, len(others) + 1)])
+    for _ in range(10):
+        optimizer.step(hill)
+    torch.testing.assert_close(x.detach(), torch.full_like(x, math.pi))
 
 
 def pairs_of(curvature: Tensor, number: int) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
