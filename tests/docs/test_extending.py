@@ -1,6 +1,7 @@
 """What docs/extending.md shows works as it stands there."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def test_each_example_is_short() -> None:
 
 
 #: What each of the page's commands picks.
-PICKED = [line.split("options ")[1].split() for line in blocks("sh")[0].splitlines()]
+PICKED = [shlex.split(line.split("options ")[1]) for line in blocks("sh")[0].splitlines()]
 
 
 @pytest.mark.parametrize("words", PICKED, ids=lambda words: words[0])
