@@ -342,16 +342,22 @@ def test_losses_that_are_rounded_do_not_end_a_run(rounding: float, *, converges:
     assert optimizer.converged is converges
 
 
-def test_projected_lbfgs_leaves_a_hilltop() -> None:
-    """Where all curvature is negative no pair is kept, and the gradient alone must do."""
-    x = nn.Parameter(torch.linspace(0.405, 0.595, 20, dtype=torch.float64))
+def closure_of(x: nn.Parameter, function: Callable[[Tensor], Tensor]) -> Callable[[], Tensor]:
+    """A closure for an optimizer of ``x`` that minimizes the sum of ``function(x)``."""
 
-    def hill() -> Tensor:
+    def closure() -> Tensor:
         x.grad = None
-        loss = -(x - 0.5).square().sum()
+        loss = function(x).sum()
         loss.backward()
         return loss
 
+    return closure
+
+
+def test_projected_lbfgs_leaves_a_hilltop() -> None:
+    """Where all curvature is negative no pair is kept, and the gradient alone must do."""
+    x = nn.Parameter(torch.linspace(0.405, 0.595, 20, dtype=torch.float64))
+    hill = closure_of(x, lambda x: -(x - 0.5).square())
     optimizer = ProjectedLBFGS([x])
     for _ in range(12):
         optimizer.step(hill)
@@ -361,13 +367,7 @@ def test_projected_lbfgs_leaves_a_hilltop() -> None:
 def test_plain_lbfgs_leaves_a_hilltop() -> None:
     """Steps of the first one's length would hardly move 1000 pixels; their doubles soon reach positive curvature."""
     x = nn.Parameter(torch.full((1000,), 1e-3, dtype=torch.float64))
-
-    def hill() -> Tensor:
-        x.grad = None
-        loss = torch.cos(x).sum()
-        loss.backward()
-        return loss
-
+    hill = closure_of(x, torch.cos)
     optimizer = LBFGS([x])
     changes = []
     while not optimizer.has_history:
